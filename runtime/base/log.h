@@ -1,0 +1,48 @@
+#pragma once
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace catena::log {
+
+enum class Level { kInfo, kWarning, kError };
+
+/// One line to standard error and, once open_file() was called, to the file.
+/// Thread rule: any thread; lines are written whole.
+void write(Level level, std::string_view line);
+
+/// Every line starts with it, such as "rank 3: ". Empty at first.
+void set_prefix(std::string prefix);
+
+/// Lines go to this file as well, with a time stamp, appended.
+/// Throws: Error(kIo).
+void open_file(const std::filesystem::path& path);
+
+/// Standard error is a terminal and colours are wanted: `--color` or, with
+/// "auto", no NO_COLOR in the environment.
+[[nodiscard]] bool terminal();
+[[nodiscard]] bool colored();
+/// choice: "auto", "always" or "never".
+void set_color(std::string_view choice);
+
+/// The progress line: on a terminal it is redrawn in place below the log,
+/// elsewhere it is an ordinary line. Empty text removes it.
+void progress(std::string_view line);
+
+template <class... Args>
+void info(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::kInfo, fmt::format(format, std::forward<Args>(args)...));
+}
+template <class... Args>
+void warning(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::kWarning, fmt::format(format, std::forward<Args>(args)...));
+}
+template <class... Args>
+void error(fmt::format_string<Args...> format, Args&&... args) {
+  write(Level::kError, fmt::format(format, std::forward<Args>(args)...));
+}
+
+}  // namespace catena::log
