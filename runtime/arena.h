@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "runtime/backend.h"
+
+namespace catena {
+
+/// Stack of device memory for values that die in the reverse order of their
+/// birth. Grows in blocks while sizes are still unknown; settle() turns what
+/// was needed into one block, after which nothing is allocated as long as no
+/// more is asked for. Memory is not cleared.
+/// Thread rule: one thread at a time.
+class Arena {
+ public:
+  explicit Arena(Backend& backend) : backend_(&backend) {}
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  /// Contiguous, 64-byte aligned; valid until a rewind() past it.
+  [[nodiscard]] TensorView allocate(DType dtype, const Shape& shape);
+  [[nodiscard]] void* allocate_bytes(std::size_t bytes);
+
+  struct Mark {
+    std::size_t block = 0, used = 0, total = 0;
+  };
+  [[nodiscard]] Mark mark() const { return top_; }
+  /// Everything allocated since `mark` is dead.
+  void rewind(const Mark& mark);
+  /// Most bytes ever alive at once.
+  [[nodiscard]] std::size_t peak_bytes() const { return peak_; }
+  /// Bytes alive now.
+  [[nodiscard]] std::size_t used_bytes() const { return top_.total; }
+  /// Bytes held from the backend.
+  [[nodiscard]] std::size_t held_bytes() const;
+  /// Requires an empty arena. Replaces several blocks by one of peak_bytes().
+  void settle();
+
+ private:
+  struct Block {
+    void* data;
+    std::size_t bytes;
+  };
+  Backend* backend_;
+  std::vector<Block> blocks_;
+  Mark top_;
+  std::size_t peak_ = 0;
+};
+
+/// Rewinds an arena at the end of a scope.
+class ArenaScope {
+ public:
+  explicit ArenaScope(Arena& arena) : arena_(arena), mark_(arena.mark()) {}
+  ~ArenaScope() { arena_.rewind(mark_); }
+  ArenaScope(const ArenaScope&) = delete;
+  ArenaScope& operator=(const ArenaScope&) = delete;
+
+ private:
+  Arena& arena_;
+  Arena::Mark mark_;
+};
+
+}  // namespace catena

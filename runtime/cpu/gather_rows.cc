@@ -1,0 +1,141 @@
+#include <algorithm>
+#include <cstring>
+
+#include "runtime/cpu/backend.h"
+#include "runtime/cpu/rows.h"
+
+namespace catena::cpu {
+namespace {
+
+void check_index(std::string_view kernel, std::int64_t index,
+                 std::int64_t size) {
+  CATENA_CHECK(index < size, "[{}] index {} into {} rows", kernel, index, size);
+}
+
+template <class T>
+void combine(ThreadPool& pool, const CombineRows& k) {
+  using W = Wide<T>;
+  const std::int64_t columns = k.out.size(1), choices = k.index.size(1);
+  const T* source = k.source.as<T>();
+  const std::int32_t* indices = k.index.as<std::int32_t>();
+  const W* weights = k.weight.defined() ? k.weight.as<W>() : nullptr;
+  T* out = k.out.as<T>();
+  const auto combine_row = [&](std::int64_t i) {
+    const std::int32_t* index = row_of(indices, k.index, i);
+    const W* weight = weights ? row_of(weights, k.weight, i) : nullptr;
+    T* to = row_of(out, k.out, i);
+    for (std::int64_t j = 0; j < choices; ++j) {
+      CATENA_CHECK(index[j] >= 0, "[combine_rows] index {} of row {}", index[j],
+                   i);
+      check_index(CombineRows::kName, index[j], k.source.size(0));
+    }
+    W sum[kRun], term[kRun];
+    for_runs(columns, [&](std::int64_t begin, std::int64_t count) {
+      std::fill_n(sum, count, W{0});
+      for (std::int64_t j = 0; j < choices; ++j) {
+        convert(row_of(source, k.source, index[j]) + begin, term, count);
+        const W factor = weight ? weight[j] : W{1};
+        for (std::int64_t c = 0; c < count; ++c) sum[c] += factor * term[c];
+      }
+      if (k.accumulate) {
+        convert(to + begin, term, count);
+        for (std::int64_t c = 0; c < count; ++c) sum[c] += term[c];
+      }
+      convert(sum, to + begin, count);
+    });
+  };
+  for_row_blocks(pool, k.out.size(0), columns * (choices + 1),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t i = begin; i < end; ++i) combine_row(i);
+                 });
+}
+
+}  // namespace
+
+void CpuKernels::run(const GroupRows& k) {
+  const std::int64_t rows = k.index.size(0), choices = k.index.size(1);
+  const std::int64_t groups = k.offsets.size(0) - 1;
+  const std::int32_t* indices = k.index.as<std::int32_t>();
+  std::int32_t* offsets = k.offsets.as<std::int32_t>();
+  std::int32_t* places = k.place.as<std::int32_t>();
+  std::int32_t* entry = k.entry.as<std::int32_t>();
+  std::int32_t* row = k.row.as<std::int32_t>();
+  std::fill_n(offsets, groups + 1, 0);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    const std::int32_t* index = row_of(indices, k.index, i);
+    for (std::int64_t j = 0; j < choices; ++j) {
+      CATENA_CHECK(index[j] >= 0 && index[j] < groups,
+                   "[group_rows] row {} is in group {} of {}", i, index[j],
+                   groups);
+      ++offsets[index[j] + 1];
+    }
+  }
+  for (std::int64_t g = 0; g < groups; ++g) offsets[g + 1] += offsets[g];
+  // Placing moves offsets[g] from the begin of group g to its end, which is
+  // where the next group begins: shifting by one restores them.
+  for (std::int64_t i = 0; i < rows; ++i) {
+    const std::int32_t* index = row_of(indices, k.index, i);
+    std::int32_t* place = row_of(places, k.place, i);
+    for (std::int64_t j = 0; j < choices; ++j) {
+      place[j] = offsets[index[j]]++;
+      entry[place[j]] = static_cast<std::int32_t>(i * choices + j);
+      row[place[j]] = static_cast<std::int32_t>(i);
+    }
+  }
+  std::copy_backward(offsets, offsets + groups, offsets + groups + 1);
+  offsets[0] = 0;
+}
+
+void CpuKernels::run(const GatherRows& k) {
+  const std::int64_t element = size_bytes(k.out.dtype());
+  const std::int64_t columns = k.out.size(1);
+  const auto bytes = static_cast<std::size_t>(columns * element);
+  const char* source = static_cast<const char*>(k.source.data());
+  char* out = static_cast<char*>(k.out.data());
+  const std::int32_t* index = k.index.as<std::int32_t>();
+  if (bytes == 0) return;
+  for_row_blocks(
+      pool_, k.out.size(0), columns, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+          check_index(GatherRows::kName, index[i], k.source.size(0));
+          char* to = out + i * k.out.stride(0) * element;
+          if (index[i] < 0) {
+            std::memset(to, 0, bytes);
+          } else {
+            std::memcpy(to, source + index[i] * k.source.stride(0) * element,
+                        bytes);
+          }
+        }
+      });
+}
+
+void CpuKernels::run(const ScatterAddRows& k) {
+  constexpr std::int64_t kColumns = 64;
+  const std::int64_t rows = k.rows.size(0);
+  const std::int32_t* index = k.index.as<std::int32_t>();
+  for (std::int64_t i = 0; i < rows; ++i) {
+    check_index(ScatterAddRows::kName, index[i], k.out.size(0));
+  }
+  visit_floating(k.rows.dtype(), [&]<class T>(T) {
+    using W = Wide<T>;
+    const T* from = k.rows.as<T>();
+    W* out = k.out.as<W>();
+    for_column_blocks(pool_, k.rows.size(1), kColumns,
+                      [&](std::int64_t begin, std::int64_t count) {
+                        W term[kColumns];
+                        for (std::int64_t i = 0; i < rows; ++i) {
+                          if (index[i] < 0) continue;
+                          convert(row_of(from, k.rows, i) + begin, term, count);
+                          W* to = row_of(out, k.out, index[i]) + begin;
+                          for (std::int64_t c = 0; c < count; ++c)
+                            to[c] += term[c];
+                        }
+                      });
+  });
+}
+
+void CpuKernels::run(const CombineRows& k) {
+  visit_floating(k.out.dtype(), [&]<class T>(T) { combine<T>(pool_, k); });
+}
+
+}  // namespace catena::cpu

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/cpu/thread_pool.h"
+#include "runtime/dtype.h"
+#include "runtime/tensor.h"
+
+namespace catena::cpu {
+
+/// One product: c = op(a) op(b), or c += op(a) op(b); rows lie *_row elements
+/// apart. Sums as in kernels.h; c is of `type` or of wide(type).
+///   a [m, k], or [k, m] if transpose_a;  b [k, n], or [n, k] if transpose_b
+///   c [m, n]
+struct Product {
+  std::int64_t m = 0, n = 0, k = 0;
+  const void* a = nullptr;
+  std::int64_t a_row = 0;
+  const void* b = nullptr;
+  std::int64_t b_row = 0;
+  void* c = nullptr;
+  std::int64_t c_row = 0;
+  DType type = DType::kFloat32, c_type = DType::kFloat32;
+  bool transpose_a = false, transpose_b = false, accumulate = false;
+
+  /// The part that computes `rows` x `columns` of c from (row, column) on.
+  [[nodiscard]] Product part(std::int64_t row, std::int64_t rows,
+                             std::int64_t column, std::int64_t columns) const;
+};
+
+/// Computes a product in the calling thread. The bits of a row of c do not
+/// depend on the other rows that are computed with it, nor on m. float32 and
+/// float64 take register-blocked loops: oneDNN orders a float32 sum by the
+/// height of the product. bfloat16 goes to oneDNN, in tiles of one height,
+/// where the processor multiplies it natively, and is widened elsewhere.
+/// Thread rule: any thread; allocates only until its buffers have grown.
+void multiply(const Product& product);
+
+/// As multiply(), by the matrix library if one is built in, even where the
+/// loops would be chosen. For tests.
+void multiply_by_library(const Product& product);
+
+/// How products with these lengths are cut into pieces for a pool: a function
+/// of shapes alone.
+struct Tiling {
+  std::int64_t rows, columns;
+
+  /// For `count` products of up to m x n, sums of k terms.
+  [[nodiscard]] static Tiling choose(std::int64_t count, std::int64_t m,
+                                     std::int64_t n, std::int64_t k);
+  [[nodiscard]] std::int64_t row_tiles(std::int64_t m) const {
+    return (m + rows - 1) / rows;
+  }
+  [[nodiscard]] std::int64_t column_tiles(std::int64_t n) const {
+    return (n + columns - 1) / columns;
+  }
+  /// The part of a product that is its piece `index`, columns within rows.
+  [[nodiscard]] Product piece(const Product& product, std::int64_t index) const;
+};
+
+}  // namespace catena::cpu

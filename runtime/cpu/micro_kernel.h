@@ -1,0 +1,123 @@
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "runtime/cpu/vector.h"
+
+namespace catena::cpu {
+
+/// One register tile is kTileRows rows of kTileVectors registers:
+/// accumulators and operands together fill the registers there are.
+inline constexpr int kTileRows = 6;
+inline constexpr int kTileVectors = kVectorBytes == 64 ? 4 : 2;
+template <class T>
+inline constexpr int kTileColumns = kTileVectors* kLanes<T>;
+
+/// The left factor of a product: element (i, k) is data[i * row + k * column].
+template <class T>
+struct LeftFactor {
+  const T* data;
+  std::int64_t row, column;
+};
+
+namespace internal {
+
+template <class T>
+struct TileCall {
+  std::int64_t depth;
+  LeftFactor<T> a;
+  const T* b;
+  std::int64_t b_row;
+  T* c;
+  std::int64_t c_row;
+  std::int64_t tail;  ///< columns in the last vector of c
+  bool accumulate;
+};
+
+template <class T, int kRows, int kVectors>
+inline void multiply_tile(const TileCall<T>& call) {
+  const auto place = [&](int i, int v) {
+    return call.c + i * call.c_row + v * kLanes<T>;
+  };
+  const auto width = [&](int v) {
+    return v + 1 == kVectors ? call.tail : kLanes<T>;
+  };
+  Vector<T> sums[kRows][kVectors];
+#pragma GCC unroll 6
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      sums[i][v] = call.accumulate ? load(place(i, v), width(v)) : Vector<T>{};
+    }
+  }
+  const T* left = call.a.data;
+  const T* b = call.b;
+  const std::int64_t row = call.a.row;
+  for (std::int64_t k = 0; k < call.depth; ++k) {
+    Vector<T> right[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) right[v] = load(b + v * kLanes<T>);
+#pragma GCC unroll 6
+    for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sums[i][v] += left[i * row] * right[v];
+    }
+    left += call.a.column;
+    b += call.b_row;
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) store(place(i, v), sums[i][v], width(v));
+  }
+}
+
+// The next two find the instance for a tile of `rows` x `vectors`.
+template <class T, int kRows, int kVectors>
+inline void multiply_rows(std::int64_t rows, const TileCall<T>& call) {
+  if (rows == kRows) return multiply_tile<T, kRows, kVectors>(call);
+  if constexpr (kRows > 1) multiply_rows<T, kRows - 1, kVectors>(rows, call);
+}
+
+template <class T, int kVectors>
+inline void multiply_columns(std::int64_t rows, std::int64_t vectors,
+                             const TileCall<T>& call) {
+  if (vectors == kVectors) {
+    return multiply_rows<T, kTileRows, kVectors>(rows, call);
+  }
+  if constexpr (kVectors > 1) {
+    multiply_columns<T, kVectors - 1>(rows, vectors, call);
+  }
+}
+
+}  // namespace internal
+
+/// c = a b, or c += a b, in one thread. Every element of c is one chain of
+/// multiply-adds over k ascending, whatever m and n are; it begins at c or 0.
+///   a: element (i, k) as LeftFactor says;  b [k, n], rows b_row apart and
+///   readable up to whole vectors;  c [m, n], rows c_row apart
+template <class T>
+void multiply_block(std::int64_t m, std::int64_t n, std::int64_t k,
+                    const LeftFactor<T>& a, const T* b, std::int64_t b_row,
+                    T* c, std::int64_t c_row, bool accumulate) {
+  for (std::int64_t j = 0; j < n; j += kTileColumns<T>) {
+    const std::int64_t columns = std::min<std::int64_t>(n - j, kTileColumns<T>);
+    const std::int64_t vectors = (columns + kLanes<T> - 1) / kLanes<T>;
+    const std::int64_t tail = columns - (vectors - 1) * kLanes<T>;
+    for (std::int64_t i = 0; i < m; i += kTileRows) {
+      internal::multiply_columns<T, kTileVectors>(
+          std::min<std::int64_t>(m - i, kTileRows), vectors,
+          {k,
+           {a.data + i * a.row, a.row, a.column},
+           b + j,
+           b_row,
+           c + i * c_row + j,
+           c_row,
+           tail,
+           accumulate});
+    }
+  }
+}
+
+}  // namespace catena::cpu

@@ -1,0 +1,445 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+#include "runtime/tensor.h"
+
+namespace catena {
+
+/// What a kernel call amounts to. A multiply and an add are two FLOPs; bytes
+/// are each operand once. Both are exact functions of the shapes, the same on
+/// every backend.
+struct Cost {
+  double flops = 0, read_bytes = 0, write_bytes = 0;
+};
+
+// Every kernel is a struct of its arguments: `kernels(Gemm{.a = x, ...})`.
+// check() throws InvalidArgument on shapes and types before any backend sees
+// the call; cost() is what is counted. Sums are formed in float32, or float64
+// for float64 operands, whatever the storage type. `T` is the storage type of
+// activations (float32, bfloat16 or float64), `W` = wide(T). Matrices may have
+// padded rows (stride(0) >= columns); outputs never overlap inputs unless said.
+
+/// c = op(a) op(b), or c += op(a) op(b); op is transposition where asked.
+///   a [m, k] or [k, m], b [k, n] or [n, k]: one T;  c [m, n]: T or W
+struct Gemm {
+  TensorView a, b, c;
+  bool transpose_a = false, transpose_b = false, accumulate = false;
+  static constexpr std::string_view kName = "gemm";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// c[i] = a[i] op(b[g]) for the rows i of group g, offsets[g] <= i <
+/// offsets[g + 1].
+///   a [rows, k], b [groups, k, n] or, transposed, [groups, n, k]: one T
+///   c [rows, n]: T or W;  offsets [groups + 1] int32, offsets[groups] = rows
+struct GroupedGemm {
+  TensorView a, b, c, offsets;
+  bool transpose_b = false;
+  static constexpr std::string_view kName = "grouped_gemm";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// c[g] += a_g^T b_g over the rows of each group; a group without rows leaves
+/// c[g] as it is.
+///   a [rows, m], b [rows, n]: one T;  c [groups, m, n]: W
+struct GroupedGemmGradient {
+  TensorView a, b, c, offsets;
+  static constexpr std::string_view kName = "grouped_gemm_gradient";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// Stable counting sort of entries by group.
+///   index [rows, k] int32, each in [0, groups)
+///   offsets [groups + 1] int32: first sorted place of each group
+///   place [rows, k] int32: sorted place of each entry
+///   entry [rows * k] int32: the entry (row * k + slot) at each sorted place
+///   row [rows * k] int32: entry / k
+/// Within a group, entries keep their order.
+struct GroupRows {
+  TensorView index, offsets, place, entry, row;
+  static constexpr std::string_view kName = "group_rows";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// out[i] = source[index[i]]; a negative index gives zeros.
+///   source [n, columns], index [rows] int32, out [rows, columns]: one type
+struct GatherRows {
+  TensorView source, index, out;
+  static constexpr std::string_view kName = "gather_rows";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// out[index[i]] += rows[i], for i ascending, so that the sum does not depend
+/// on threads. Negative indices are left out.
+///   rows [n, columns] T, index [n] int32, out [m, columns] W
+struct ScatterAddRows {
+  TensorView rows, index, out;
+  static constexpr std::string_view kName = "scatter_add_rows";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// out[i] = sum_j weight[i, j] * source[index[i, j]] (+ out[i]), j ascending;
+/// an undefined weight is 1.
+///   source [m, columns] T, index [rows, k] int32, weight [rows, k] W,
+///   out [rows, columns] T
+struct CombineRows {
+  TensorView source, index, weight, out;
+  bool accumulate = false;
+  static constexpr std::string_view kName = "combine_rows";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+enum class Score { kSoftmax, kSigmoid };
+enum class GroupScore { kMax, kTopTwoSum };
+
+/// How columns are scored and chosen, for TopK and its gradient.
+struct TopKRule {
+  Score score = Score::kSoftmax;
+  std::int64_t k = 1;
+  /// Columns fall into `groups` equal runs; only the best `top_groups` runs
+  /// may be chosen from. groups = 1 is plain top-k.
+  std::int64_t groups = 1, top_groups = 1;
+  GroupScore group_score = GroupScore::kMax;
+  bool renormalize = false;  ///< weights / (their sum over the k + 1e-20)
+  double scale = 1;          ///< weights times this, after renormalising
+};
+
+/// Scores every column of a row and chooses k.
+///   score: softmax over the row, or sigmoid
+///   probability = score / sum(score)   (the score itself for softmax)
+///   choice: largest score + bias; ties go to the lowest column
+///   weights[j] = scale * score[index[j]] (/ sum_j score[index[j]])
+/// With `forced`, index is a copy of it and only weights are computed.
+///   logits [rows, columns] W;  bias [columns] W or undefined
+///   forced [rows, k] int32 or undefined
+///   scores, probability [rows, columns] W (may be the same for softmax)
+///   index [rows, k] int32, by falling score;  weights [rows, k] W
+///   log_sum_exp [rows] W, of the logits
+///   entropy [rows] W, of probability, in nats
+struct TopK {
+  TopKRule rule;
+  TensorView logits, bias, forced;
+  TensorView scores, probability, index, weights, log_sum_exp, entropy;
+  static constexpr std::string_view kName = "top_k";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// Adjoint of TopK with the two losses on its scores:
+///   d_logits = d/d_logits of [ <d_weights, weights>
+///              + sum_i <d_probability[segment[i]], probability[i]>
+///              + z_coefficient * sum_i log_sum_exp[i]^2 ]
+///   d_weights [rows, k] W;  d_probability [segments, columns] W or undefined
+///   segment [rows] int32;  d_logits [rows, columns] W, overwritten
+struct TopKGradient {
+  TopKRule rule;
+  TensorView scores, probability, index, log_sum_exp, logits;
+  TensorView d_weights, d_probability, segment;
+  double z_coefficient = 0;
+  TensorView d_logits;
+  static constexpr std::string_view kName = "top_k_gradient";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// sums[s] += sum of x[i], counts[s, c] += number of times c is in index[i],
+/// over the rows i with segment[i] = s, in row order.
+///   x [rows, columns] W, index [rows, k] int32, segment [rows] int32
+///   sums, counts [segments, columns] W
+struct SegmentSums {
+  TensorView x, index, segment, sums, counts;
+  static constexpr std::string_view kName = "segment_sums";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// Balance of choices against probabilities, per segment s of length n_s:
+///   f[s, c] = counts[s, c] * columns / (n_s * k),  p[s, c] = sums[s, c] / n_s
+///   loss += coefficient * sum_s,c f p
+///   d_probability[s, c] = coefficient * f[s, c] / n_s
+/// Empty segments add nothing.
+///   sums, counts, d_probability [segments, columns] W
+///   length [segments] W;  loss [1] W
+/// Source: reference auxiliary loss (arXiv 2405.04434, section 2.2.3).
+struct BalanceLoss {
+  TensorView sums, counts, length, d_probability, loss;
+  std::int64_t k = 1;
+  double coefficient = 0;
+  static constexpr std::string_view kName = "balance_loss";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// counts[a, b] += number of (i, j, l) with first[i, j] = a, second[i, l] = b.
+///   first, second [rows, k] int32;  counts [columns, columns] int64
+struct PairCounts {
+  TensorView first, second, counts;
+  static constexpr std::string_view kName = "pair_counts";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// out = x / sqrt(mean(x^2) + epsilon) * weight, each row.
+///   x, out [rows, columns] T;  weight [columns] W
+///   inverse_rms [rows] W: 1 / sqrt(...), kept for the gradient
+/// Source: arXiv 1910.07467, eq. 4.
+struct RmsNorm {
+  TensorView x, weight, out, inverse_rms;
+  double epsilon = 1e-6;
+  static constexpr std::string_view kName = "rms_norm";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// With n = x * inverse_rms and g = d_out * weight:
+///   d_x = inverse_rms * (g - n * mean(g n))   (+ d_x if accumulate)
+///   d_weight += sum over rows of d_out * n
+///   d_out, x, d_x [rows, columns] T;  d_weight [columns] W
+/// d_x may be d_out.
+struct RmsNormGradient {
+  TensorView d_out, x, weight, inverse_rms, d_x, d_weight;
+  bool accumulate = false;
+  static constexpr std::string_view kName = "rms_norm_gradient";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// Turns pairs of channels by position-dependent angles, in place:
+///   (a, b) -> (a cos - b sin, a sin + b cos);  inverse: sin -> -sin
+/// Pair i is channels (2i, 2i + 1) if interleaved, else (i, i + size / 2).
+///   x [rows, heads, size] T, strided;  position [rows] int32
+///   cosine, sine [positions, size / 2] W
+struct Rope {
+  TensorView x, position, cosine, sine;
+  bool interleaved = false, inverse = false;
+  static constexpr std::string_view kName = "rope";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// Softmax attention of row i over the keys first[i] .. last[i], both
+/// inclusive, per head; query head h uses key head h / (heads / key_heads).
+///   p = softmax_j(scale * <q[i, h], k[j]>),  out[i, h] = sum_j p_j v[j]
+///   q [rows, heads, size], k [keys, key_heads, size],
+///   v [keys, key_heads, value_size], out [rows, heads, value_size]: T, may be
+///   strided in the outer two dimensions
+///   first, last [rows] int32, first[i] <= last[i], both ascending in i
+///   log_sum_exp [heads, rows] W
+/// key_pairs: sum of last[i] - first[i] + 1 over rows; costs are counted from
+/// it, since the ranges may live on a device.
+struct Attention {
+  TensorView q, k, v, first, last, out, log_sum_exp;
+  double scale = 1;
+  std::int64_t key_pairs = 0;
+  static constexpr std::string_view kName = "attention";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// Adjoint of Attention; d_q, d_k, d_v are overwritten. Requires rows = keys
+/// and last[i] = i (causal self-attention).
+struct AttentionGradient {
+  TensorView q, k, v, first, out, log_sum_exp, d_out;
+  TensorView d_q, d_k, d_v;
+  double scale = 1;
+  std::int64_t key_pairs = 0;
+  static constexpr std::string_view kName = "attention_gradient";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// out = silu(gate) * up, silu(z) = z / (1 + exp(-z)).
+///   gate_up [rows, 2 * columns] T, gate first;  out [rows, columns] T
+struct SwiGlu {
+  TensorView gate_up, out;
+  static constexpr std::string_view kName = "swiglu";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// Adjoint of rows of weight[i] * SwiGlu(gate_up[i]), given the gradient
+/// before the weight was applied (an undefined weight is 1):
+///   a = silu(gate) * up;   activation = weight * a
+///   d_weight[i] = <d_out[i], a[i]>
+///   d_gate_up = adjoint of SwiGlu at weight * d_out
+///   d_out, activation [rows, columns] T;  d_gate_up [rows, 2 * columns] T
+///   weight, d_weight [rows] W or both undefined
+/// activation may be d_out; d_gate_up may be gate_up.
+struct SwiGluGradient {
+  TensorView gate_up, d_out, weight, d_gate_up, activation, d_weight;
+  static constexpr std::string_view kName = "swiglu_gradient";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// loss[i] = log(sum_c exp(logits[i, c])) - logits[i, target[i]], and, where
+/// gradient is defined, gradient[i] = scale * (softmax(logits[i]) - onehot).
+/// A negative target gives loss 0 and a zero gradient.
+///   logits [rows, columns] W;  target [rows] int32;  loss [rows] W
+///   gradient [rows, columns] T; may be the logits if T = W
+struct CrossEntropy {
+  TensorView logits, target, loss, gradient;
+  double scale = 1;
+  static constexpr std::string_view kName = "cross_entropy";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// One step of AdamW with decoupled decay on one tensor, g = gradient *
+/// gradient_scale, t = step counted from 1:
+///   m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
+///   x = x (1 - rate * decay)
+///       - rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
+///   gradient = 0
+///   x, gradient, m, v [n] W;  copy [n] bfloat16, x rounded, or undefined
+/// Source: arXiv 1711.05101, algorithm 2.
+struct AdamW {
+  TensorView x, gradient, m, v, copy;
+  double rate = 0, beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, decay = 0;
+  double gradient_scale = 1;
+  std::int64_t step = 1;
+  static constexpr std::string_view kName = "adamw";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// out[0] = sum of x^2, formed in float64 in an order fixed by the length.
+///   x: any shape, contiguous, floating;  out [1] float64
+struct SumSquares {
+  TensorView x, out;
+  static constexpr std::string_view kName = "sum_squares";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// out[0] = sum of x, in float64, as SumSquares.
+struct Sum {
+  TensorView x, out;
+  static constexpr std::string_view kName = "sum";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// out[0] = number of elements that are NaN or infinite.
+///   x: rows may be strided, floating, 1 to 3 dimensions;  out [1] int64
+struct CountNonFinite {
+  TensorView x, out;
+  static constexpr std::string_view kName = "count_non_finite";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// out = a + b. 1 or 2 dimensions, one T; out may be a or b.
+struct Add {
+  TensorView a, b, out;
+  static constexpr std::string_view kName = "add";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// to = from, converted; 1 to 3 dimensions, any strides (0 repeats `from`).
+/// Floating types to floating types, or equal types.
+struct Copy {
+  TensorView from, to;
+  static constexpr std::string_view kName = "copy";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// x = value. 1 to 3 dimensions, any strides, any type.
+struct Fill {
+  TensorView x;
+  double value = 0;
+  static constexpr std::string_view kName = "fill";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// out[i, c] = sum over m of x[i, m, c].
+///   x [rows, middle, columns] T, strided;  out [rows, columns] T, strided
+struct SumMiddle {
+  TensorView x, out;
+  static constexpr std::string_view kName = "sum_middle";
+  void check() const;
+  [[nodiscard]] Cost cost() const;
+};
+
+/// Counters of one kind of kernel.
+struct KernelCount {
+  std::string_view name;
+  std::int64_t calls = 0;
+  Cost cost;
+};
+
+/// The kernels of a backend. Calls are checked and counted here, so that every
+/// backend, meta included, agrees on both; the overloads of run() compute.
+/// Order: calls take effect in the order they are made.
+/// Thread rule: one thread at a time; a backend uses its own workers inside.
+class Kernels {
+ public:
+  virtual ~Kernels() = default;
+
+  template <class Kernel>
+  void operator()(const Kernel& kernel) {
+    kernel.check();
+    count(Kernel::kName, kernel.cost());
+    run(kernel);
+  }
+
+  [[nodiscard]] const Cost& total() const { return total_; }
+  /// Ordered by first use; `size` entries are valid.
+  [[nodiscard]] const KernelCount* begin() const { return counts_.data(); }
+  [[nodiscard]] const KernelCount* end() const {
+    return counts_.data() + size_;
+  }
+  void reset_counts();
+
+ protected:
+  virtual void run(const Gemm&) = 0;
+  virtual void run(const GroupedGemm&) = 0;
+  virtual void run(const GroupedGemmGradient&) = 0;
+  virtual void run(const GroupRows&) = 0;
+  virtual void run(const GatherRows&) = 0;
+  virtual void run(const ScatterAddRows&) = 0;
+  virtual void run(const CombineRows&) = 0;
+  virtual void run(const TopK&) = 0;
+  virtual void run(const TopKGradient&) = 0;
+  virtual void run(const SegmentSums&) = 0;
+  virtual void run(const BalanceLoss&) = 0;
+  virtual void run(const PairCounts&) = 0;
+  virtual void run(const RmsNorm&) = 0;
+  virtual void run(const RmsNormGradient&) = 0;
+  virtual void run(const Rope&) = 0;
+  virtual void run(const Attention&) = 0;
+  virtual void run(const AttentionGradient&) = 0;
+  virtual void run(const SwiGlu&) = 0;
+  virtual void run(const SwiGluGradient&) = 0;
+  virtual void run(const CrossEntropy&) = 0;
+  virtual void run(const AdamW&) = 0;
+  virtual void run(const SumSquares&) = 0;
+  virtual void run(const Sum&) = 0;
+  virtual void run(const CountNonFinite&) = 0;
+  virtual void run(const Add&) = 0;
+  virtual void run(const Copy&) = 0;
+  virtual void run(const Fill&) = 0;
+  virtual void run(const SumMiddle&) = 0;
+
+ private:
+  void count(std::string_view name, const Cost& cost);
+
+  Cost total_;
+  std::array<KernelCount, 32> counts_;
+  std::size_t size_ = 0;
+};
+
+}  // namespace catena

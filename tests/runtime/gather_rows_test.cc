@@ -1,0 +1,215 @@
+#include "tests/support/kernel_testing.h"
+
+namespace catena::testing {
+namespace {
+
+using GatherRowsTest = KernelTest;
+
+struct Case {
+  std::int64_t rows, columns, source_rows, choices, padding;
+};
+const Case kCases[] = {{0, 16, 5, 2, 0},   {1, 1, 1, 1, 0},
+                       {3, 17, 9, 3, 5},   {65, 64, 33, 4, 0},
+                       {7, 513, 31, 2, 3}, {129, 31, 3, 1, 1},
+                       {5, 0, 4, 2, 0},    {4, 8, 6, 0, 1}};
+
+Values random_source(DType type, const Case& c) {
+  return rounded(type, random_values(c.source_rows * c.columns, 1));
+}
+
+Values gather(Backend& backend, DType type, const Case& c, const Values& source,
+              const Values& index) {
+  const TestTensor from(backend, type, {c.source_rows, c.columns}, source,
+                        c.padding);
+  const TestTensor at(backend, DType::kInt32, {c.rows}, index);
+  const TestTensor out(backend, type, {c.rows, c.columns}, c.padding);
+  backend.kernels()(GatherRows{.source = from, .index = at, .out = out});
+  EXPECT_TRUE(out.padding_intact());
+  return out.values();
+}
+
+TEST_P(GatherRowsTest, CopiesRowsAndZeros) {
+  for (const Case& c : kCases) {
+    const Values source = random_source(dtype(), c);
+    const Values index = random_integers(c.rows, 2, -1, c.source_rows);
+    Values expected;
+    for (const double i : index) {
+      for (std::int64_t j = 0; j < c.columns; ++j) {
+        const auto e = static_cast<std::size_t>(
+                           std::max(0.0, i) * static_cast<double>(c.columns)) +
+                       static_cast<std::size_t>(j);
+        expected.push_back(i < 0 ? 0 : source[e]);
+      }
+    }
+    EXPECT_EQ(gather(cpu(2), dtype(), c, source, index), expected);
+  }
+}
+
+TEST_P(GatherRowsTest, RefusesRowsBeyondTheEnd) {
+  const Case c{1, 2, 3, 1, 0};
+  const Values source = random_source(dtype(), c);
+  EXPECT_THROW(gather(cpu(1), dtype(), c, source, {3}), Error);
+}
+
+/// rows [rows, columns] are added into out [source_rows, columns].
+Values scatter(Backend& backend, DType type, const Case& c, const Values& rows,
+               const Values& index, const Values& start) {
+  const TestTensor from(backend, type, {c.rows, c.columns}, rows, c.padding);
+  const TestTensor at(backend, DType::kInt32, {c.rows}, index);
+  const TestTensor out(backend, wide(type), {c.source_rows, c.columns}, start,
+                       c.padding);
+  backend.kernels()(ScatterAddRows{.rows = from, .index = at, .out = out});
+  EXPECT_TRUE(out.padding_intact());
+  return out.values();
+}
+
+TEST_P(GatherRowsTest, ScatterAddsRepeatedRows) {
+  for (const Case& c : kCases) {
+    const Values rows = rounded(dtype(), random_values(c.rows * c.columns, 3));
+    const Values index = random_integers(c.rows, 4, -1, c.source_rows);
+    const Values start =
+        rounded(wide_dtype(), random_values(c.source_rows * c.columns, 5));
+    Values expected = start;
+    const auto columns = static_cast<std::size_t>(c.columns);
+    for (std::size_t i = 0; i < index.size(); ++i) {
+      if (index[i] < 0) continue;
+      for (std::size_t j = 0; j < columns; ++j) {
+        expected[static_cast<std::size_t>(index[i]) * columns + j] +=
+            rows[i * columns + j];
+      }
+    }
+    expect_close(scatter(cpu(2), dtype(), c, rows, index, start), expected,
+                 tolerance(wide_dtype()), "out");
+  }
+}
+
+Values combine(Backend& backend, DType type, const Case& c,
+               const Values& source, const Values& index, const Values& weight,
+               const Values& start, bool weighted, bool accumulate) {
+  const TestTensor from(backend, type, {c.source_rows, c.columns}, source,
+                        c.padding);
+  const Shape choices{c.rows, c.choices};
+  const TestTensor at(backend, DType::kInt32, choices, index, c.padding);
+  const TestTensor factor(backend, wide(type), choices, weight, c.padding);
+  const TestTensor out(backend, type, {c.rows, c.columns}, start, c.padding);
+  backend.kernels()(
+      CombineRows{.source = from,
+                  .index = at,
+                  .weight = weighted ? factor.view() : TensorView(),
+                  .out = out,
+                  .accumulate = accumulate});
+  EXPECT_TRUE(out.padding_intact());
+  return out.values();
+}
+
+TEST_P(GatherRowsTest, CombineIsAWeightedSum) {
+  for (const Case& c : kCases) {
+    const Values source = random_source(dtype(), c);
+    const Values index =
+        random_integers(c.rows * c.choices, 2, 0, c.source_rows);
+    const Values weight =
+        rounded(wide_dtype(), random_values(c.rows * c.choices, 6));
+    const Values start = rounded(dtype(), random_values(c.rows * c.columns, 7));
+    const auto columns = static_cast<std::size_t>(c.columns);
+    const auto choices = static_cast<std::size_t>(c.choices);
+    for (const bool weighted : {false, true}) {
+      for (const bool accumulate : {false, true}) {
+        Values expected(start.size());
+        for (std::size_t e = 0; e < expected.size(); ++e) {
+          if (accumulate) expected[e] = start[e];
+          for (std::size_t j = 0; j < choices; ++j) {
+            const std::size_t at = e / columns * choices + j;
+            const auto row = static_cast<std::size_t>(index[at]);
+            expected[e] += (weighted ? weight[at] : 1) *
+                           source[row * columns + e % columns];
+          }
+        }
+        expect_close(combine(cpu(2), dtype(), c, source, index, weight, start,
+                             weighted, accumulate),
+                     expected, tolerance(dtype()), "out");
+      }
+    }
+  }
+}
+
+TEST_P(GatherRowsTest, BitsDoNotDependOnThreads) {
+  const Case c{301, 130, 17, 3, 0};
+  const Values source = random_source(dtype(), c);
+  const Values rows = rounded(dtype(), random_values(c.rows * c.columns, 3));
+  const Values index = random_integers(c.rows, 2, -1, c.source_rows);
+  const Values choice = random_integers(c.rows * c.choices, 2, 0, 17);
+  const Values weight = random_values(c.rows * c.choices, 6);
+  expect_same_for_any_threads([&](Backend& backend) {
+    Values all = gather(backend, dtype(), c, source, index);
+    append(all, scatter(backend, dtype(), c, rows, index, source));
+    append(all, combine(backend, dtype(), c, source, choice, weight, rows, true,
+                        true));
+    return all;
+  });
+}
+
+CATENA_FOR_FLOATING_TYPES(GatherRowsTest);
+
+struct Groups {
+  Values offsets, place, entry, row;
+};
+
+Groups group(Backend& backend, const Values& index, std::int64_t choices,
+             std::int64_t groups) {
+  const auto entries = static_cast<std::int64_t>(index.size());
+  const Shape shape{choices == 0 ? 0 : entries / choices, choices};
+  const TestTensor in(backend, DType::kInt32, shape, index, 1);
+  const TestTensor offsets(backend, DType::kInt32, {groups + 1});
+  const TestTensor place(backend, DType::kInt32, shape, 2);
+  const TestTensor entry(backend, DType::kInt32, {entries});
+  const TestTensor row(backend, DType::kInt32, {entries});
+  backend.kernels()(GroupRows{.index = in,
+                              .offsets = offsets,
+                              .place = place,
+                              .entry = entry,
+                              .row = row});
+  EXPECT_TRUE(place.padding_intact());
+  return {.offsets = offsets.values(),
+          .place = place.values(),
+          .entry = entry.values(),
+          .row = row.values()};
+}
+
+TEST(GroupRowsTest, SortsStably) {
+  for (const std::int64_t rows : {0, 1, 17, 129}) {
+    for (const std::int64_t choices : {1, 3}) {
+      for (const std::int64_t groups : {1, 5, 64}) {
+        const Values index = random_integers(rows * choices, 1, 0, groups);
+        const Groups sorted = group(cpu(2), index, choices, groups);
+        Values offsets{0}, entry;
+        for (std::int64_t g = 0; g < groups; ++g) {
+          for (std::size_t e = 0; e < index.size(); ++e) {
+            if (index[e] != static_cast<double>(g)) continue;
+            EXPECT_EQ(sorted.place[e], static_cast<double>(entry.size()));
+            entry.push_back(static_cast<double>(e));
+          }
+          offsets.push_back(static_cast<double>(entry.size()));
+        }
+        Values row;
+        for (const double e : entry) {
+          row.push_back(std::floor(e / static_cast<double>(choices)));
+        }
+        EXPECT_EQ(sorted.offsets, offsets);
+        EXPECT_EQ(sorted.entry, entry);
+        EXPECT_EQ(sorted.row, row);
+      }
+    }
+  }
+}
+
+TEST(GroupRowsTest, AcceptsNoGroupsAndNoRows) {
+  EXPECT_EQ(group(cpu(1), {}, 2, 0).offsets, Values{0});
+}
+
+TEST(GroupRowsTest, RefusesGroupsOutOfRange) {
+  EXPECT_THROW(group(cpu(1), {0, 4}, 1, 4), Error);
+  EXPECT_THROW(group(cpu(1), {-1, 0}, 1, 4), Error);
+}
+
+}  // namespace
+}  // namespace catena::testing
