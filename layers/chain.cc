@@ -1,0 +1,119 @@
+#include "layers/chain.h"
+
+namespace catena {
+
+Task Chain::forward(Chunk& chunk, TensorView x, TensorView out,
+                    const RoutingStatistics& statistics, Saved& saved) const {
+  const Dispatch exchange(chunk.kernels());
+  const Shape shape{chunk.tokens, hidden_};
+  saved.iterations.resize(static_cast<std::size_t>(config_.iterations));
+  for (std::int64_t t = 0; t < config_.iterations; ++t) {
+    Iteration& it = saved.iterations[static_cast<std::size_t>(t)];
+    const bool last = t + 1 == config_.iterations;
+    const TensorView y = last ? out : chunk.keep(chunk.compute(), shape);
+    it.x = x;
+
+    router(t).forward(chunk, layer_, t, x, statistics.cell(layer_, t),
+                      it.routes);
+    it.plan = exchange.plan(it.routes.index, config_.routed_experts,
+                            chunk.activations);
+    it.received = chunk.keep(chunk.compute(), {it.plan.received, hidden_});
+    it.received_weight = chunk.keep(chunk.wide(), {it.plan.received});
+    const Pending sent = exchange.dispatch(it.plan, x, it.routes.weights,
+                                           it.received, it.received_weight);
+    if (shared_) shared_->forward(chunk, x, y, it.shared);
+    co_await sent;
+
+    const ArenaScope scope(chunk.scratch);
+    const TensorView result =
+        chunk.temporary(chunk.compute(), it.received.shape());
+    experts_->forward(chunk, it.received, it.plan.offsets, result, it.experts);
+    co_await exchange.combine(it.plan, result, it.routes.weights, y,
+                              shared_ != nullptr);
+
+    if (config_.inner_residual()) {
+      chunk.kernels()(Add{.a = y, .b = x, .out = y});
+    }
+    if (chunk.training && t > 0) {
+      chunk.kernels()(PairCounts{
+          .first =
+              saved.iterations[static_cast<std::size_t>(t - 1)].routes.index,
+          .second = it.routes.index,
+          .counts = statistics.cell(layer_, t - 1).transitions});
+    }
+    if (chunk.observer != nullptr) {
+      chunk.computed(fmt::format("{}.{}.output", name_, t), y);
+    }
+    x = y;
+  }
+}
+
+Task Chain::backward(Chunk& chunk, const RoutingStatistics& statistics,
+                     Saved& saved, TensorView d_out, TensorView d_x) const {
+  const Dispatch exchange(chunk.kernels());
+  const ArenaScope scope(chunk.scratch);
+  const TensorView spare =
+      chunk.temporary(chunk.compute(), {chunk.tokens, hidden_});
+  TensorView d_y = d_out, d_input = spare;
+  for (std::int64_t t = config_.iterations - 1; t >= 0; --t) {
+    Iteration& it = saved.iterations[static_cast<std::size_t>(t)];
+    const ArenaScope inner(chunk.scratch);
+    const DType compute = chunk.compute(), wide = chunk.wide();
+    const TensorView d_result = chunk.temporary(compute, it.received.shape());
+    const Pending sent = exchange.combine_gradient(it.plan, d_y, d_result);
+    if (shared_) {
+      shared_->backward(chunk, it.x, it.shared, d_y, d_input, false);
+    }
+    co_await sent;
+
+    const TensorView d_received = chunk.temporary(compute, it.received.shape());
+    const TensorView d_received_weight =
+        chunk.temporary(wide, {it.plan.received});
+    experts_->backward(chunk, it.received, it.plan.offsets, it.experts,
+                       it.received_weight, d_result, d_received,
+                       d_received_weight);
+    const TensorView d_weights =
+        chunk.temporary(wide, it.routes.weights.shape());
+    co_await exchange.dispatch_gradient(it.plan, d_received, d_received_weight,
+                                        d_input, shared_ != nullptr, d_weights);
+
+    router(t).backward(chunk, statistics.cell(layer_, t), it.routes, d_weights,
+                       d_input);
+    if (config_.inner_residual()) {
+      chunk.kernels()(Add{.a = d_input, .b = d_y, .out = d_input});
+    }
+    if (chunk.observer != nullptr) {
+      chunk.computed(fmt::format("{}.{}.input.gradient", name_, t), d_input);
+    }
+    std::swap(d_y, d_input);
+  }
+  if (d_y.data() != d_x.data()) {
+    chunk.kernels()(Copy{.from = d_y, .to = d_x});
+  }
+}
+
+Chain::Chain(ParameterSet& set, const std::string& name,
+             const ModelConfig& config, std::int64_t layer)
+    : name_(name),
+      config_(config.chain),
+      hidden_(config.hidden),
+      layer_(layer) {
+  const std::int64_t routers =
+      config_.independent_gates ? config_.iterations : 1;
+  for (std::int64_t t = 0; t < routers; ++t) {
+    routers_.push_back(std::make_unique<Router>(
+        set,
+        config_.independent_gates ? fmt::format("{}.gate.{}", name, t)
+                                  : name + ".gate",
+        config));
+  }
+  experts_ = std::make_unique<Experts>(set, name + ".experts", config);
+  if (config_.shared_experts > 0) {
+    shared_ = std::make_unique<SwiGluMlp>(
+        set, name + ".shared_experts", config.hidden,
+        config_.shared_experts * config_.intermediate,
+        config.initializer_range);
+  }
+}
+
+}  // namespace catena

@@ -1,0 +1,126 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "layers/parameter.h"
+#include "parallel/pipeline.h"
+#include "runtime/arena.h"
+
+namespace catena {
+
+/// Rows of tokens for the model to work on, on the host: whole sequences one
+/// after another, without padding. Borrowed.
+struct Tokens {
+  std::span<const std::int32_t> ids;
+  std::span<const std::int32_t> targets;      ///< -1: not trained
+  std::span<const std::int32_t> positions;    ///< inside the token's document
+  std::span<const std::int32_t> first;        ///< first token of the document,
+                                              ///< counted from ids.begin()
+  std::span<const std::int64_t> row_offsets;  ///< [rows + 1] into ids; may
+                                              ///< be some rows of many
+
+  [[nodiscard]] std::int64_t rows() const {
+    return static_cast<std::int64_t>(row_offsets.size()) - 1;
+  }
+};
+
+/// What losses of a chunk are divided by: counts over the whole global batch,
+/// so that no split into ranks, accumulation steps or chunks shows.
+struct LossScale {
+  double per_trained_token = 1;  ///< cross entropy
+  double per_sequence = 1;       ///< balance loss, scope "sequence"
+  double per_token = 1;          ///< z-loss
+  double per_batch = 1;          ///< balance loss, scope "batch": the share of
+                                 ///< this accumulation step in the batch
+};
+
+/// Looks at, or replaces, what happens inside a model. For tests, traces and
+/// for finding where a number stopped being finite.
+class Observer {
+ public:
+  virtual ~Observer() = default;
+  /// A tensor has just been computed; `name` is such as
+  /// "model.layers.3.mlp.1.output".
+  virtual void computed(std::string_view name, TensorView value);
+  /// [tokens, top_k] int32 to use instead of choosing, or undefined.
+  virtual TensorView forced_routes(std::int64_t layer, std::int64_t iteration);
+  virtual void routed(std::int64_t layer, std::int64_t iteration,
+                      TensorView index, TensorView weight);
+};
+
+/// Keys and values of one layer for one sequence that is being generated.
+struct KeyValueCache {
+  Tensor keys, values;  ///< [capacity, kv_heads, size] T
+};
+
+/// One chunk on its way through the model: whole sequences, their place in
+/// memory, and the memory their activations live in.
+/// Thread rule: one thread.
+class Chunk : public FrameMemory {
+ public:
+  Chunk(Backend& backend, Precision precision);
+
+  /// Takes the rows [first_row, first_row + row_count) of `tokens`. Forgets
+  /// everything about the rows before.
+  void load(const Tokens& tokens, std::int64_t first_row,
+            std::int64_t row_count);
+  /// One piece of a sequence under generation: `ids` stand at positions
+  /// [past, past + ids.size()), and attend to the cache.
+  void load_cached(std::span<const std::int32_t> ids, std::int64_t past,
+                   std::span<KeyValueCache> caches);
+  /// Ends the use of all activations.
+  void clear();
+
+  [[nodiscard]] Backend& backend() { return *backend_; }
+  [[nodiscard]] Kernels& kernels() { return backend_->kernels(); }
+  [[nodiscard]] DType compute() const { return precision_.compute; }
+  [[nodiscard]] DType wide() const { return precision_.wide(); }
+
+  /// A value that backward needs, or that leaves the layer.
+  [[nodiscard]] TensorView keep(DType dtype, const Shape& shape) {
+    return activations.allocate(dtype, shape);
+  }
+  /// A value that dies with the current ArenaScope on `scratch`.
+  [[nodiscard]] TensorView temporary(DType dtype, const Shape& shape) {
+    return scratch.allocate(dtype, shape);
+  }
+  void computed(std::string_view name, TensorView value) {
+    if (observer != nullptr) observer->computed(name, value);
+  }
+
+  Arena activations, scratch;
+  bool training = true;  ///< keep what backward needs, count routes
+  Observer* observer = nullptr;
+  LossScale scale;
+
+  std::int64_t number = 0;  ///< of this chunk in its accumulation step
+  std::int64_t tokens = 0, sequences = 0;
+  std::int64_t key_pairs = 0;  ///< pairs that attention forms
+  std::int64_t past = 0;       ///< tokens already in the caches
+  std::span<KeyValueCache> caches;
+
+  TensorView ids, targets, positions;  ///< [tokens] int32
+  TensorView first, last;              ///< [tokens] int32: keys attended to
+  TensorView sequence;         ///< [tokens] int32: sequence in this chunk
+  TensorView sequence_length;  ///< [sequences] W
+  TensorView one_segment;      ///< [tokens] int32, all zero
+  TensorView batch_length;     ///< [1] W: tokens of the accumulation step
+  TensorView balanced_routes;  ///< [tokens, k] int32, or undefined
+  std::int64_t balanced_k = 0, balanced_experts = 0;  ///< 0: not forced
+
+ private:
+  TensorView upload(std::span<const std::int32_t> values);
+  TensorView upload_lengths();
+  void upload_segments(std::span<const std::int64_t> row_offsets,
+                       std::int64_t batch_tokens);
+
+  Backend* backend_;
+  Precision precision_;
+  std::vector<std::int32_t> staging_;
+  std::vector<double> lengths_;
+  std::vector<float> narrow_lengths_;
+};
+
+}  // namespace catena

@@ -1,0 +1,78 @@
+#include "layers/experts.h"
+
+namespace catena {
+
+Experts::Experts(ParameterSet& set, const std::string& name,
+                 const ModelConfig& config)
+    : intermediate_(config.chain.intermediate) {
+  const std::int64_t experts = config.chain.routed_experts;
+  const std::int64_t hidden = config.hidden;
+  const std::int64_t size = intermediate_ * hidden;
+  ParameterSpec gate_up{.shape = {experts, 2 * intermediate_, hidden},
+                        .parts = {},
+                        .initializer = Initializer::kNormal,
+                        .range = config.initializer_range};
+  ParameterSpec down{.shape = {experts, hidden, intermediate_},
+                     .parts = {},
+                     .initializer = Initializer::kNormal,
+                     .range = config.initializer_range};
+  const Shape in{intermediate_, hidden}, out{hidden, intermediate_};
+  for (std::int64_t e = 0; e < experts; ++e) {
+    const std::string expert = fmt::format("{}.{}", name, e);
+    gate_up.parts.push_back({expert + ".gate_proj.weight", 2 * e * size, in});
+    gate_up.parts.push_back(
+        {expert + ".up_proj.weight", (2 * e + 1) * size, in});
+    down.parts.push_back({expert + ".down_proj.weight", e * size, out});
+  }
+  gate_up_ = &set.add(std::move(gate_up));
+  down_ = &set.add(std::move(down));
+}
+
+void Experts::forward(Chunk& chunk, TensorView x, TensorView offsets,
+                      TensorView y, Saved& saved) const {
+  const std::int64_t rows = x.size(0);
+  saved.gate_up = chunk.keep(chunk.compute(), {rows, 2 * intermediate_});
+  chunk.kernels()(GroupedGemm{.a = x,
+                              .b = gate_up_->weight(),
+                              .c = saved.gate_up,
+                              .offsets = offsets,
+                              .transpose_b = true});
+  const ArenaScope scope(chunk.scratch);
+  const TensorView activation =
+      chunk.temporary(chunk.compute(), {rows, intermediate_});
+  chunk.kernels()(SwiGlu{.gate_up = saved.gate_up, .out = activation});
+  chunk.kernels()(GroupedGemm{.a = activation,
+                              .b = down_->weight(),
+                              .c = y,
+                              .offsets = offsets,
+                              .transpose_b = true});
+}
+
+void Experts::backward(Chunk& chunk, TensorView x, TensorView offsets,
+                       const Saved& saved, TensorView weight, TensorView d_y,
+                       TensorView d_x, TensorView d_weight) const {
+  const ArenaScope scope(chunk.scratch);
+  const TensorView d_activation =
+      chunk.temporary(chunk.compute(), {x.size(0), intermediate_});
+  chunk.kernels()(GroupedGemm{
+      .a = d_y, .b = down_->weight(), .c = d_activation, .offsets = offsets});
+  // <d_y, y> = <down^T d_y, activation>: no expert output needs to be kept.
+  chunk.kernels()(SwiGluGradient{.gate_up = saved.gate_up,
+                                 .d_out = d_activation,
+                                 .weight = weight,
+                                 .d_gate_up = saved.gate_up,
+                                 .activation = d_activation,
+                                 .d_weight = d_weight});
+  chunk.kernels()(GroupedGemm{.a = saved.gate_up,
+                              .b = gate_up_->weight(),
+                              .c = d_x,
+                              .offsets = offsets});
+  chunk.kernels()(GroupedGemmGradient{
+      .a = d_y, .b = d_activation, .c = down_->gradient(), .offsets = offsets});
+  chunk.kernels()(GroupedGemmGradient{.a = saved.gate_up,
+                                      .b = x,
+                                      .c = gate_up_->gradient(),
+                                      .offsets = offsets});
+}
+
+}  // namespace catena

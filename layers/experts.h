@@ -1,0 +1,39 @@
+#pragma once
+
+#include "layers/chunk.h"
+#include "layers/model_config.h"
+
+namespace catena {
+
+/// The routed experts: SwiGLU MLPs of one shape, as grouped products.
+///   y[r] = down_e (silu(gate_e x[r]) * up_e x[r]) for the rows r of expert e
+///   x, y [rows, hidden] T, expert-major;  offsets [experts + 1] int32
+/// Stored as gate_up [experts, 2 * intermediate, hidden] and
+/// down [experts, hidden, intermediate], so that one expert's projections are
+/// contiguous runs under their own checkpoint names.
+class Experts {
+ public:
+  struct Saved {
+    TensorView gate_up;  ///< [rows, 2 * intermediate]
+  };
+  Experts(ParameterSet& set, const std::string& name,
+          const ModelConfig& config);
+
+  void forward(Chunk& chunk, TensorView x, TensorView offsets, TensorView y,
+               Saved& saved) const;
+
+  /// Given d_y before the combine weight was applied:
+  ///   d_x = weight * J^T d_y,  d_weight[r] = <d_y[r], y[r]>
+  /// and the experts' gradients. Uses up `saved`.
+  ///   weight, d_weight [rows] W
+  void backward(Chunk& chunk, TensorView x, TensorView offsets,
+                const Saved& saved, TensorView weight, TensorView d_y,
+                TensorView d_x, TensorView d_weight) const;
+
+ private:
+  Parameter* gate_up_;
+  Parameter* down_;
+  std::int64_t intermediate_;
+};
+
+}  // namespace catena

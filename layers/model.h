@@ -1,0 +1,74 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "layers/decoder_layer.h"
+#include "layers/head.h"
+
+namespace catena {
+
+/// A decoder-only language model with chains of experts.
+/// Ownership: owns parameters and statistics; the backend must outlive it.
+/// Thread rule: one thread.
+class Model {
+ public:
+  Model(Backend& backend, const ModelConfig& config, Precision precision);
+  ~Model();
+
+  [[nodiscard]] const ModelConfig& config() const { return config_; }
+  [[nodiscard]] ParameterSet& parameters() { return parameters_; }
+  [[nodiscard]] RoutingStatistics& statistics() { return *statistics_; }
+  [[nodiscard]] Backend& backend() { return parameters_.backend(); }
+
+  /// Forward, backward and gradients of one accumulation step. Its rows are
+  /// split over the chunks as evenly as whole rows allow. Adds the loss, and
+  /// what routers did, to statistics(), and gradients to the parameters.
+  /// `chunks` keep their memory from call to call.
+  void train(const Tokens& tokens, const LossScale& scale,
+             std::vector<std::unique_ptr<Chunk>>& chunks);
+
+  /// Sum of cross entropies over trained tokens; no gradients, no counts.
+  [[nodiscard]] double evaluate(const Tokens& tokens, Chunk& chunk);
+
+  /// Logits of every token: [tokens, vocabulary] W, in the chunk's memory
+  /// until it is used again.
+  [[nodiscard]] TensorView logits(const Tokens& tokens, Chunk& chunk);
+
+  /// Extends a sequence whose first `past` tokens are in `caches` by `ids`;
+  /// returns the logits of the last one, [1, vocabulary] W.
+  [[nodiscard]] TensorView extend(std::span<const std::int32_t> ids,
+                                  std::int64_t past,
+                                  std::vector<KeyValueCache>& caches,
+                                  Chunk& chunk);
+  [[nodiscard]] std::vector<KeyValueCache> make_caches(
+      std::int64_t capacity) const;
+
+  /// A chunk that suits this model.
+  [[nodiscard]] std::unique_ptr<Chunk> make_chunk();
+
+  /// Correction biases move towards balance by the loads of statistics().
+  void update_router_biases();
+
+  /// Every chain in order of layers.
+  [[nodiscard]] std::vector<Chain*> chains();
+
+ private:
+  struct Saved;
+  Task forward(Chunk& chunk, Saved& saved);
+  Task backward(Chunk& chunk, Saved& saved);
+  /// The stream after the last layer, without keeping what is between.
+  TensorView infer(Chunk& chunk);
+
+  ModelConfig config_;
+  ParameterSet parameters_;
+  Parameter* embedding_;
+  std::vector<std::unique_ptr<DecoderLayer>> layers_;
+  std::unique_ptr<Head> head_;
+  std::unique_ptr<RoutingStatistics> statistics_;
+  std::vector<std::unique_ptr<Saved>> saved_;
+  Pipeline pipeline_;
+  std::vector<Task> tasks_;
+};
+
+}  // namespace catena

@@ -1,0 +1,113 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/backend.h"
+
+namespace catena {
+
+/// Storage type of activations and of the weights they meet, and the type of
+/// master weights, gradients, norms and routers.
+struct Precision {
+  DType compute = DType::kFloat32;
+  [[nodiscard]] DType wide() const { return catena::wide(compute); }
+};
+
+/// How a parameter starts.
+enum class Initializer {
+  kOnes,
+  kZeros,
+  kNormal,   ///< N(0, range^2)
+  kUniform,  ///< U(-range, range)
+};
+
+/// A part of a parameter under the name it has in a checkpoint: one expert's
+/// projection, say. `begin` counts elements from the parameter's start.
+struct NamedPart {
+  std::string name;
+  std::int64_t begin = 0;
+  Shape shape;
+};
+
+struct ParameterSpec {
+  Shape shape;
+  std::vector<NamedPart> parts;
+  Initializer initializer = Initializer::kNormal;
+  double range = 0;
+  /// Products are formed in the compute type; others stay in the wide type.
+  bool matrix = true;
+};
+
+/// One trainable tensor: master weight and gradient in the wide type, and,
+/// where the compute type is another, a rounded copy for products. Weights of
+/// linear maps are [out, in].
+class Parameter {
+ public:
+  Parameter(Backend& backend, Precision precision, ParameterSpec spec);
+
+  [[nodiscard]] const ParameterSpec& spec() const { return spec_; }
+  [[nodiscard]] const std::string& name() const { return spec_.parts[0].name; }
+  [[nodiscard]] TensorView master() const { return master_.view(); }
+  [[nodiscard]] TensorView gradient() const { return gradient_.view(); }
+  /// What products read: the copy if there is one, else the master.
+  [[nodiscard]] TensorView weight() const {
+    return copy_.defined() ? copy_.view() : master_.view();
+  }
+  /// The rounded copy, undefined if the master serves.
+  [[nodiscard]] TensorView copy() const { return copy_.view(); }
+  [[nodiscard]] std::int64_t elements() const { return spec_.shape.elements(); }
+
+ private:
+  ParameterSpec spec_;
+  Tensor master_, copy_, gradient_;
+};
+
+/// All parameters of a model, in a fixed order. Addresses are stable.
+class ParameterSet {
+ public:
+  ParameterSet(Backend& backend, Precision precision)
+      : backend_(&backend), precision_(precision) {}
+
+  Parameter& add(ParameterSpec spec);
+
+  [[nodiscard]] std::size_t size() const { return parameters_.size(); }
+  [[nodiscard]] Parameter& operator[](std::size_t i) const {
+    return *parameters_[i];
+  }
+  [[nodiscard]] std::int64_t elements() const;
+  [[nodiscard]] Backend& backend() const { return *backend_; }
+  [[nodiscard]] Precision precision() const { return precision_; }
+
+  struct Location {
+    Parameter* parameter;
+    const NamedPart* part;
+  };
+  /// Throws: InvalidArgument if no parameter has a part of this name.
+  [[nodiscard]] Location find(std::string_view name) const;
+
+  /// Draws every part from (seed, hash of its name): the same weights for any
+  /// storage layout.
+  void initialize(std::uint64_t seed);
+  /// Renews the rounded copies after masters were written.
+  void refresh_copies();
+  void clear_gradients();
+
+ private:
+  Backend* backend_;
+  Precision precision_;
+  std::vector<std::unique_ptr<Parameter>> parameters_;
+};
+
+/// Host copy of one part, converted to double, and back. For checkpoints,
+/// tests and reports; slow.
+[[nodiscard]] std::vector<double> read_values(Backend& backend,
+                                              TensorView view);
+void write_values(Backend& backend, TensorView view,
+                  const std::vector<double>& values);
+/// The part of `whole` (master or gradient of part's parameter).
+[[nodiscard]] TensorView part_of(TensorView whole, const NamedPart& part);
+
+}  // namespace catena
