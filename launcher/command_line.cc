@@ -1,0 +1,103 @@
+#include "launcher/command_line.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+
+#include "launcher/commands/trainer.h"
+#include "launcher/contract.h"
+#include "runtime/base/error.h"
+#include "runtime/base/nearest.h"
+
+namespace catena::launcher {
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  catena train configs/quickstart.toml
+  catena train configs/quickstart.toml --set train.steps=200
+  catena generate RUN --prompt "What is 12 times 7?"
+  catena config explain model.chain.iterations
+
+"catena COMMAND --help" says more about a command.)";
+
+std::unique_ptr<CLI::App> make_application() {
+  auto application = std::make_unique<CLI::App>(
+      "Catena trains Chain-of-Experts language models.", "catena");
+  application->set_version_flag("--version", "catena " CATENA_VERSION,
+                                "print the version and leave");
+  application->get_help_ptr()->description("print this text and leave");
+  application->get_formatter()->column_width(16);
+  application->get_formatter()->label("SUBCOMMAND", "COMMAND");
+  application->footer(kExamples);
+  application->require_subcommand(1);
+  for (const TrainerCommand& command : trainer_commands()) {
+    application
+        ->add_subcommand(std::string(command.name),
+                         std::string(command.summary))
+        ->group("Commands");
+  }
+  return application;
+}
+
+void complain(const std::string& message) {
+  fmt::print(stderr, "catena: {}\n", message);
+}
+
+int refuse(const CLI::App& application, const std::string& word) {
+  std::vector<std::string> names = {"help"};
+  for (const CLI::App* command : application.get_subcommands({})) {
+    names.push_back(command->get_name());
+  }
+  const bool option = word.starts_with('-');
+  if (option) names = {"--help", "--version"};
+  const std::string near = nearest_name(word, names);
+  complain(fmt::format("unknown {} {}; {}", option ? "option" : "command", word,
+                       near.empty() ? "\"catena --help\" lists the commands"
+                                    : fmt::format("did you mean {}?", near)));
+  return kExitUsage;
+}
+
+// "help COMMAND" is "COMMAND --help".
+std::vector<std::string> without_help(std::vector<std::string> arguments) {
+  if (arguments.empty() || arguments.front() != "help") return arguments;
+  if (arguments.size() == 1) return {"--help"};
+  return {arguments[1], "--help"};
+}
+
+// Everything but the trainer's commands.
+int run_own(const std::vector<std::string>& arguments) {
+  const auto application = make_application();
+  if (arguments.empty()) {
+    fmt::print(stderr, "{}", application->help());
+    return kExitUsage;
+  }
+  try {
+    // CLI11 takes the arguments last first.
+    application->parse(
+        std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+  } catch (const CLI::Success& asked) {
+    return application->exit(asked);
+  } catch (const CLI::ParseError&) {
+    return refuse(*application, arguments.front());
+  }
+  return kExitSuccess;
+}
+
+}  // namespace
+
+int run(const std::vector<std::string>& given) {
+  const std::vector<std::string> arguments = without_help(given);
+  if (arguments.empty() || !is_trainer_command(arguments.front())) {
+    return run_own(arguments);
+  }
+  try {
+    run_trainer(arguments);
+  } catch (const Error& error) {
+    complain(error.what());
+    return kExitNotFound;
+  }
+}
+
+}  // namespace catena::launcher

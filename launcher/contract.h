@@ -1,0 +1,30 @@
+#pragma once
+
+/// The page that launcher and training share: exit codes and names in the
+/// environment. Constants only; nothing else of the launcher is seen by
+/// training.
+
+namespace catena {
+
+/// Exit codes. A scheduler decides by code alone: 75 means "requeue", all
+/// others listed here mean "do not". 1 to 63 are a rank's own, 128 + n is
+/// death by signal n.
+enum ExitCode : int {
+  kExitSuccess = 0,
+  kExitUsage = 64,       ///< wrong command line
+  kExitData = 65,        ///< missing or malformed input file
+  kExitInternal = 70,    ///< a bug in Catena
+  kExitDoesNotFit = 71,  ///< not enough memory for this configuration
+  kExitStorage = 74,     ///< cannot write results: disk full, read-only
+  kExitPreempted = 75,   ///< stopped on request, state saved: requeue
+  kExitNonFinite = 76,   ///< loss or gradient not finite
+  kExitConfig = 78,      ///< configuration refused
+  kExitNotFound = 127,   ///< program to run was not found
+};
+
+/// The program that trains, found beside `catena` or on PATH.
+inline constexpr const char* kTrainerName = "catena-train";
+/// Environment: the path of the trainer, before all other places.
+inline constexpr const char* kTrainerVariable = "CATENA_TRAIN";
+
+}  // namespace catena

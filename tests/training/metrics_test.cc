@@ -1,0 +1,91 @@
+#include "training/metrics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "runtime/base/error.h"
+
+namespace catena {
+namespace {
+
+StepReport example() {
+  StepReport report;
+  report.step = 7;
+  report.steps = 100;
+  report.loss = 2.5;
+  report.tokens = 1000;
+  report.seconds = 0.5;
+  report.flops = 3e9;
+  report.peak_flops = 12e9;
+  report.routes = {{{.load = {1, 1}, .tokens = 2},
+                    {.load = {4, 0}, .tokens = 4, .entropy_nats = 0.25}}};
+  return report;
+}
+
+TEST(MetricsTest, HumanNumbersKeepThreeDigits) {
+  EXPECT_EQ(human_number(7), "7");
+  EXPECT_EQ(human_number(999.4), "999");
+  EXPECT_EQ(human_number(999.6), "1.00k");
+  EXPECT_EQ(human_number(9840), "9.84k");
+  EXPECT_EQ(human_number(98400), "98.4k");
+  EXPECT_EQ(human_number(1.234e9), "1.23G");
+  EXPECT_EQ(human_seconds(3725), "1h02m");
+  EXPECT_EQ(human_seconds(187), "3m07s");
+  EXPECT_EQ(human_bytes(std::int64_t{612} << 20), "612 MiB");
+  EXPECT_EQ(human_bytes(std::int64_t{3} << 29), "1.5 GiB");
+}
+
+TEST(MetricsTest, ProgressNamesTheWorstRouter) {
+  const std::string text = progress_text(example());
+  EXPECT_THAT(text, testing::HasSubstr("step   7/100  loss 2.5000"));
+  EXPECT_THAT(text, testing::HasSubstr("2.00k tok/s  mfu 50%"));
+  EXPECT_THAT(text, testing::HasSubstr("experts 2.00 L0i1"));
+}
+
+TEST(MetricsTest, UnknownPeakIsNotGuessed) {
+  StepReport report = example();
+  report.peak_flops = 0;
+  EXPECT_THAT(progress_text(report), testing::HasSubstr("mfu n/a"));
+}
+
+TEST(MetricsTest, LinesAreJsonWithTheDocumentedNames) {
+  const std::filesystem::path folder =
+      std::filesystem::path(testing::TempDir()) /
+      fmt::format("metrics-{}", ::getpid());
+  std::filesystem::create_directories(folder);
+  {
+    MetricsWriter writer(folder);
+    writer.write_step(example());
+    writer.write_validation(7, 2.25, 500);
+  }
+  std::ifstream file(folder / "metrics.jsonl");
+  std::string line;
+  ASSERT_TRUE(std::getline(file, line));
+  const auto step = nlohmann::json::parse(line);
+  EXPECT_EQ(step["catena_step"], 7);
+  EXPECT_EQ(step["catena_loss"]["train"], 2.5);
+  EXPECT_EQ(step["catena_mfu_ratio"], 0.5);
+  EXPECT_EQ(step["catena_experts_idle"][0][1], 1);
+  EXPECT_EQ(step["catena_expert_load_max_to_mean_ratio"][0][1], 2.0);
+  EXPECT_EQ(step["catena_router_entropy_nats"][0][1], 0.25);
+  ASSERT_TRUE(std::getline(file, line));
+  EXPECT_EQ(nlohmann::json::parse(line)["catena_loss"]["validation"], 2.25);
+  std::filesystem::remove_all(folder);
+}
+
+TEST(MetricsTest, AnUnwritableFolderIsNamed) {
+  try {
+    MetricsWriter writer("/nonexistent/run");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kIo);
+    EXPECT_THAT(error.what(), testing::HasSubstr("/nonexistent/run"));
+  }
+}
+
+}  // namespace
+}  // namespace catena

@@ -1,0 +1,203 @@
+#include "training/config.h"
+
+#include <algorithm>
+
+#include "runtime/base/error.h"
+#include "runtime/base/files.h"
+#include "training/checkpoint/hugging_face.h"
+
+namespace catena {
+namespace {
+
+constexpr double kHuge = 1e12;
+constexpr std::int64_t kMany = std::int64_t{1} << 40;
+
+void describe_data(config::Schema& s, DataConfig& d) {
+  s.section("data", "Text, tokenizer and how rows are made of it.");
+  s.add("data.train", d.train,
+        config::Text{{},
+                     "",
+                     "Training text: JSON Lines ({\"query\", \"response\"} or "
+                     "{\"text\"}), plain text, .zst of both, or one folder "
+                     "made by `catena data prepare`."});
+  s.add("data.validation", d.validation,
+        config::Text{{}, "", "Validation text, as data.train."});
+  s.add("data.tokenizer", d.tokenizer,
+        config::Text{{},
+                     "",
+                     "Hugging Face tokenizer.json (byte-level BPE), or a "
+                     "folder with one."});
+  s.add("data.sequence", d.sequence,
+        config::Integer{2, 1 << 24, "tokens", "Positions of one row."});
+  s.add("data.packing", d.packing,
+        config::Text{{"packed", "padded"},
+                     "",
+                     "packed: several documents a row, attention stays inside "
+                     "each. padded: one document a row."});
+  s.add("data.loss", d.loss,
+        config::Text{{"all", "response"},
+                     "",
+                     "Train on every token, or on the response alone."});
+  s.add("data.end_of_text", d.end_of_text,
+        config::Switch{"End every document with the tokenizer's end-of-text "
+                       "token; false is the published runs' format."});
+  s.add("data.keep_padding", d.keep_padding,
+        config::Switch{"Compute, route and count padding, as the published "
+                       "runs did. Otherwise padding does not exist."});
+  s.add("data.skip_bad_rows", d.skip_bad_rows,
+        config::Switch{"Skip and count malformed rows instead of stopping."});
+  s.add("data.template", d.row_template,
+        config::Text{{}, "", "How a row's query and response are joined."});
+  s.add("data.cache", d.cache,
+        config::Text{{}, "", "Folder for tokenized copies of raw text."});
+}
+
+void describe_training(config::Schema& s, Config& c) {
+  s.section("train", "The training loop.");
+  s.add("train.steps", c.train.steps,
+        config::Integer{1, kMany, "steps", "Optimizer steps."});
+  s.add("train.batch_tokens", c.train.batch_tokens,
+        config::Integer{1, kMany, "positions",
+                        "Positions of one step: rows times data.sequence."});
+  s.add("train.micro_batch_tokens", c.train.micro_batch_tokens,
+        config::Integer{1, kMany, "positions",
+                        "Positions computed at once; gradients accumulate up "
+                        "to batch_tokens. Less needs less memory."});
+  s.add("train.seed", c.train.seed,
+        config::Integer{0, kMany, "", "Initial weights and order of data."});
+  s.add("train.precision", c.train.precision,
+        config::Text{{"auto", "float32", "bfloat16", "float64"},
+                     "",
+                     "Type of activations and products. bfloat16 keeps "
+                     "float32 master weights; float64 is for verification. "
+                     "auto: what is fast on this device."});
+  s.add("train.threads", c.train.threads,
+        config::Integer{0, 4096, "threads", "0: one per core."});
+  s.section("parallel", "How work is split.");
+  s.add("parallel.chunks", c.chunks,
+        config::Integer{1, 64, "chunks",
+                        "Sets of whole rows in flight at once; one computes "
+                        "while another is on the wire."});
+}
+
+void describe_optimizer(config::Schema& s, Config& c) {
+  LearningRateConfig& r = c.learning_rate;
+  s.section("learning_rate", "The learning rate over a run.");
+  s.add("learning_rate.peak", r.peak,
+        config::Number{0, kHuge, "", "Highest learning rate."});
+  s.add("learning_rate.warmup_steps", r.warmup_steps,
+        config::Integer{0, kMany, "steps", "Linear rise from 0 to peak."});
+  s.add("learning_rate.schedule", r.schedule,
+        config::Text{{"constant", "linear", "cosine", "wsd"},
+                     "",
+                     "After the warm-up: constant; falling linearly or as a "
+                     "half cosine to final_ratio; or wsd, constant and then "
+                     "falling linearly in the last decay_fraction."});
+  s.add("learning_rate.final_ratio", r.final_ratio,
+        config::Number{0, 1, "", "Last learning rate over peak."});
+  s.add("learning_rate.decay_fraction", r.decay_fraction,
+        config::Number{0, 1, "of train.steps", "wsd: length of the fall."});
+  OptimizerConfig& o = c.optimizer;
+  s.section("optimizer", "AdamW.");
+  s.add("optimizer.beta1", o.beta1,
+        config::Number{0, 1, "", "Decay of the first moment."});
+  s.add("optimizer.beta2", o.beta2,
+        config::Number{0, 1, "", "Decay of the second moment."});
+  s.add("optimizer.epsilon", o.epsilon,
+        config::Number{0, 1, "", "Added to the second moment's root."});
+  s.add("optimizer.weight_decay", o.weight_decay,
+        config::Number{0, kHuge, "", "Decoupled weight decay."});
+  s.add("optimizer.decay", o.decay,
+        config::Text{{"all", "matrices"},
+                     "",
+                     "Decay every parameter, as published, or spare norms."});
+  s.add(
+      "optimizer.clip", o.clip,
+      config::Number{0, kHuge, "", "Largest global gradient norm; 0 is off."});
+}
+
+void describe_run(config::Schema& s, Config& c) {
+  s.section("validation", "Loss on a fixed set.");
+  s.add(
+      "validation.every", c.validation.every,
+      config::Integer{0, kMany, "steps", "0: only before and after training."});
+  s.add("validation.rows", c.validation.rows,
+        config::Integer{1, kMany, "rows",
+                        "First rows of data.validation that are used."});
+  s.section("metrics",
+            "What is written to RUN/metrics.jsonl and "
+            "RUN/routing.jsonl.");
+  s.add("metrics.every", c.metrics.every,
+        config::Integer{1, kMany, "steps", "One line of metrics."});
+  s.add("metrics.routing_every", c.metrics.routing_every,
+        config::Integer{0, kMany, "steps",
+                        "Load of every expert and transitions between "
+                        "iterations; 0 is never."});
+  s.section("run", "Where results go.");
+  s.add("run.folder", c.run.folder,
+        config::Text{{},
+                     "",
+                     "Folder of the run. {name} is the configuration file's "
+                     "name; a number is added if the folder exists."});
+  s.add("run.prompts", c.run.prompts,
+        config::Text{{}, "", "Questions answered after training."});
+}
+
+void check_run(config::Schema& s, const Config& c) {
+  const std::int64_t sequence = c.data.sequence;
+  if (c.train.batch_tokens % sequence != 0) {
+    s.problem(
+        "train.batch_tokens",
+        fmt::format("{} is no multiple of data.sequence = {}; the "
+                    "nearest is {}",
+                    c.train.batch_tokens, sequence,
+                    std::max<std::int64_t>(
+                        1, (c.train.batch_tokens + sequence / 2) / sequence) *
+                        sequence));
+  }
+  if (sequence > c.model.max_positions) {
+    s.problem("data.sequence",
+              fmt::format("{} is longer than model.max_positions = {}",
+                          sequence, c.model.max_positions));
+  }
+  if (c.learning_rate.warmup_steps > c.train.steps) {
+    s.problem("learning_rate.warmup_steps",
+              fmt::format("{} is more than train.steps = {}",
+                          c.learning_rate.warmup_steps, c.train.steps));
+  }
+}
+
+}  // namespace
+
+void describe(config::Schema& s, Config& c) {
+  describe(s, c.model);
+  s.add("model.config", c.model_file,
+        config::Text{{},
+                     "",
+                     "Hugging Face config.json to take the model from; other "
+                     "model keys that are set win over it."});
+  describe_data(s, c.data);
+  describe_training(s, c);
+  describe_optimizer(s, c);
+  describe_run(s, c);
+}
+
+void load(config::Schema& s, Config& c, const std::filesystem::path& path,
+          const std::vector<std::string>& assignments) {
+  if (!path.empty()) s.read_file(path);
+  for (const std::string& assignment : assignments) {
+    s.set(assignment, "--set");
+  }
+  if (!c.model_file.empty()) {
+    for (const auto& [key, value] :
+         read_hugging_face_config(read_file(c.model_file), c.model_file)) {
+      if (!s.was_set(key)) s.set_value(key, value, c.model_file);
+    }
+  }
+  s.finish();
+  check(s, c.model);
+  check_run(s, c);
+  s.finish();
+}
+
+}  // namespace catena

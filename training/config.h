@@ -1,0 +1,89 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "layers/model_config.h"
+#include "training/optimizer.h"
+
+namespace catena {
+
+/// `[data]`.
+struct DataConfig {
+  std::vector<std::string> train, validation;
+  std::string tokenizer;
+  std::int64_t sequence = 512;
+  std::string packing = "packed";  ///< packed | padded
+  std::string loss = "all";        ///< all | response
+  bool end_of_text = true;
+  bool keep_padding = false;
+  bool skip_bad_rows = false;
+  std::string row_template = "query : {query} response : {response}";
+  std::string cache = "runs/cache";
+};
+
+/// `[learning_rate]`.
+struct LearningRateConfig {
+  double peak = 3e-4;
+  std::int64_t warmup_steps = 0;
+  std::string schedule = "constant";  ///< constant | linear | cosine | wsd
+  double final_ratio = 0;
+  double decay_fraction = 0.2;
+};
+
+/// `[train]`.
+struct TrainConfig {
+  std::int64_t steps = 1000, batch_tokens = 32768;
+  std::int64_t micro_batch_tokens = 16384;
+  std::int64_t seed = 0;
+  std::string precision = "auto";
+  std::int64_t threads = 0;
+};
+
+/// `[validation]`.
+struct ValidationConfig {
+  std::int64_t every = 100, rows = 128;
+};
+
+/// `[metrics]`.
+struct MetricsConfig {
+  std::int64_t every = 1, routing_every = 50;
+};
+
+/// `[run]`.
+struct RunConfig {
+  std::string folder = "runs/{name}";
+  std::vector<std::string> prompts;
+};
+
+/// Everything a training run is told.
+struct Config {
+  ModelConfig model;
+  std::string model_file;  ///< model.config
+  DataConfig data;
+  TrainConfig train;
+  LearningRateConfig learning_rate;
+  OptimizerConfig optimizer;
+  ValidationConfig validation;
+  MetricsConfig metrics;
+  RunConfig run;
+  std::int64_t chunks = 1;
+
+  [[nodiscard]] std::int64_t rows_per_step() const {
+    return train.batch_tokens / data.sequence;
+  }
+};
+
+/// Declares every key there is.
+void describe(config::Schema& schema, Config& config);
+
+/// Reads `path` (may be empty), a config.json it refers to, then the `--set`
+/// assignments, and checks everything. Relative paths in the file stay
+/// relative to the working folder.
+/// Throws: Error(kConfig) with all problems, one a line.
+void load(config::Schema& schema, Config& config,
+          const std::filesystem::path& path,
+          const std::vector<std::string>& assignments);
+
+}  // namespace catena

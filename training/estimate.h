@@ -1,0 +1,37 @@
+#pragma once
+
+#include "training/config.h"
+
+namespace catena {
+
+/// What a configuration will take, found by running one accumulation step of
+/// the real model on the meta backend.
+struct Estimate {
+  std::int64_t parameters = 0;
+  std::int64_t layer_parameters = 0;   ///< without embedding, head, last norm
+  std::int64_t active_parameters = 0;  ///< that one token passes, each once
+  double flops_per_token = 0;          ///< forward and backward, full rows
+  std::int64_t weight_bytes = 0;       ///< masters and rounded copies
+  std::int64_t gradient_bytes = 0, optimizer_bytes = 0;
+  std::int64_t activation_bytes = 0;  ///< arenas at their peak
+
+  [[nodiscard]] std::int64_t total_bytes() const {
+    return weight_bytes + gradient_bytes + optimizer_bytes + activation_bytes;
+  }
+};
+
+[[nodiscard]] Estimate estimate(const Config& config, Precision precision);
+
+/// FLOPs of the matrix products and of attention that were counted so far:
+/// the part of a step that MFU sets against the peak.
+[[nodiscard]] double product_flops(const Kernels& kernels);
+
+/// FLOPs a second of a large matrix product in `dtype`: the machine's peak as
+/// this program can reach it. Takes about a fifth of a second.
+[[nodiscard]] double probe_peak_flops(Backend& backend, DType dtype);
+
+/// Throws: Error(kDoesNotFit) if the estimate is more than this machine's
+/// memory, naming the keys that shrink it.
+void check_fits(const Estimate& estimate, const Config& config);
+
+}  // namespace catena

@@ -1,0 +1,79 @@
+// catena-train: what `catena train | generate | data | config` run.
+
+#include <cstdio>
+
+#include "launcher/contract.h"
+#include "runtime/base/error.h"
+#include "runtime/base/log.h"
+#include "training/commands/commands.h"
+#include "training/commands/data_command.h"
+
+namespace catena {
+namespace {
+
+ExitCode exit_code(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kUsage:
+      return kExitUsage;
+    case ErrorKind::kConfig:
+      return kExitConfig;
+    case ErrorKind::kUnsupported:
+      return kExitConfig;
+    case ErrorKind::kData:
+      return kExitData;
+    case ErrorKind::kDoesNotFit:
+      return kExitDoesNotFit;
+    case ErrorKind::kIo:
+      return kExitStorage;
+    case ErrorKind::kNonFinite:
+      return kExitNonFinite;
+    case ErrorKind::kInvalidArgument:
+    case ErrorKind::kDevice:
+    case ErrorKind::kCommunication:
+    case ErrorKind::kTimeout:
+    case ErrorKind::kInternal:
+      return kExitInternal;
+  }
+  return kExitInternal;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Catena: trains Chain-of-Experts language models.", "catena");
+  std::string color = "auto";
+  app.add_option("--color", color, "auto, always or never")
+      ->check(CLI::IsMember({"auto", "always", "never"}));
+  app.require_subcommand(1);
+  Action action;
+  add_train_command(app, action);
+  add_generate_command(app, action);
+  add_config_commands(app, action);
+  add_data_commands(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {
+    return app.exit(success);
+  } catch (const CLI::ParseError& problem) {
+    log::error("{}; see `catena {} --help`", problem.what(),
+               argc > 1 && argv[1][0] != '-' ? argv[1] : "");
+    return kExitUsage;
+  }
+  log::set_color(color);
+  return action ? action() : kExitSuccess;
+}
+
+}  // namespace
+}  // namespace catena
+
+int main(int argc, char** argv) {
+  try {
+    return catena::run(argc, argv);
+  } catch (const catena::Error& error) {
+    catena::log::progress("");
+    catena::log::error("{}", error.what());
+    return catena::exit_code(error.kind());
+  } catch (const std::exception& error) {
+    catena::log::progress("");
+    catena::log::error("internal: {}; please report this", error.what());
+    return catena::kExitInternal;
+  }
+}

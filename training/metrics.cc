@@ -1,0 +1,197 @@
+#include "training/metrics.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "runtime/base/error.h"
+
+namespace catena {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::FILE* open_append(const std::filesystem::path& path) {
+  std::FILE* file = std::fopen(path.c_str(), "ae");
+  if (file == nullptr) {
+    fail(ErrorKind::kIo, "{}: cannot write: {}", path.string(),
+         std::strerror(errno));
+  }
+  return file;
+}
+
+/// [layer][iteration] of one number of each summary.
+template <class Number>
+Json each_route(const StepReport& report, const Number& number) {
+  Json layers = Json::array();
+  for (const auto& layer : report.routes) {
+    Json iterations = Json::array();
+    for (const RouteSummary& summary : layer) {
+      iterations.push_back(number(summary));
+    }
+    layers.push_back(std::move(iterations));
+  }
+  return layers;
+}
+
+struct Worst {
+  double ratio = 0;
+  std::size_t layer = 0, iteration = 0;
+};
+
+Worst worst_balance(const StepReport& report) {
+  Worst worst;
+  for (std::size_t l = 0; l < report.routes.size(); ++l) {
+    for (std::size_t t = 0; t < report.routes[l].size(); ++t) {
+      const double ratio = report.routes[l][t].max_to_mean();
+      if (ratio > worst.ratio) worst = {ratio, l, t};
+    }
+  }
+  return worst;
+}
+
+}  // namespace
+
+double StepReport::tokens_per_second() const {
+  return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+}
+
+double StepReport::mfu() const {
+  return peak_flops > 0 && seconds > 0 ? flops / seconds / peak_flops : 0;
+}
+
+MetricsWriter::MetricsWriter(const std::filesystem::path& folder)
+    : metrics_path_(folder / "metrics.jsonl"),
+      routing_path_(folder / "routing.jsonl"),
+      metrics_(open_append(metrics_path_)),
+      routing_(open_append(routing_path_)) {}
+
+MetricsWriter::~MetricsWriter() {
+  std::fclose(metrics_);
+  std::fclose(routing_);
+}
+
+void MetricsWriter::append(std::FILE* file, const std::string& line,
+                           const std::filesystem::path& path) {
+  const std::string text = line + "\n";
+  if (std::fwrite(text.data(), 1, text.size(), file) != text.size() ||
+      std::fflush(file) != 0) {
+    fail(ErrorKind::kIo, "{}: cannot write: {}", path.string(),
+         std::strerror(errno));
+  }
+}
+
+void MetricsWriter::write_step(const StepReport& r) {
+  Json json{{"catena_step", r.step},
+            {"catena_loss", {{"train", r.loss}}},
+            {"catena_grad_norm", r.gradient_norm},
+            {"catena_learning_rate", r.learning_rate},
+            {"catena_step_duration_seconds", r.seconds},
+            {"catena_tokens", r.tokens},
+            {"catena_trained_tokens", r.trained_tokens},
+            {"catena_tokens_total", r.total_tokens},
+            {"catena_tokens_per_second", r.tokens_per_second()},
+            {"catena_model_flops", r.flops},
+            {"catena_mfu_ratio", r.mfu()},
+            {"catena_memory_bytes", {{"host", r.memory_bytes}}},
+            {"catena_memory_peak_bytes", {{"host", r.memory_peak_bytes}}},
+            {"catena_epoch", r.epoch}};
+  json["catena_expert_load_max_to_mean_ratio"] =
+      each_route(r, [](const auto& s) { return s.max_to_mean(); });
+  json["catena_experts_idle"] =
+      each_route(r, [](const auto& s) { return s.idle(); });
+  json["catena_router_entropy_nats"] =
+      each_route(r, [](const auto& s) { return s.entropy_nats; });
+  json["catena_auxiliary_loss"] =
+      each_route(r, [](const auto& s) { return s.auxiliary_loss; });
+  json["catena_router_z"] =
+      each_route(r, [](const auto& s) { return s.z_loss; });
+  if (r.forced_balanced) json["catena_forced_balanced"] = true;
+  append(metrics_, json.dump(), metrics_path_);
+}
+
+void MetricsWriter::write_validation(std::int64_t step, double loss,
+                                     std::int64_t tokens) {
+  const Json json{{"catena_step", step},
+                  {"catena_loss", {{"validation", loss}}},
+                  {"catena_trained_tokens", tokens}};
+  append(metrics_, json.dump(), metrics_path_);
+}
+
+void MetricsWriter::write_routing(std::int64_t step,
+                                  const RoutingStatistics& statistics) {
+  for (std::int64_t l = 0; l < statistics.layers(); ++l) {
+    for (std::int64_t t = 0; t < statistics.iterations(); ++t) {
+      Json json{{"step", step}, {"layer", l}, {"iteration", t}};
+      json["load"] = Json::array();
+      for (const double count : statistics.summary(l, t).load) {
+        json["load"].push_back(static_cast<std::int64_t>(count));
+      }
+      if (t + 1 < statistics.iterations()) {
+        json["transitions"] = statistics.transitions(l, t);
+      }
+      append(routing_, json.dump(), routing_path_);
+    }
+  }
+}
+
+std::int64_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  std::int64_t total = 0, resident = 0;
+  file >> total >> resident;
+  return resident * ::sysconf(_SC_PAGESIZE);
+}
+
+std::int64_t peak_resident_bytes() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+}
+
+std::string human_number(double value) {
+  static constexpr const char* kSuffix[] = {"", "k", "M", "G", "T", "P"};
+  std::size_t i = 0;
+  while (std::abs(value) >= 999.5 && i + 1 < std::size(kSuffix)) {
+    value /= 1000;
+    ++i;
+  }
+  const int digits = i == 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+  return fmt::format("{:.{}f}{}", value, digits, kSuffix[i]);
+}
+
+std::string human_bytes(std::int64_t bytes) {
+  const double mib = static_cast<double>(bytes) / (1 << 20);
+  if (mib >= 1024) return fmt::format("{:.1f} GiB", mib / 1024);
+  return fmt::format("{:.0f} MiB", mib);
+}
+
+std::string human_seconds(double seconds) {
+  const auto s = static_cast<std::int64_t>(seconds + 0.5);
+  if (s >= 3600) return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
+  if (s >= 60) return fmt::format("{}m{:02}s", s / 60, s % 60);
+  return fmt::format("{}s", s);
+}
+
+std::string progress_text(const StepReport& r) {
+  const int width = static_cast<int>(std::to_string(r.steps).size());
+  const Worst worst = worst_balance(r);
+  const std::string mfu =
+      r.mfu() > 0 ? fmt::format("{:.0f}%", 100 * r.mfu()) : "n/a";
+  std::string text = fmt::format(
+      "step {:>{}}/{}  loss {:.4f}  grad {:.2f}  lr {:.1e}  {} tok/s  mfu {}"
+      "  mem {}",
+      r.step, width, r.steps, r.loss, r.gradient_norm, r.learning_rate,
+      human_number(r.tokens_per_second()), mfu, human_bytes(r.memory_bytes));
+  if (worst.ratio > 0) {
+    text += fmt::format("  experts {:.2f} L{}i{}", worst.ratio, worst.layer,
+                        worst.iteration);
+  }
+  return text;
+}
+
+}  // namespace catena

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "layers/statistics.h"
+
+namespace catena {
+
+/// What one optimizer step amounted to.
+struct StepReport {
+  std::int64_t step = 0, steps = 0;
+  double loss = 0, gradient_norm = 0, learning_rate = 0;
+  std::int64_t tokens = 0, trained_tokens = 0, total_tokens = 0;
+  double seconds = 0;
+  double flops = 0;       ///< of this step
+  double peak_flops = 0;  ///< a second, by the probe; 0: unknown
+  std::int64_t memory_bytes = 0, memory_peak_bytes = 0;
+  double epoch = 0;
+  /// [chain layer][iteration]
+  std::vector<std::vector<RouteSummary>> routes;
+  bool forced_balanced = false;
+
+  [[nodiscard]] double tokens_per_second() const;
+  [[nodiscard]] double mfu() const;  ///< 0 to 1; 0 where the peak is unknown
+};
+
+/// RUN/metrics.jsonl, one object a line, flushed each time, with the names of
+/// docs/operations.md, and RUN/routing.jsonl with the load of every expert and
+/// the transitions between iterations.
+/// Throws: Error(kIo) with the file's name.
+class MetricsWriter {
+ public:
+  explicit MetricsWriter(const std::filesystem::path& folder);
+  ~MetricsWriter();
+  MetricsWriter(const MetricsWriter&) = delete;
+  MetricsWriter& operator=(const MetricsWriter&) = delete;
+
+  void write_step(const StepReport& report);
+  void write_validation(std::int64_t step, double loss, std::int64_t tokens);
+  void write_routing(std::int64_t step, const RoutingStatistics& statistics);
+
+ private:
+  void append(std::FILE* file, const std::string& line,
+              const std::filesystem::path& path);
+
+  std::filesystem::path metrics_path_, routing_path_;
+  std::FILE* metrics_;
+  std::FILE* routing_;
+};
+
+/// Resident memory of this process now, and at its highest.
+[[nodiscard]] std::int64_t resident_bytes();
+[[nodiscard]] std::int64_t peak_resident_bytes();
+
+/// "9.8k", "1.2M": three significant digits.
+[[nodiscard]] std::string human_number(double value);
+/// "612 MiB".
+[[nodiscard]] std::string human_bytes(std::int64_t bytes);
+/// "1h02m", "3m07s", "12s".
+[[nodiscard]] std::string human_seconds(double seconds);
+
+/// " step  120/300  loss 2.3412 ..." without the time left.
+[[nodiscard]] std::string progress_text(const StepReport& report);
+
+}  // namespace catena

@@ -1,0 +1,104 @@
+#include "training/step.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "training/diagnosis.h"
+#include "training/learning_rate.h"
+
+namespace catena {
+
+Tokens tokens_of(const data::Batch& batch, std::int64_t first_row,
+                 std::int64_t rows) {
+  return {batch.tokens, batch.targets, batch.positions, batch.first,
+          std::span<const std::int64_t>(batch.row_offsets)
+              .subspan(static_cast<std::size_t>(first_row),
+                       static_cast<std::size_t>(rows) + 1)};
+}
+
+Step::Step(Model& model, Optimizer& optimizer, const Config& config)
+    : model_(model),
+      optimizer_(optimizer),
+      config_(config),
+      micro_rows_(std::max<std::int64_t>(
+          1, config.train.micro_batch_tokens / config.data.sequence)) {
+  for (std::int64_t i = 0; i < config.chunks; ++i) {
+    chunks_.push_back(model.make_chunk());
+  }
+}
+
+void Step::accumulate(const data::Batch& batch, std::int64_t number) {
+  const auto all = static_cast<double>(batch.tokens.size());
+  scale_.per_trained_token =
+      1 / static_cast<double>(std::max<std::int64_t>(1, batch.trained_tokens));
+  scale_.per_sequence = 1 / static_cast<double>(batch.rows);
+  scale_.per_token = 1 / all;
+  for (std::int64_t row = 0; row < batch.rows; row += micro_rows_) {
+    const Tokens tokens =
+        tokens_of(batch, row, std::min(micro_rows_, batch.rows - row));
+    const std::int64_t count =
+        tokens.row_offsets.back() - tokens.row_offsets.front();
+    scale_.per_batch = static_cast<double>(count) / all;
+    model_.train(tokens, scale_, chunks_);
+    if (!std::isfinite(model_.statistics().total_loss())) {
+      diagnose(batch, number);
+    }
+  }
+}
+
+void Step::diagnose(const data::Batch& batch, std::int64_t number) {
+  for (std::int64_t row = 0; row < batch.rows; row += micro_rows_) {
+    find_non_finite(
+        model_, tokens_of(batch, row, std::min(micro_rows_, batch.rows - row)),
+        scale_, chunks_, number);
+  }
+  fail(ErrorKind::kNonFinite,
+       "step {}: the loss or the gradient norm is not finite, though every "
+       "tensor is: their sum overflows. Lower learning_rate.peak",
+       number);
+}
+
+void Step::check_loads(const StepReport& report) const {
+  const auto expected = static_cast<double>(report.tokens) *
+                        static_cast<double>(config_.model.chain.top_k);
+  for (std::size_t l = 0; l < report.routes.size(); ++l) {
+    for (std::size_t t = 0; t < report.routes[l].size(); ++t) {
+      const auto& load = report.routes[l][t].load;
+      const double sum = std::accumulate(load.begin(), load.end(), 0.0);
+      if (sum == expected) continue;
+      fail(ErrorKind::kInternal,
+           "step {}: chain layer {}, iteration {}: {} choices were counted "
+           "for {} tokens with top_k = {}; please report this",
+           report.step, l, t, sum, report.tokens, config_.model.chain.top_k);
+    }
+  }
+}
+
+void Step::run(const data::Batch& batch, std::int64_t number,
+               StepReport& report) {
+  RoutingStatistics& statistics = model_.statistics();
+  statistics.clear();
+  accumulate(batch, number);
+  report.step = number;
+  report.tokens = static_cast<std::int64_t>(batch.tokens.size());
+  report.trained_tokens = batch.trained_tokens;
+  report.loss = statistics.total_loss() * scale_.per_trained_token;
+  report.gradient_norm = optimizer_.gradient_norm();
+  report.learning_rate =
+      learning_rate(config_.learning_rate, number, config_.train.steps);
+  report.routes.clear();
+  for (std::int64_t l = 0; l < statistics.layers(); ++l) {
+    auto& layer = report.routes.emplace_back();
+    for (std::int64_t t = 0; t < statistics.iterations(); ++t) {
+      layer.push_back(statistics.summary(l, t));
+    }
+  }
+  check_loads(report);
+  if (!std::isfinite(report.gradient_norm)) diagnose(batch, number);
+  optimizer_.update(report.learning_rate,
+                    optimizer_.clip_scale(report.gradient_norm), number);
+  model_.update_router_biases();
+}
+
+}  // namespace catena

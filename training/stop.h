@@ -1,0 +1,11 @@
+#pragma once
+
+namespace catena {
+
+/// The first SIGINT or SIGTERM asks the run to end after the step under way;
+/// the second ends the process at once.
+void install_stop_signals();
+/// The signal that asked, or 0.
+[[nodiscard]] int stop_signal();
+
+}  // namespace catena
