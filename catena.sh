@@ -1,0 +1,258 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds, tests and runs Catena; ./catena.sh help.
+# Asks nothing and reads no standard input.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+exec < /dev/null
+
+jobs=$(nproc)
+stage="starting"
+
+say() { printf 'catena.sh: %s\n' "$*"; }
+
+die() {
+  printf 'catena.sh: %s\n' "$*" >&2
+  trap - EXIT
+  exit 1
+}
+
+# Names what is being done now; a failure is reported with that name.
+begin() {
+  stage=$1
+  say "$1"
+}
+
+report_failure() {
+  local code=$?
+  [[ $code -eq 0 ]] || printf 'catena.sh: failed while: %s\n' "$stage" >&2
+}
+trap report_failure EXIT
+
+usage() {
+  cat << 'END'
+usage: ./catena.sh COMMAND
+
+  quickstart  install what is missing, build, and train a small model
+              (configs/quickstart.toml) on the bundled text: a few minutes
+  build       install what is missing and build build/catena and
+              build/catena-train
+  test        install what is missing, build, and run every test, with
+              sanitizers and fuzzers: up to three quarters of an hour on 2 cores
+  check       source format, and docs/configuration.md against the program
+  help        this text
+END
+}
+
+# --- packages ---------------------------------------------------------------
+
+# packages build|test: the names in that section of deploy/packages.txt.
+packages() {
+  awk -v section="[$1]" '
+    /^#/ { if (index($2, "[") == 1) inside = $2 == section; next }
+    NF && inside { print $1 }' deploy/packages.txt
+}
+
+missing_packages() {
+  local name
+  for name in "$@"; do
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$name" 2> /dev/null) \
+      == installed ]] || printf '%s\n' "$name"
+  done
+}
+
+as_root() {
+  if [[ $(id -u) -eq 0 ]]; then
+    "$@"
+  elif command -v sudo > /dev/null; then
+    sudo "$@"
+  else
+    die "needs root for \"$*\": run it as root, or install sudo"
+  fi
+}
+
+# On systems without Debian's packages: names the tools that must be there.
+check_tools() {
+  local tool absent=()
+  for tool in c++ cmake ninja pkg-config; do
+    command -v "$tool" > /dev/null || absent+=("$tool")
+  done
+  [[ ${#absent[@]} -eq 0 ]] \
+    || die "missing tools: ${absent[*]}. This system has no apt-get: install" \
+      "them and the libraries that deploy/packages.txt names, then run again"
+}
+
+# install SECTION...: installs what is missing of these sections.
+install() {
+  local section wanted=() missing=()
+  if ! command -v apt-get > /dev/null || ! command -v dpkg-query > /dev/null
+  then
+    check_tools
+    return
+  fi
+  for section in "$@"; do
+    mapfile -t -O "${#wanted[@]}" wanted < <(packages "$section")
+  done
+  mapfile -t missing < <(missing_packages "${wanted[@]}")
+  [[ ${#missing[@]} -gt 0 ]] || return 0
+  begin "installing ${missing[*]}"
+  as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get -o DPkg::Lock::Timeout=300 -qq update
+  as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get -o DPkg::Lock::Timeout=300 -qq -y install \
+    --no-install-recommends "${missing[@]}" \
+    || die "apt-get could not install all of: ${missing[*]}." \
+      "The names are those of Debian 12; on another release install their" \
+      "like by hand and run again"
+}
+
+# --- build ------------------------------------------------------------------
+
+# configure FOLDER OPTION...: quiet unless it fails.
+configure() {
+  local folder=$1
+  shift
+  mkdir -p "$folder"
+  if ! cmake -S . -B "$folder" -G Ninja "$@" > "$folder/configure.log" 2>&1
+  then
+    cat "$folder/configure.log" >&2
+    die "cmake could not configure $folder; its words are above"
+  fi
+}
+
+summary() {
+  local onednn=no cuda=no
+  grep -q 'matmul_onednn' build/configure.log && onednn=yes
+  grep -q 'CUDA backend from .*loader' build/configure.log && cuda=yes
+  say "built build/catena and build/catena-train (oneDNN: $onednn, CUDA: $cuda)"
+}
+
+build() {
+  install build
+  begin "building in build/"
+  # A tree that was configured for the tests stays so.
+  if [[ -e build/CMakeCache.txt ]]; then
+    configure build
+  else
+    configure build -DCMAKE_BUILD_TYPE=Release -DCATENA_TESTS=OFF
+  fi
+  ninja -C build -j "$jobs" catena catena-train
+  summary
+}
+
+quickstart() {
+  build
+  begin "training configs/quickstart.toml"
+  trap - EXIT
+  exec build/catena train configs/quickstart.toml
+}
+
+# --- tests ------------------------------------------------------------------
+
+# Some kernels spread addresses wider than the sanitizers of this compiler
+# understand; without that spreading they work everywhere.
+with_plain_addresses() {
+  if setarch "$(uname -m)" -R true 2> /dev/null; then
+    setarch "$(uname -m)" -R "$@"
+  else
+    "$@"
+  fi
+}
+
+# sanitize NAME SANITIZERS LABELS...: builds the tests of these labels in
+# build-NAME and runs them.
+sanitize() {
+  local folder=build-$1 sanitizers=$2 label targets=()
+  shift 2
+  begin "testing with sanitizers: $sanitizers (tests: $*)"
+  configure "$folder" -DCMAKE_BUILD_TYPE=Release \
+    -DCMAKE_CXX_FLAGS_RELEASE=-O1 -DCATENA_SANITIZE="$sanitizers" \
+    -DCATENA_TESTS=ON -DCATENA_CUDA=OFF
+  for label in "$@"; do
+    targets+=("tests_$label")
+  done
+  with_plain_addresses ninja -C "$folder" -j "$jobs" "${targets[@]}"
+  with_plain_addresses ctest --test-dir "$folder" -j "$jobs" \
+    --output-on-failure --no-tests=error -L "^($(IFS='|' && echo "$*"))$"
+}
+
+fuzz() {
+  local program name seconds=10
+  begin "fuzzing: $seconds s each"
+  configure build-fuzz -DCMAKE_CXX_COMPILER=clang++ \
+    -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O1 \
+    -DCATENA_FUZZ=ON -DCATENA_TESTS=ON -DCATENA_CUDA=OFF \
+    -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
+  ninja -C build-fuzz -j "$jobs" fuzz
+  for program in build-fuzz/*_fuzz; do
+    name=$(basename "$program")
+    [[ -x $program ]] || die "no fuzz targets in build-fuzz/"
+    if ! with_plain_addresses "$program" -max_total_time=$seconds \
+      -timeout=10 -rss_limit_mb=4096 -artifact_prefix="build-fuzz/$name-" \
+      > "build-fuzz/$name.log" 2>&1
+    then
+      tail -n 60 "build-fuzz/$name.log" >&2
+      die "$name found an input that breaks the program: build-fuzz/$name-*"
+    fi
+    say "$name: $(tail -n 1 "build-fuzz/$name.log")"
+  done
+}
+
+sources() {
+  git -c safe.directory='*' ls-files '*.cc' '*.h' '*.cu' '*.cuh'
+}
+
+check_format() {
+  local files=()
+  begin "checking the format of the sources"
+  mapfile -t files < <(sources)
+  [[ ${#files[@]} -gt 0 ]] || die "git lists no sources to check"
+  clang-format --dry-run --Werror "${files[@]}" \
+    || die "clang-format -i mends the files named above"
+}
+
+check_documentation() {
+  begin "checking docs/configuration.md"
+  build/catena config markdown > build/configuration.md
+  diff -u docs/configuration.md build/configuration.md \
+    || die "docs/configuration.md is not what the program says: run" \
+      "\"build/catena config markdown > docs/configuration.md\""
+}
+
+check() {
+  check_format
+  check_documentation
+}
+
+run_tests() {
+  install build test
+  begin "building with tests in build/"
+  configure build -DCMAKE_BUILD_TYPE=Release -DCATENA_TESTS=ON
+  ninja -C build -j "$jobs"
+  summary
+  check
+  sanitize asan address,undefined unit threads
+  sanitize tsan thread threads
+  fuzz
+  # Last, so that the output ends with the test runner's own summary.
+  begin "running the tests"
+  ctest --test-dir build -j "$jobs" --output-on-failure --no-tests=error \
+    -LE '^fuzz$'
+}
+
+case ${1:-help} in
+  quickstart) quickstart ;;
+  build) build ;;
+  test) run_tests ;;
+  check)
+    install build test
+    build
+    check
+    ;;
+  help | -h | --help) usage ;;
+  *)
+    usage >&2
+    trap - EXIT
+    say "unknown command $1" >&2
+    exit 64
+    ;;
+esac
