@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <map>
 #include <numeric>
@@ -49,8 +50,9 @@ std::vector<double> values(const Safetensors& file, const std::string& name) {
   std::vector<double> result;
   const auto read = [&](auto element) {
     using T = decltype(element);
-    const auto* data = reinterpret_cast<const T*>(entry.data.data());
-    result.assign(data, data + entry.data.size() / sizeof(T));
+    std::vector<T> aligned(entry.data.size() / sizeof(T));
+    std::memcpy(aligned.data(), entry.data.data(), entry.data.size());
+    result.assign(aligned.begin(), aligned.end());
   };
   if (entry.dtype == DType::kInt64) {
     read(std::int64_t{});
