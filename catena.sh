@@ -120,10 +120,9 @@ configure() {
 }
 
 summary() {
-  local onednn=no cuda=no
-  grep -q 'matmul_onednn' build/configure.log && onednn=yes
+  local cuda=no
   grep -q 'CUDA backend from .*loader' build/configure.log && cuda=yes
-  say "built build/catena and build/catena-train (oneDNN: $onednn, CUDA: $cuda)"
+  say "built build/catena and build/catena-train (CUDA: $cuda)"
 }
 
 build() {

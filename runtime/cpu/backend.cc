@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "runtime/cpu/matmul.h"
+
 namespace catena {
 namespace {
 
@@ -44,9 +46,14 @@ class CpuBackend final : public Backend {
   [[nodiscard]] DeviceKind kind() const override { return DeviceKind::kCpu; }
 
   [[nodiscard]] std::string description() const override {
-    return fmt::format("CPU, {} thread{}, {}, {}", threads_,
-                       threads_ == 1 ? "" : "s", instruction_set(),
-                       cpu::matmul_description());
+    return fmt::format(
+        "CPU, {} thread{}, {}, {}", threads_, threads_ == 1 ? "" : "s",
+        instruction_set(),
+        cpu::multiplies_bfloat16() ? "native bfloat16" : "no native bfloat16");
+  }
+
+  [[nodiscard]] DType fast_type() const override {
+    return cpu::multiplies_bfloat16() ? DType::kBFloat16 : DType::kFloat32;
   }
 
   // Large blocks lie on huge pages where the system allows: a step touches

@@ -48,8 +48,4 @@ class CpuKernels final : public Kernels {
   ThreadPool pool_;
 };
 
-/// "oneDNN 2.6.3 for bfloat16" or "portable loops": where matrix products come
-/// from.
-[[nodiscard]] std::string matmul_description();
-
 }  // namespace catena::cpu

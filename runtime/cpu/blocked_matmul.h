@@ -13,42 +13,6 @@ namespace internal {
 /// Terms of a sum taken at once: a packed panel of b stays in a near cache.
 inline constexpr std::int64_t kDepth = 256;
 
-/// panel[k] = b[k][0 .. kTileColumns), for `depth` rows of the row-major
-/// [k, n] matrix at b; columns from `columns` on are 0.
-template <class T>
-void pack_plain(const T* b, std::int64_t b_row, std::int64_t depth,
-                std::int64_t columns, Wide<T>* panel) {
-  using W = Wide<T>;
-  for (std::int64_t k = 0; k < depth; ++k, b += b_row) {
-    for (int v = 0; v < kTileVectors; ++v, panel += kLanes<W>) {
-      store(panel, load(b + v * kLanes<W>, columns - v * kLanes<W>));
-    }
-  }
-}
-
-/// As pack_plain, from the row-major [n, k] matrix at b.
-template <class T>
-void pack_transposed(const T* b, std::int64_t b_row, std::int64_t depth,
-                     std::int64_t columns, Wide<T>* panel) {
-  using W = Wide<T>;
-  constexpr int kWidth = kLanes<W>;
-  for (int v = 0; v < kTileVectors && v * kWidth < columns; ++v) {
-    for (std::int64_t k = 0; k < depth; k += kWidth) {
-      const std::int64_t terms = std::min<std::int64_t>(depth - k, kWidth);
-      Vector<W> square[kWidth];
-      for (int j = 0; j < kWidth; ++j) {
-        const std::int64_t column = v * kWidth + j;
-        square[j] = column < columns ? load(b + column * b_row + k, terms)
-                                     : Vector<W>{};
-      }
-      transpose<W>(square);
-      for (int t = 0; t < terms; ++t) {
-        store(panel + (k + t) * kTileColumns<W> + v * kWidth, square[t]);
-      }
-    }
-  }
-}
-
 /// to[i] = from[i] for rows of `columns`, read as Wide<T>. Rows of `to` have
 /// room for whole vectors; what is left of the last one is 0.
 template <class T>
@@ -81,7 +45,75 @@ template <class W>
   return (columns + kLanes<W> - 1) / kLanes<W> * kLanes<W> + kLanes<W>;
 }
 
+/// Rows of T at this distance lie in the same few sets of a cache.
 template <class T>
+[[nodiscard]] constexpr bool share_cache_sets(std::int64_t row) {
+  return row * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0;
+}
+
+/// How operands of storage type T become those of Step<O>. O is Wide<T>, or
+/// another type for which this is specialised.
+template <class T, class O>
+struct Packing {
+  static_assert(std::is_same_v<O, Wide<T>>);
+
+  /// panel[k] = b[k][0 .. kTileColumns), for `depth` rows of the row-major
+  /// [k, n] matrix at b; columns from `columns` on are 0.
+  static void plain(const T* b, std::int64_t b_row, std::int64_t depth,
+                    std::int64_t columns, O* panel) {
+    for (std::int64_t k = 0; k < depth; ++k, b += b_row) {
+      for (int v = 0; v < kTileVectors; ++v, panel += kLanes<O>) {
+        store(panel, load(b + v * kLanes<O>, columns - v * kLanes<O>));
+      }
+    }
+  }
+
+  /// As plain(), from the row-major [n, k] matrix at b.
+  static void transposed(const T* b, std::int64_t b_row, std::int64_t depth,
+                         std::int64_t columns, O* panel) {
+    constexpr int kWidth = kLanes<O>;
+    for (int v = 0; v < kTileVectors && v * kWidth < columns; ++v) {
+      for (std::int64_t k = 0; k < depth; k += kWidth) {
+        const std::int64_t terms = std::min<std::int64_t>(depth - k, kWidth);
+        Vector<O> square[kWidth];
+        for (int j = 0; j < kWidth; ++j) {
+          const std::int64_t column = v * kWidth + j;
+          square[j] = column < columns ? load(b + column * b_row + k, terms)
+                                       : Vector<O>{};
+        }
+        transpose<O>(square);
+        for (int t = 0; t < terms; ++t) {
+          store(panel + (k + t) * kTileColumns<O> + v * kWidth, square[t]);
+        }
+      }
+    }
+  }
+
+  /// The left factor from rows of `depth` terms each. Narrow rows are widened;
+  /// rows whose distance would put them into the same few cache sets are
+  /// copied apart.
+  static LeftFactor<O> left(const T* a, std::int64_t a_row, std::int64_t rows,
+                            std::int64_t depth, Scratch& scratch) {
+    if constexpr (std::is_same_v<T, O>) {
+      if (!share_cache_sets<T>(a_row)) return {a, a_row, 1};
+    }
+    const std::int64_t row = apart<O>(depth);
+    O* const copy = scratch.get<O>(rows * row);
+    widen_rows(a, a_row, rows, depth, copy, row);
+    return {copy, row, 1};
+  }
+
+  /// The left factor from `depth` rows of `rows` terms each.
+  static LeftFactor<O> left_transposed(const T* a, std::int64_t a_row,
+                                       std::int64_t rows, std::int64_t depth,
+                                       Scratch& scratch) {
+    const LeftFactor<O> turned = left(a, a_row, depth, rows, scratch);
+    return {turned.data, 1, turned.row};
+  }
+};
+
+/// A product of storage type T, formed in steps of operands O.
+template <class T, class O = Wide<T>>
 class BlockedProduct {
  public:
   using W = Wide<T>;
@@ -102,75 +134,50 @@ class BlockedProduct {
   }
 
  private:
+  static constexpr int kTerms = Step<O>::kTerms;
+
   void run_into(W* c, std::int64_t c_row) const {
     thread_local Scratch left, right;
-    W* const panel = right.get<W>(kDepth * kTileColumns<W>);
+    O* const panel = right.get<O>(kDepth * kTileColumns<O>);
     // k = 0 clears c if there is nothing to sum.
     for (std::int64_t k = 0; k < p_.k || k == 0; k += kDepth) {
       const std::int64_t depth = std::min(p_.k - k, kDepth);
-      const LeftFactor<W> a = left_factor(k, depth, left);
-      for (std::int64_t j = 0; j < p_.n; j += kTileColumns<W>) {
+      const LeftFactor<O> a = left_factor(k, depth, left);
+      for (std::int64_t j = 0; j < p_.n; j += kTileColumns<O>) {
         const std::int64_t columns =
-            std::min<std::int64_t>(p_.n - j, kTileColumns<W>);
+            std::min<std::int64_t>(p_.n - j, kTileColumns<O>);
         pack(k, depth, j, columns, panel);
-        multiply_block<W>(p_.m, columns, depth, a, panel, kTileColumns<W>,
-                          c + j, c_row, p_.accumulate || k > 0);
+        multiply_block<O>(p_.m, columns, (depth + kTerms - 1) / kTerms, a,
+                          panel, kTileColumns<O> * kTerms, c + j, c_row,
+                          p_.accumulate || k > 0);
       }
     }
   }
 
   void pack(std::int64_t k, std::int64_t depth, std::int64_t j,
-            std::int64_t columns, W* panel) const {
+            std::int64_t columns, O* panel) const {
     const T* const b = static_cast<const T*>(p_.b);
     if (p_.transpose_b) {
-      pack_transposed(b + j * p_.b_row + k, p_.b_row, depth, columns, panel);
+      Packing<T, O>::transposed(b + j * p_.b_row + k, p_.b_row, depth, columns,
+                                panel);
     } else {
-      pack_plain(b + k * p_.b_row + j, p_.b_row, depth, columns, panel);
+      Packing<T, O>::plain(b + k * p_.b_row + j, p_.b_row, depth, columns,
+                           panel);
     }
   }
 
-  // Narrow rows are widened; rows whose distance would put them into the same
-  // few cache sets are copied apart.
-  LeftFactor<W> left_factor(std::int64_t k, std::int64_t depth,
+  LeftFactor<O> left_factor(std::int64_t k, std::int64_t depth,
                             Scratch& scratch) const {
-    const T* const a =
-        static_cast<const T*>(p_.a) + (p_.transpose_a ? k * p_.a_row : k);
-    if constexpr (std::is_same_v<T, W>) {
-      if (p_.a_row * sizeof(T) % 1024 != 0) return factor(a, p_.a_row);
+    const T* const a = static_cast<const T*>(p_.a);
+    if (p_.transpose_a) {
+      return Packing<T, O>::left_transposed(a + k * p_.a_row, p_.a_row, p_.m,
+                                            depth, scratch);
     }
-    const std::int64_t rows = p_.transpose_a ? depth : p_.m;
-    const std::int64_t columns = p_.transpose_a ? p_.m : depth;
-    const std::int64_t row = apart<W>(columns);
-    W* const copy = scratch.get<W>(rows * row);
-    widen_rows(a, p_.a_row, rows, columns, copy, row);
-    return factor(copy, row);
-  }
-  LeftFactor<W> factor(const W* data, std::int64_t row) const {
-    return p_.transpose_a ? LeftFactor<W>{data, 1, row}
-                          : LeftFactor<W>{data, row, 1};
+    return Packing<T, O>::left(a + k, p_.a_row, p_.m, depth, scratch);
   }
 
   Product p_;
 };
 
 }  // namespace internal
-
-/// multiply() by register-blocked loops: any type, any processor. The sum of
-/// an element is one chain of multiply-adds over k ascending.
-inline void blocked_multiply(const Product& product) {
-  switch (product.type) {
-    case DType::kFloat32:
-      return internal::BlockedProduct<float>(product).run();
-    case DType::kBFloat16:
-      return internal::BlockedProduct<BFloat16>(product).run();
-    case DType::kFloat64:
-      return internal::BlockedProduct<double>(product).run();
-    case DType::kInt32:
-    case DType::kInt64:
-      break;
-  }
-  fail(ErrorKind::kInvalidArgument, "[matmul] no product of {}",
-       name(product.type));
-}
-
 }  // namespace catena::cpu

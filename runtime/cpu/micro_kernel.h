@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 #include "runtime/cpu/vector.h"
 
@@ -12,24 +13,37 @@ namespace catena::cpu {
 inline constexpr int kTileRows = 6;
 inline constexpr int kTileVectors = kVectorBytes == 64 ? 4 : 2;
 template <class T>
-inline constexpr int kTileColumns = kTileVectors* kLanes<T>;
+inline constexpr int kTileColumns = kTileVectors* kLanes<Wide<T>>;
 
-/// The left factor of a product: element (i, k) is data[i * row + k * column].
+/// One step of a sum: what an element of the left factor, which `from` points
+/// at, adds to a register of sums. Specialised where a step takes several
+/// terms at once (kTerms, which then lie side by side in both factors).
+template <class T>
+struct Step {
+  static constexpr int kTerms = 1;
+  static Vector<T> add(const Vector<T>& sum, const T* from,
+                       const Vector<T>& right) {
+    return sum + *from * right;
+  }
+};
+
+/// The left factor of a product: step k of row i begins at
+/// data[i * row + k * step].
 template <class T>
 struct LeftFactor {
   const T* data;
-  std::int64_t row, column;
+  std::int64_t row, step;
 };
 
 namespace internal {
 
 template <class T>
 struct TileCall {
-  std::int64_t depth;
+  std::int64_t steps;
   LeftFactor<T> a;
   const T* b;
   std::int64_t b_row;
-  T* c;
+  Wide<T>* c;
   std::int64_t c_row;
   std::int64_t tail;  ///< columns in the last vector of c
   bool accumulate;
@@ -37,33 +51,39 @@ struct TileCall {
 
 template <class T, int kRows, int kVectors>
 inline void multiply_tile(const TileCall<T>& call) {
+  using W = Wide<T>;
+  constexpr int kOperand = kLanes<W> * Step<T>::kTerms;
   const auto place = [&](int i, int v) {
-    return call.c + i * call.c_row + v * kLanes<T>;
+    return call.c + i * call.c_row + v * kLanes<W>;
   };
   const auto width = [&](int v) {
-    return v + 1 == kVectors ? call.tail : kLanes<T>;
+    return v + 1 == kVectors ? call.tail : kLanes<W>;
   };
-  Vector<T> sums[kRows][kVectors];
+  Vector<W> sums[kRows][kVectors];
 #pragma GCC unroll 6
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      sums[i][v] = call.accumulate ? load(place(i, v), width(v)) : Vector<T>{};
+      sums[i][v] = call.accumulate ? load(place(i, v), width(v)) : Vector<W>{};
     }
   }
   const T* left = call.a.data;
   const T* b = call.b;
   const std::int64_t row = call.a.row;
-  for (std::int64_t k = 0; k < call.depth; ++k) {
-    Vector<T> right[kVectors];
+  for (std::int64_t k = 0; k < call.steps; ++k) {
+    Vector<W> right[kVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) right[v] = load(b + v * kLanes<T>);
+    for (int v = 0; v < kVectors; ++v) {
+      std::memcpy(&right[v], b + v * kOperand, sizeof(Vector<W>));
+    }
 #pragma GCC unroll 6
     for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) sums[i][v] += left[i * row] * right[v];
+      for (int v = 0; v < kVectors; ++v) {
+        sums[i][v] = Step<T>::add(sums[i][v], left + i * row, right[v]);
+      }
     }
-    left += call.a.column;
+    left += call.a.step;
     b += call.b_row;
   }
 #pragma GCC unroll 6
@@ -94,23 +114,24 @@ inline void multiply_columns(std::int64_t rows, std::int64_t vectors,
 }  // namespace internal
 
 /// c = a b, or c += a b, in one thread. Every element of c is one chain of
-/// multiply-adds over k ascending, whatever m and n are; it begins at c or 0.
-///   a: element (i, k) as LeftFactor says;  b [k, n], rows b_row apart and
+/// steps over k ascending, whatever m and n are; it begins at c or 0.
+///   a: as LeftFactor says;  b [steps, n * kTerms], rows b_row apart and
 ///   readable up to whole vectors;  c [m, n], rows c_row apart
 template <class T>
-void multiply_block(std::int64_t m, std::int64_t n, std::int64_t k,
+void multiply_block(std::int64_t m, std::int64_t n, std::int64_t steps,
                     const LeftFactor<T>& a, const T* b, std::int64_t b_row,
-                    T* c, std::int64_t c_row, bool accumulate) {
+                    Wide<T>* c, std::int64_t c_row, bool accumulate) {
+  constexpr int kWidth = kLanes<Wide<T>>;
   for (std::int64_t j = 0; j < n; j += kTileColumns<T>) {
     const std::int64_t columns = std::min<std::int64_t>(n - j, kTileColumns<T>);
-    const std::int64_t vectors = (columns + kLanes<T> - 1) / kLanes<T>;
-    const std::int64_t tail = columns - (vectors - 1) * kLanes<T>;
+    const std::int64_t vectors = (columns + kWidth - 1) / kWidth;
+    const std::int64_t tail = columns - (vectors - 1) * kWidth;
     for (std::int64_t i = 0; i < m; i += kTileRows) {
       internal::multiply_columns<T, kTileVectors>(
           std::min<std::int64_t>(m - i, kTileRows), vectors,
-          {k,
-           {a.data + i * a.row, a.row, a.column},
-           b + j,
+          {steps,
+           {a.data + i * a.row, a.row, a.step},
+           b + j * Step<T>::kTerms,
            b_row,
            c + i * c_row + j,
            c_row,

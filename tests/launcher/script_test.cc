@@ -94,7 +94,7 @@ TEST_F(ScriptTest, BuildInstallsNothingWhenAllIsThere) {
   EXPECT_THAT(calls(), HasSubstr(" catena catena-train\n"));
   EXPECT_THAT(outcome.output,
               HasSubstr("catena.sh: built build/catena and build/catena-train "
-                        "(oneDNN: no, CUDA: no)\n"));
+                        "(CUDA: no)\n"));
 }
 
 TEST_F(ScriptTest, BuildInstallsJustWhatIsMissing) {

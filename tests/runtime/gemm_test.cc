@@ -41,7 +41,7 @@ Values gemm_loop(const Case& s, const Flags& f, const Values& a,
 }
 
 void expect_gemm(const Case& s, const Flags& f, DType type, DType c_type,
-                 std::int64_t padding, bool library = false) {
+                 std::int64_t padding, bool portable = false) {
   const Values a = rounded(type, random_values(s.m * s.k, 1));
   const Values b = rounded(type, random_values(s.k * s.n, 2));
   const Values c = rounded(c_type, random_values(s.m * s.n, 3));
@@ -51,21 +51,21 @@ void expect_gemm(const Case& s, const Flags& f, DType type, DType c_type,
   TestTensor left(cpu(2), type, turned(f.transpose_a, s.m, s.k), a, padding);
   TestTensor right(cpu(2), type, turned(f.transpose_b, s.k, s.n), b, padding);
   TestTensor out(cpu(2), c_type, {s.m, s.n}, c, padding);
-  if (library) {
-    cpu::multiply_by_library({.m = s.m,
-                              .n = s.n,
-                              .k = s.k,
-                              .a = left.view().data(),
-                              .a_row = left.view().stride(0),
-                              .b = right.view().data(),
-                              .b_row = right.view().stride(0),
-                              .c = out.view().data(),
-                              .c_row = out.view().stride(0),
-                              .type = type,
-                              .c_type = c_type,
-                              .transpose_a = f.transpose_a,
-                              .transpose_b = f.transpose_b,
-                              .accumulate = f.accumulate});
+  if (portable) {
+    cpu::multiply_portably({.m = s.m,
+                            .n = s.n,
+                            .k = s.k,
+                            .a = left.view().data(),
+                            .a_row = left.view().stride(0),
+                            .b = right.view().data(),
+                            .b_row = right.view().stride(0),
+                            .c = out.view().data(),
+                            .c_row = out.view().stride(0),
+                            .type = type,
+                            .c_type = c_type,
+                            .transpose_a = f.transpose_a,
+                            .transpose_b = f.transpose_b,
+                            .accumulate = f.accumulate});
   } else {
     cpu(2).kernels()(Gemm{.a = left,
                           .b = right,
@@ -93,7 +93,7 @@ TEST_P(GemmTest, AgreesWithLoop) {
   }
 }
 
-TEST_P(GemmTest, LibraryAgreesWithLoop) {
+TEST_P(GemmTest, PortablyAgreesWithLoop) {
   for (const Case& s : kCases) {
     for_all_flags([&](const Flags& f) {
       expect_gemm(s, f, dtype(), dtype(), 3, true);
@@ -137,7 +137,7 @@ TEST_P(GemmTest, SameBitsForAnyThreads) {
 
 // Rows [0, m) at once or any block of them alone: the same bits.
 void expect_independent_rows(DType type, const Case& s, bool transpose_b,
-                             bool library) {
+                             bool portable) {
   Backend& backend = cpu(2);
   TestTensor a(backend, type, {s.m, s.k}, random_values(s.m * s.k, 1));
   TestTensor b(backend, type, turned(transpose_b, s.k, s.n),
@@ -147,19 +147,19 @@ void expect_independent_rows(DType type, const Case& s, bool transpose_b,
                        std::int64_t count) {
     const TensorView rows = a.view().slice(0, begin, count);
     const TensorView out = c.view().slice(0, begin, count);
-    if (library) {
-      cpu::multiply_by_library({.m = count,
-                                .n = s.n,
-                                .k = s.k,
-                                .a = rows.data(),
-                                .a_row = rows.stride(0),
-                                .b = b.view().data(),
-                                .b_row = b.view().stride(0),
-                                .c = out.data(),
-                                .c_row = out.stride(0),
-                                .type = type,
-                                .c_type = type,
-                                .transpose_b = transpose_b});
+    if (portable) {
+      cpu::multiply_portably({.m = count,
+                              .n = s.n,
+                              .k = s.k,
+                              .a = rows.data(),
+                              .a_row = rows.stride(0),
+                              .b = b.view().data(),
+                              .b_row = b.view().stride(0),
+                              .c = out.data(),
+                              .c_row = out.stride(0),
+                              .type = type,
+                              .c_type = type,
+                              .transpose_b = transpose_b});
     } else {
       backend.kernels()(
           Gemm{.a = rows, .b = b, .c = out, .transpose_b = transpose_b});
@@ -184,10 +184,10 @@ TEST_P(GemmTest, RowsDoNotDependOnOthers) {
   }
 }
 
-TEST(GemmLibraryTest, RowsDoNotDependOnOthers) {
+TEST(GemmPortableTest, RowsDoNotDependOnOthers) {
   for (const Case& s : {Case{300, 176, 256}, Case{301, 64, 1100}}) {
     for (const bool transpose_b : {false, true}) {
-      expect_independent_rows(DType::kFloat32, s, transpose_b, true);
+      expect_independent_rows(DType::kBFloat16, s, transpose_b, true);
     }
   }
 }
