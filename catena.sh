@@ -175,25 +175,14 @@ sanitize() {
 }
 
 fuzz() {
-  local program name seconds=10
-  begin "fuzzing: $seconds s each"
+  begin "fuzzing: 10 s each"
   configure build-fuzz -DCMAKE_CXX_COMPILER=clang++ \
     -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O1 \
-    -DCATENA_FUZZ=ON -DCATENA_TESTS=ON -DCATENA_CUDA=OFF \
-    -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
+    -DCATENA_FUZZ=ON -DCATENA_FUZZ_SECONDS=10 -DCATENA_TESTS=ON \
+    -DCATENA_CUDA=OFF
   ninja -C build-fuzz -j "$jobs" fuzz
-  for program in build-fuzz/*_fuzz; do
-    name=$(basename "$program")
-    [[ -x $program ]] || die "no fuzz targets in build-fuzz/"
-    if ! with_plain_addresses "$program" -max_total_time=$seconds \
-      -timeout=10 -rss_limit_mb=4096 -artifact_prefix="build-fuzz/$name-" \
-      > "build-fuzz/$name.log" 2>&1
-    then
-      tail -n 60 "build-fuzz/$name.log" >&2
-      die "$name found an input that breaks the program: build-fuzz/$name-*"
-    fi
-    say "$name: $(tail -n 1 "build-fuzz/$name.log")"
-  done
+  with_plain_addresses ctest --test-dir build-fuzz -j "$jobs" \
+    --output-on-failure --no-tests=error -L '^fuzz$'
 }
 
 sources() {
