@@ -19,7 +19,8 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     -Wno-stringop-overflow -Wno-array-bounds -Wno-restrict
     -Wno-maybe-uninitialized -Wno-dangling-pointer -fcoroutines)
 endif()
-# Products and sums are rounded as written, on every instruction set.
+# A product and the sum it goes into are one rounding where the processor has
+# such an instruction.
 target_compile_options(catena_options INTERFACE -ffp-contract=fast)
 
 # The x86-64 level of this machine, spelled out so that ccache sees it. A name

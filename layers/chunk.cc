@@ -19,6 +19,12 @@ void Chunk::clear() {
   scratch.rewind({});
 }
 
+void Chunk::reserve(const ChunkMemory& memory) {
+  clear();
+  activations.reserve(memory.activations);
+  scratch.reserve(memory.scratch);
+}
+
 TensorView Chunk::upload(std::span<const std::int32_t> values) {
   const TensorView view =
       keep(DType::kInt32, {static_cast<std::int64_t>(values.size())});

@@ -55,6 +55,11 @@ struct KeyValueCache {
   Tensor keys, values;  ///< [capacity, kv_heads, size] T
 };
 
+/// Bytes that a chunk's two arenas need at most.
+struct ChunkMemory {
+  std::size_t activations = 0, scratch = 0;
+};
+
 /// One chunk on its way through the model: whole sequences, their place in
 /// memory, and the memory their activations live in.
 /// Thread rule: one thread.
@@ -72,6 +77,9 @@ class Chunk : public FrameMemory {
                    std::span<KeyValueCache> caches);
   /// Ends the use of all activations.
   void clear();
+  /// clear(), and takes so much memory at once: from then on nothing more is
+  /// allocated for rows that fit.
+  void reserve(const ChunkMemory& memory);
 
   [[nodiscard]] Backend& backend() { return *backend_; }
   [[nodiscard]] Kernels& kernels() { return backend_->kernels(); }

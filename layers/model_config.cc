@@ -231,6 +231,14 @@ void check(config::Schema& s, const ModelConfig& m) {
     s.problem("model.attention.kv_heads",
               fmt::format("{} do not divide {} heads", a.kv_heads, a.heads));
   }
+  if (m.rope.theta <= 1) {
+    s.problem("model.rope.theta", "must be above 1");
+  }
+  if (m.rope.scaling == "yarn" && m.rope.beta_fast <= m.rope.beta_slow) {
+    s.problem("model.rope.beta_fast",
+              fmt::format("is {}; it must be above model.rope.beta_slow = {}",
+                          m.rope.beta_fast, m.rope.beta_slow));
+  }
   const bool mla = a.kind == "mla";
   if ((mla ? a.qk_rope_size : a.head_size) % 2 != 0) {
     s.problem(

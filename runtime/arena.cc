@@ -16,7 +16,9 @@ std::size_t aligned(std::size_t bytes) {
 }  // namespace
 
 Arena::~Arena() {
-  for (const Block& block : blocks_) backend_->release(block.data);
+  for (const Block& block : blocks_) {
+    backend_->release(block.data, block.bytes);
+  }
 }
 
 void* Arena::allocate_bytes(std::size_t bytes) {
@@ -56,16 +58,17 @@ std::size_t Arena::held_bytes() const {
   return sum;
 }
 
-void Arena::settle() {
-  CATENA_CHECK(top_.total == 0, "[arena] settle with {} bytes alive",
+void Arena::reserve(std::size_t bytes) {
+  CATENA_CHECK(top_.total == 0, "[arena] reserve with {} bytes alive",
                top_.total);
   top_ = {};
-  if (blocks_.empty() || (blocks_.size() == 1 && blocks_[0].bytes >= peak_)) {
-    return;
+  bytes = std::max(aligned(bytes), peak_);
+  if (blocks_.size() == 1 && blocks_[0].bytes >= bytes) return;
+  for (const Block& block : blocks_) {
+    backend_->release(block.data, block.bytes);
   }
-  for (const Block& block : blocks_) backend_->release(block.data);
   blocks_.clear();
-  blocks_.push_back({backend_->allocate(peak_), peak_});
+  blocks_.push_back({backend_->allocate(bytes), bytes});
 }
 
 }  // namespace catena

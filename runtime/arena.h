@@ -8,9 +8,8 @@
 namespace catena {
 
 /// Stack of device memory for values that die in the reverse order of their
-/// birth. Grows in blocks while sizes are still unknown; settle() turns what
-/// was needed into one block, after which nothing is allocated as long as no
-/// more is asked for. Memory is not cleared.
+/// birth. Grows in blocks as long as sizes are unknown; after reserve() nothing
+/// is allocated unless more is asked for. Memory is not cleared.
 /// Thread rule: one thread at a time.
 class Arena {
  public:
@@ -35,8 +34,9 @@ class Arena {
   [[nodiscard]] std::size_t used_bytes() const { return top_.total; }
   /// Bytes held from the backend.
   [[nodiscard]] std::size_t held_bytes() const;
-  /// Requires an empty arena. Replaces several blocks by one of peak_bytes().
-  void settle();
+  /// Holds one block of at least `bytes` and peak_bytes(). Requires an empty
+  /// arena.
+  void reserve(std::size_t bytes);
 
  private:
   struct Block {

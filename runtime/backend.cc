@@ -5,17 +5,35 @@
 
 namespace catena {
 
+void* Backend::allocate(std::size_t bytes) {
+  void* const data = take(bytes);
+  memory_.bytes += static_cast<std::int64_t>(bytes);
+  memory_.peak_bytes = std::max(memory_.peak_bytes, memory_.bytes);
+  ++memory_.allocations;
+  return data;
+}
+
+void Backend::release(void* data, std::size_t bytes) {
+  memory_.bytes -= static_cast<std::int64_t>(bytes);
+  give_back(data);
+}
+
+namespace {
+// Even an empty tensor has an address.
+std::size_t room(const TensorView& view) {
+  return std::max<std::size_t>(static_cast<std::size_t>(view.bytes()), 1);
+}
+}  // namespace
+
 Tensor::Tensor(Backend& backend, DType dtype, const Shape& shape)
     : backend_(&backend) {
-  const auto bytes =
-      static_cast<std::size_t>(shape.elements() * size_bytes(dtype));
-  view_ = TensorView(backend.allocate(std::max<std::size_t>(bytes, 1)), dtype,
-                     shape);
-  backend.clear(view_.data(), bytes);
+  view_ = TensorView(nullptr, dtype, shape);
+  view_ = TensorView(backend.allocate(room(view_)), dtype, shape);
+  backend.clear(view_.data(), static_cast<std::size_t>(view_.bytes()));
 }
 
 Tensor::~Tensor() {
-  if (backend_ != nullptr) backend_->release(view_.data());
+  if (backend_ != nullptr) backend_->release(view_.data(), room(view_));
 }
 
 Tensor::Tensor(Tensor&& other) noexcept

@@ -18,15 +18,23 @@ class Backend {
   virtual ~Backend() = default;
 
   [[nodiscard]] virtual DeviceKind kind() const = 0;
-  /// One line for people: "CPU, 2 threads, AVX-512, portable loops".
+  /// One line for people: "CPU, 2 threads, AVX-512, native bfloat16".
   [[nodiscard]] virtual std::string description() const = 0;
   /// The type that precision "auto" stands for: bfloat16 where products in it
   /// are faster than in float32.
   [[nodiscard]] virtual DType fast_type() const { return DType::kFloat32; }
 
   /// 64-byte aligned, not cleared. Throws: DoesNotFit.
-  [[nodiscard]] virtual void* allocate(std::size_t bytes) = 0;
-  virtual void release(void* data) = 0;
+  [[nodiscard]] void* allocate(std::size_t bytes);
+  /// `bytes` as allocate() was asked for.
+  void release(void* data, std::size_t bytes);
+  /// What allocate() has given out: now, at most, and how often. The same on
+  /// every backend, meta included.
+  struct Memory {
+    std::int64_t bytes = 0, peak_bytes = 0, allocations = 0;
+  };
+  [[nodiscard]] const Memory& memory() const { return memory_; }
+
   virtual void copy_from_host(void* device, const void* host,
                               std::size_t bytes) = 0;
   virtual void copy_to_host(void* host, const void* device,
@@ -34,6 +42,12 @@ class Backend {
   virtual void clear(void* device, std::size_t bytes) = 0;
 
   [[nodiscard]] virtual Kernels& kernels() = 0;
+
+ private:
+  [[nodiscard]] virtual void* take(std::size_t bytes) = 0;
+  virtual void give_back(void* data) = 0;
+
+  Memory memory_;
 };
 
 /// threads: workers beside none, 0 = one per core that this process may use.

@@ -81,8 +81,8 @@ struct NamedArray {
 /// a multiple of eight bytes. Metadata gets {"format": "pt"}, which readers of
 /// the format look for, unless it is given.
 /// Throws: InvalidArgument if names repeat or sizes do not fit; Error(kIo).
-void write_safetensors(const std::filesystem::path& path,
-                       std::span<const NamedArray> arrays,
-                       std::map<std::string, std::string> metadata = {});
+WrittenFile write_safetensors(const std::filesystem::path& path,
+                              std::span<const NamedArray> arrays,
+                              std::map<std::string, std::string> metadata = {});
 
 }  // namespace catena

@@ -83,9 +83,9 @@ std::string header_text(const std::vector<const NamedArray*>& order,
 
 }  // namespace
 
-void write_safetensors(const std::filesystem::path& path,
-                       std::span<const NamedArray> arrays,
-                       std::map<std::string, std::string> metadata) {
+WrittenFile write_safetensors(const std::filesystem::path& path,
+                              std::span<const NamedArray> arrays,
+                              std::map<std::string, std::string> metadata) {
   metadata.emplace("format", "pt");
   const std::vector<const NamedArray*> order = file_order(arrays);
   const std::string header = header_text(order, metadata);
@@ -98,6 +98,7 @@ void write_safetensors(const std::filesystem::path& path,
   file.write(header);
   for (const NamedArray* array : order) file.write(array->data);
   file.commit();
+  return file.written();
 }
 
 }  // namespace catena

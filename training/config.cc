@@ -72,7 +72,7 @@ void describe_training(config::Schema& s, Config& c) {
                      "float32 master weights; float64 is for verification. "
                      "auto: what is fast on this device."});
   s.add("train.threads", c.train.threads,
-        config::Integer{0, 4096, "threads", "0: one per core."});
+        config::Integer{0, 255, "threads", "0: one per core."});
   s.section("parallel", "How work is split.");
   s.add("parallel.chunks", c.chunks,
         config::Integer{1, 64, "chunks",
@@ -133,6 +133,37 @@ void describe_run(config::Schema& s, Config& c) {
         config::Integer{0, kMany, "steps",
                         "Load of every expert and transitions between "
                         "iterations; 0 is never."});
+  CheckpointConfig& p = c.checkpoint;
+  s.section("checkpoint",
+            "What a run goes on from after it was stopped. One is always "
+            "written at the end and on SIGINT or SIGTERM.");
+  s.add("checkpoint.every", p.every,
+        config::Integer{0, kMany, "steps", "0: none while it runs."});
+  s.add("checkpoint.keep_last", p.keep_last,
+        config::Integer{1, kMany, "checkpoints", "Older ones are removed."});
+  s.add("checkpoint.keep_every", p.keep_every,
+        config::Integer{0, kMany, "steps",
+                        "The first one at or after every multiple of it is "
+                        "never removed; 0: none."});
+  SpikeConfig& k = c.spikes;
+  s.section("spikes",
+            "Steps whose loss or gradient norm leaps above those before.");
+  s.add("spikes.action", k.action,
+        config::Text{{"off", "skip", "rewind"},
+                     "",
+                     "skip: the step is not taken. rewind: nor are those "
+                     "since the last checkpoint; the data that led there is "
+                     "not used again. Both count a loss or norm that is not "
+                     "finite as a spike; off stops there."});
+  s.add("spikes.deviations", k.deviations,
+        config::Number{1, kHuge, "robust standard deviations",
+                       "A spike is further above the median of the window."});
+  s.add("spikes.window", k.window,
+        config::Integer{16, 65536, "steps", "Steps taken that are compared."});
+  s.add("spikes.most_in_a_row", k.most_in_a_row,
+        config::Integer{1, kMany, "steps",
+                        "After so many spikes without a step between them the "
+                        "run stops."});
   s.section("run", "Where results go.");
   s.add("run.folder", c.run.folder,
         config::Text{{},
@@ -159,6 +190,19 @@ void check_run(config::Schema& s, const Config& c) {
     s.problem("data.sequence",
               fmt::format("{} is longer than model.max_positions = {}",
                           sequence, c.model.max_positions));
+  }
+  const auto below_one = [&](const char* key, double value) {
+    if (value >= 1) s.problem(key, fmt::format("{} must be below 1", value));
+  };
+  below_one("optimizer.beta1", c.optimizer.beta1);
+  below_one("optimizer.beta2", c.optimizer.beta2);
+  if (c.optimizer.epsilon <= 0) {
+    s.problem("optimizer.epsilon",
+              "must be above 0: a parameter without a gradient divides by it");
+  }
+  if (c.data.keep_padding && c.data.packing != "padded") {
+    s.problem("data.keep_padding",
+              "packed rows have no padding; set data.packing = \"padded\"");
   }
   if (c.learning_rate.warmup_steps > c.train.steps) {
     s.problem("learning_rate.warmup_steps",

@@ -6,6 +6,7 @@
 
 #include "layers/model_config.h"
 #include "training/optimizer.h"
+#include "training/spike_guard.h"
 
 namespace catena {
 
@@ -51,6 +52,13 @@ struct MetricsConfig {
   std::int64_t every = 1, routing_every = 50;
 };
 
+/// `[checkpoint]`.
+struct CheckpointConfig {
+  std::int64_t every = 500;  ///< steps; 0: only at the end and when stopped
+  std::int64_t keep_last = 2;
+  std::int64_t keep_every = 0;  ///< steps; 0: none beyond keep_last
+};
+
 /// `[run]`.
 struct RunConfig {
   std::string folder = "runs/{name}";
@@ -67,6 +75,8 @@ struct Config {
   OptimizerConfig optimizer;
   ValidationConfig validation;
   MetricsConfig metrics;
+  CheckpointConfig checkpoint;
+  SpikeConfig spikes;
   RunConfig run;
   std::int64_t chunks = 1;
 
@@ -78,8 +88,9 @@ struct Config {
 /// Declares every key there is.
 void describe(config::Schema& schema, Config& config);
 
-/// Reads `path` (may be empty), a config.json it refers to, then the `--set`
-/// assignments, and checks everything. Relative paths in the file stay
+/// Reads `path` (may be empty), then the `--set` assignments, takes what
+/// neither says of the model from the config.json that model.config names, and
+/// checks everything. Relative paths in the file stay
 /// relative to the working folder.
 /// Throws: Error(kConfig) with all problems, one a line.
 void load(config::Schema& schema, Config& config,

@@ -7,6 +7,7 @@
 
 #include "layers/model.h"
 #include "training/metrics.h"
+#include "training/optimizer.h"
 
 namespace catena {
 namespace {
@@ -50,9 +51,9 @@ void count_parameters(ParameterSet& set, const ModelConfig& model,
   result.optimizer_bytes = 2 * result.gradient_bytes;
 }
 
-/// Peak of the arenas over one accumulation step of `rows` full rows.
-std::int64_t activation_bytes(Model& model, const Config& config,
-                              std::int64_t rows) {
+/// Peak of every chunk's arenas over one accumulation step of full rows.
+std::vector<ChunkMemory> chunk_memory(Model& model, const Config& config,
+                                      std::int64_t rows) {
   const FullRows full(rows, config.data.sequence);
   std::vector<std::unique_ptr<Chunk>> chunks;
   for (std::int64_t i = 0; i < config.chunks; ++i) {
@@ -61,12 +62,36 @@ std::int64_t activation_bytes(Model& model, const Config& config,
   model.train(
       {full.ids, full.targets, full.positions, full.first, full.row_offsets},
       {}, chunks);
-  std::int64_t bytes = 0;
+  std::vector<ChunkMemory> result;
   for (const auto& chunk : chunks) {
-    bytes += static_cast<std::int64_t>(chunk->activations.peak_bytes() +
-                                       chunk->scratch.peak_bytes());
+    result.push_back(
+        {chunk->activations.peak_bytes(), chunk->scratch.peak_bytes()});
   }
-  return bytes;
+  return result;
+}
+
+/// low and high, at x = 1/2 and 1, continued to x.
+std::size_t continued(std::size_t low, std::size_t high, double x) {
+  const auto top = static_cast<double>(high);
+  return static_cast<std::size_t>(top + (top - static_cast<double>(low)) * 2 *
+                                            (x - 1));
+}
+
+std::vector<ChunkMemory> memory_of_rows(Model& model, const Config& config,
+                                        std::int64_t rows) {
+  // Beyond a few hundred thousand tokens memory grows with rows alone, and
+  // even their ids would be large: two smaller steps give the slope.
+  const std::int64_t most = std::max<std::int64_t>(
+      2 * config.chunks, (std::int64_t{1} << 18) / config.data.sequence);
+  if (rows <= most) return chunk_memory(model, config, rows);
+  const std::vector<ChunkMemory> low = chunk_memory(model, config, most / 2);
+  std::vector<ChunkMemory> result = chunk_memory(model, config, most);
+  const double x = static_cast<double>(rows) / static_cast<double>(most);
+  for (std::size_t i = 0; i < result.size(); ++i) {
+    result[i] = {continued(low[i].activations, result[i].activations, x),
+                 continued(low[i].scratch, result[i].scratch, x)};
+  }
+  return result;
 }
 
 }  // namespace
@@ -74,27 +99,22 @@ std::int64_t activation_bytes(Model& model, const Config& config,
 Estimate estimate(const Config& config, Precision precision) {
   const auto backend = make_meta_backend();
   Model model(*backend, config.model, precision);
+  const Optimizer optimizer(model.parameters(), config.optimizer);
   Estimate result;
   count_parameters(model.parameters(), config.model, result);
+  result.buffer_bytes = backend->memory().bytes - result.weight_bytes -
+                        result.gradient_bytes - result.optimizer_bytes;
+  result.snapshot_bytes = result.optimizer_bytes + result.gradient_bytes;
   const std::int64_t rows = std::clamp<std::int64_t>(
       config.train.micro_batch_tokens / config.data.sequence, 1,
       config.rows_per_step());
-  // Beyond a few hundred thousand tokens memory grows with rows alone, and
-  // even their ids would be large: two smaller steps give the slope.
-  const std::int64_t most = std::max<std::int64_t>(
-      2 * config.chunks, (std::int64_t{1} << 18) / config.data.sequence);
-  if (rows <= most) {
-    result.activation_bytes = activation_bytes(model, config, rows);
-  } else {
-    const std::int64_t low = activation_bytes(model, config, most / 2);
-    const std::int64_t high = activation_bytes(model, config, most);
-    result.activation_bytes =
-        high + static_cast<std::int64_t>(static_cast<double>(high - low) *
-                                         static_cast<double>(rows - most) /
-                                         static_cast<double>(most - most / 2));
+  result.chunks = memory_of_rows(model, config, rows);
+  for (const ChunkMemory& chunk : result.chunks) {
+    result.activation_bytes +=
+        static_cast<std::int64_t>(chunk.activations + chunk.scratch);
   }
   backend->kernels().reset_counts();
-  (void)activation_bytes(model, config, 1);
+  (void)chunk_memory(model, config, 1);
   result.flops_per_token = product_flops(backend->kernels()) /
                            static_cast<double>(config.data.sequence);
   return result;

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <vector>
+
+#include "layers/chunk.h"
 #include "training/config.h"
 
 namespace catena {
@@ -14,9 +17,13 @@ struct Estimate {
   std::int64_t weight_bytes = 0;       ///< masters and rounded copies
   std::int64_t gradient_bytes = 0, optimizer_bytes = 0;
   std::int64_t activation_bytes = 0;  ///< arenas at their peak
+  std::int64_t buffer_bytes = 0;      ///< statistics, tables, reductions
+  std::int64_t snapshot_bytes = 0;    ///< copy that checkpoints are written of
+  std::vector<ChunkMemory> chunks;    ///< activation_bytes, chunk by chunk
 
   [[nodiscard]] std::int64_t total_bytes() const {
-    return weight_bytes + gradient_bytes + optimizer_bytes + activation_bytes;
+    return weight_bytes + gradient_bytes + optimizer_bytes + activation_bytes +
+           buffer_bytes + snapshot_bytes;
   }
 };
 

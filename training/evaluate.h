@@ -9,7 +9,8 @@
 namespace catena {
 
 /// Mean cross entropy over the trained tokens of a fixed set of rows: the
-/// first `rows` of a data set, in its order. The same rows every time.
+/// first `rows` of a data set, in its order. The same rows every time. The
+/// chunk is borrowed for its memory.
 class Validation {
  public:
   Validation(const data::Dataset& dataset, const data::SamplerOptions& options,
@@ -19,12 +20,14 @@ class Validation {
     double loss = 0;
     std::int64_t trained_tokens = 0, rows = 0;
   };
-  [[nodiscard]] Result run(Model& model);
+  [[nodiscard]] Result run(Model& model, Chunk& chunk);
+  /// The mean over the first row alone: a number that tells weights apart,
+  /// cheap enough to form with every checkpoint.
+  [[nodiscard]] double probe(Model& model, Chunk& chunk);
 
  private:
   data::Batch batch_;
   std::int64_t micro_rows_;
-  std::unique_ptr<Chunk> chunk_;
 };
 
 }  // namespace catena

@@ -6,6 +6,7 @@
 
 #include "runtime/base/error.h"
 #include "runtime/base/random.h"
+#include "training/data/corpus.h"
 
 namespace catena {
 namespace {
@@ -74,7 +75,7 @@ std::int64_t generate(Model& model, const data::Tokenizer& tokenizer,
          prompt_tokens, longest);
   }
   const std::int64_t capacity =
-      std::min(longest, prompt_tokens + options.max_tokens);
+      prompt_tokens + std::min(longest - prompt_tokens, options.max_tokens);
   std::vector<KeyValueCache> caches = model.make_caches(capacity);
   const std::unique_ptr<Chunk> chunk = model.make_chunk();
   const std::int64_t limit = std::min<std::int64_t>(tokenizer.vocabulary_size(),
@@ -100,10 +101,7 @@ std::int64_t generate(Model& model, const data::Tokenizer& tokenizer,
 }
 
 std::string question(std::string_view row_template, std::string_view query) {
-  std::string text(row_template.substr(0, row_template.find("{response}")));
-  if (const auto at = text.find("{query}"); at != std::string::npos) {
-    text.replace(at, 7, query);
-  }
+  std::string text = data::RowTemplate(row_template).prompt(query);
   while (!text.empty() && text.back() == ' ') text.pop_back();
   return text;
 }

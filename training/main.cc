@@ -1,6 +1,7 @@
 // catena-train: what `catena train | generate | data | config` run.
 
 #include <cstdio>
+#include <new>
 
 #include "launcher/contract.h"
 #include "runtime/base/error.h"
@@ -39,10 +40,13 @@ ExitCode exit_code(ErrorKind kind) {
 
 int run(int argc, char** argv) {
   CLI::App app("Catena: trains Chain-of-Experts language models.", "catena");
-  std::string color = "auto";
-  app.add_option("--color", color, "auto, always or never")
-      ->check(CLI::IsMember({"auto", "always", "never"}));
+  app.add_option_function<std::string>(
+         "--color", [](const std::string& choice) { log::set_color(choice); },
+         "auto, always or never: escape sequences on standard error")
+      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->trigger_on_parse();
   app.require_subcommand(1);
+  app.fallthrough();
   Action action;
   add_train_command(app, action);
   add_generate_command(app, action);
@@ -57,7 +61,6 @@ int run(int argc, char** argv) {
                argc > 1 && argv[1][0] != '-' ? argv[1] : "");
     return kExitUsage;
   }
-  log::set_color(color);
   return action ? action() : kExitSuccess;
 }
 
@@ -71,6 +74,12 @@ int main(int argc, char** argv) {
     catena::log::progress("");
     catena::log::error("{}", error.what());
     return catena::exit_code(error.kind());
+  } catch (const std::bad_alloc&) {
+    catena::log::progress("");
+    catena::log::error(
+        "out of memory: lower model.max_positions, train.micro_batch_tokens "
+        "or the size of the model");
+    return catena::kExitDoesNotFit;
   } catch (const std::exception& error) {
     catena::log::progress("");
     catena::log::error("internal: {}; please report this", error.what());

@@ -8,8 +8,10 @@
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "runtime/base/error.h"
+#include "runtime/base/files.h"
 
 namespace catena {
 namespace {
@@ -138,6 +140,31 @@ void MetricsWriter::write_routing(std::int64_t step,
       append(routing_, json.dump(), routing_path_);
     }
   }
+}
+
+void MetricsWriter::write_event(const char* event, std::int64_t step,
+                                const std::string& facts) {
+  Json json{{"catena_event", event}, {"catena_step", step}};
+  json.update(Json::parse(facts));
+  append(metrics_, json.dump(), metrics_path_);
+}
+
+void keep_metrics_up_to(std::int64_t step,
+                        const std::filesystem::path& folder) {
+  const auto keep = [&](const std::filesystem::path& path, const char* key) {
+    if (!std::filesystem::exists(path)) return;
+    std::istringstream lines(read_file(path));
+    std::string kept;
+    for (std::string line; std::getline(lines, line);) {
+      const Json json = Json::parse(line, nullptr, false);
+      if (json.is_object() && json.value(key, step + 1) <= step) {
+        kept += line + "\n";
+      }
+    }
+    write_file_atomically(path, kept);
+  };
+  keep(folder / "metrics.jsonl", "catena_step");
+  keep(folder / "routing.jsonl", "step");
 }
 
 std::int64_t resident_bytes() {

@@ -13,7 +13,9 @@ namespace catena {
 struct StepReport {
   std::int64_t step = 0, steps = 0;
   double loss = 0, gradient_norm = 0, learning_rate = 0;
-  std::int64_t tokens = 0, trained_tokens = 0, total_tokens = 0;
+  std::int64_t tokens = 0;         ///< real ones
+  std::int64_t routed_tokens = 0;  ///< and padding, where it is kept
+  std::int64_t trained_tokens = 0, total_tokens = 0;
   double seconds = 0;
   double flops = 0;       ///< of this step
   double peak_flops = 0;  ///< a second, by the probe; 0: unknown
@@ -41,6 +43,10 @@ class MetricsWriter {
   void write_step(const StepReport& report);
   void write_validation(std::int64_t step, double loss, std::int64_t tokens);
   void write_routing(std::int64_t step, const RoutingStatistics& statistics);
+  /// Something that happened, such as a checkpoint: `facts` is a JSON object
+  /// that comes after its name and step.
+  void write_event(const char* event, std::int64_t step,
+                   const std::string& facts);
 
  private:
   void append(std::FILE* file, const std::string& line,
@@ -50,6 +56,10 @@ class MetricsWriter {
   std::FILE* metrics_;
   std::FILE* routing_;
 };
+
+/// Drops the lines of steps after `step`, and a line cut short by a crash,
+/// from both files: what a run that goes on from there will write again.
+void keep_metrics_up_to(std::int64_t step, const std::filesystem::path& folder);
 
 /// Resident memory of this process now, and at its highest.
 [[nodiscard]] std::int64_t resident_bytes();

@@ -31,6 +31,14 @@ class Optimizer {
   /// clears gradients. `step` counts from 1.
   void update(double rate, double scale, std::int64_t step);
 
+  /// Moments of parameter i, [elements] W: first, and second (of squares).
+  [[nodiscard]] TensorView first(std::size_t i) const {
+    return moments_[i].first.view();
+  }
+  [[nodiscard]] TensorView second(std::size_t i) const {
+    return moments_[i].second.view();
+  }
+
  private:
   struct Moments {
     Tensor first, second;

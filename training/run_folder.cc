@@ -6,19 +6,31 @@ namespace catena {
 
 namespace fs = std::filesystem;
 
-RunFolder RunFolder::create(const Config& config, const std::string& name) {
+namespace {
+
+fs::path numbered(const fs::path& wanted, int number) {
+  fs::path path = wanted;
+  if (number > 1) path += fmt::format("-{}", number);
+  return path;
+}
+
+}  // namespace
+
+fs::path RunFolder::resolve(const Config& config, const std::string& name) {
   std::string pattern = config.run.folder;
   if (const auto at = pattern.find("{name}"); at != std::string::npos) {
     pattern.replace(at, 6, name);
   }
-  const fs::path wanted(pattern);
+  return pattern;
+}
+
+RunFolder RunFolder::create(const fs::path& wanted) {
   std::error_code code;
   if (wanted.has_parent_path()) {
     fs::create_directories(wanted.parent_path(), code);
   }
   for (int number = 1; !code; ++number) {
-    fs::path path = wanted;
-    if (number > 1) path += fmt::format("-{}", number);
+    fs::path path = numbered(wanted, number);
     // Creation itself decides, so that two runs never share a folder.
     if (fs::create_directory(path, code)) return {path};
   }
@@ -28,12 +40,19 @@ RunFolder RunFolder::create(const Config& config, const std::string& name) {
        wanted.string(), code.message());
 }
 
+std::optional<RunFolder> RunFolder::latest(const fs::path& wanted) {
+  int number = 0;
+  while (fs::exists(numbered(wanted, number + 1))) ++number;
+  if (number == 0) return std::nullopt;
+  return RunFolder{numbered(wanted, number)};
+}
+
 RunFolder RunFolder::open(const fs::path& path) {
-  const RunFolder run{path};
-  for (const fs::path& file : {run.config(), run.weights(), run.tokenizer()}) {
+  RunFolder run{path};
+  for (const fs::path& file : {run.config(), run.tokenizer()}) {
     if (!fs::exists(file)) {
       fail(ErrorKind::kData,
-           "{}: is no finished run: {} is missing; give the folder that "
+           "{}: is no run: {} is missing; give the folder that "
            "`catena train` printed",
            path.string(), file.filename().string());
     }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "training/config.h"
@@ -12,14 +13,19 @@ namespace catena {
 ///   tokenizer.json     the tokenizer it was trained with
 ///   log.txt            what was said
 ///   metrics.jsonl, routing.jsonl
-///   model.safetensors  weights after the last step
+///   checkpoints/       step-000100/, ...
 ///   result.json        how it ended
+///   lock               held by the process that trains
 struct RunFolder {
   std::filesystem::path path;
 
-  /// Makes the folder that config.run.folder names; {name} becomes `name`,
-  /// and "-2", "-3", ... is added where one exists already.
-  static RunFolder create(const Config& config, const std::string& name);
+  /// config.run.folder with {name} filled in.
+  static std::filesystem::path resolve(const Config& config,
+                                       const std::string& name);
+  /// Makes `wanted`; "-2", "-3", ... is added where one exists already.
+  static RunFolder create(const std::filesystem::path& wanted);
+  /// The one that create() made last; nothing if there is none.
+  static std::optional<RunFolder> latest(const std::filesystem::path& wanted);
   /// Throws: Error(kData) if there is no run at `path`.
   static RunFolder open(const std::filesystem::path& path);
 
@@ -29,12 +35,13 @@ struct RunFolder {
   [[nodiscard]] std::filesystem::path tokenizer() const {
     return path / "tokenizer.json";
   }
-  [[nodiscard]] std::filesystem::path weights() const {
-    return path / "model.safetensors";
+  [[nodiscard]] std::filesystem::path checkpoints() const {
+    return path / "checkpoints";
   }
   [[nodiscard]] std::filesystem::path result() const {
     return path / "result.json";
   }
+  [[nodiscard]] std::filesystem::path lock() const { return path / "lock"; }
 };
 
 }  // namespace catena

@@ -28,7 +28,7 @@ Step::Step(Model& model, Optimizer& optimizer, const Config& config)
   }
 }
 
-void Step::accumulate(const data::Batch& batch, std::int64_t number) {
+bool Step::accumulate(const data::Batch& batch) {
   const auto all = static_cast<double>(batch.tokens.size());
   scale_.per_trained_token =
       1 / static_cast<double>(std::max<std::int64_t>(1, batch.trained_tokens));
@@ -41,10 +41,9 @@ void Step::accumulate(const data::Batch& batch, std::int64_t number) {
         tokens.row_offsets.back() - tokens.row_offsets.front();
     scale_.per_batch = static_cast<double>(count) / all;
     model_.train(tokens, scale_, chunks_);
-    if (!std::isfinite(model_.statistics().total_loss())) {
-      diagnose(batch, number);
-    }
+    if (!std::isfinite(model_.statistics().total_loss())) return false;
   }
+  return true;
 }
 
 void Step::diagnose(const data::Batch& batch, std::int64_t number) {
@@ -60,7 +59,7 @@ void Step::diagnose(const data::Batch& batch, std::int64_t number) {
 }
 
 void Step::check_loads(const StepReport& report) const {
-  const auto expected = static_cast<double>(report.tokens) *
+  const auto expected = static_cast<double>(report.routed_tokens) *
                         static_cast<double>(config_.model.chain.top_k);
   for (std::size_t l = 0; l < report.routes.size(); ++l) {
     for (std::size_t t = 0; t < report.routes[l].size(); ++t) {
@@ -70,21 +69,23 @@ void Step::check_loads(const StepReport& report) const {
       fail(ErrorKind::kInternal,
            "step {}: chain layer {}, iteration {}: {} choices were counted "
            "for {} tokens with top_k = {}; please report this",
-           report.step, l, t, sum, report.tokens, config_.model.chain.top_k);
+           report.step, l, t, sum, report.routed_tokens,
+           config_.model.chain.top_k);
     }
   }
 }
 
-void Step::run(const data::Batch& batch, std::int64_t number,
-               StepReport& report) {
+void Step::compute(const data::Batch& batch, std::int64_t number,
+                   StepReport& report) {
   RoutingStatistics& statistics = model_.statistics();
   statistics.clear();
-  accumulate(batch, number);
+  const bool finite = accumulate(batch);
   report.step = number;
-  report.tokens = static_cast<std::int64_t>(batch.tokens.size());
+  report.tokens = batch.rows * batch.sequence - batch.padding_tokens;
+  report.routed_tokens = static_cast<std::int64_t>(batch.tokens.size());
   report.trained_tokens = batch.trained_tokens;
   report.loss = statistics.total_loss() * scale_.per_trained_token;
-  report.gradient_norm = optimizer_.gradient_norm();
+  report.gradient_norm = finite ? optimizer_.gradient_norm() : std::nan("");
   report.learning_rate =
       learning_rate(config_.learning_rate, number, config_.train.steps);
   report.routes.clear();
@@ -94,11 +95,21 @@ void Step::run(const data::Batch& batch, std::int64_t number,
       layer.push_back(statistics.summary(l, t));
     }
   }
-  check_loads(report);
-  if (!std::isfinite(report.gradient_norm)) diagnose(batch, number);
+  if (finite) check_loads(report);
+}
+
+void Step::apply(const StepReport& report) {
   optimizer_.update(report.learning_rate,
-                    optimizer_.clip_scale(report.gradient_norm), number);
+                    optimizer_.clip_scale(report.gradient_norm), report.step);
   model_.update_router_biases();
 }
+
+void Step::reserve(const std::vector<ChunkMemory>& memory) {
+  for (std::size_t i = 0; i < chunks_.size() && i < memory.size(); ++i) {
+    chunks_[i]->reserve(memory[i]);
+  }
+}
+
+void Step::discard() { model_.parameters().clear_gradients(); }
 
 }  // namespace catena

@@ -18,21 +18,37 @@ namespace catena {
 /// One optimizer step: accumulation over micro-batches, checks, clipping,
 /// AdamW. Every loss is divided by counts of the whole batch, so that
 /// micro-batches and chunks do not show.
+///   step.compute(batch, number, report);
+///   step.apply(report)  or  step.discard()
 /// Thread rule: one thread.
 class Step {
  public:
   Step(Model& model, Optimizer& optimizer, const Config& config);
 
-  /// Fills the report's step, loss, norms, tokens and routes.
-  /// Throws: Error(kNonFinite) before any weight is changed, naming the first
-  /// tensor that is not finite; Error(kInternal) if choices were lost: the sum
-  /// of loads of a router is not tokens * top_k.
-  void run(const data::Batch& batch, std::int64_t number, StepReport& report);
+  /// Gradients, and the report's step, loss, norm, tokens and routes; no
+  /// weight is changed. Loss or norm may come out as not finite.
+  /// Throws: Error(kInternal) if choices were lost: the sum of loads of a
+  /// router is not tokens * top_k.
+  void compute(const data::Batch& batch, std::int64_t number,
+               StepReport& report);
+  /// Moves the weights by the gradients of compute(), clipped.
+  void apply(const StepReport& report);
+  /// Forgets the gradients of compute().
+  void discard();
+
+  /// Takes the memory of all chunks beforehand.
+  void reserve(const std::vector<ChunkMemory>& memory);
+  /// One of the chunks, for other work between steps.
+  [[nodiscard]] Chunk& chunk() { return *chunks_.front(); }
+
+  /// Computes the batch again, looking at every tensor.
+  /// Throws: Error(kNonFinite) in any case, naming the first tensor that is
+  /// not finite.
+  [[noreturn]] void diagnose(const data::Batch& batch, std::int64_t number);
 
  private:
-  void accumulate(const data::Batch& batch, std::int64_t number);
-  /// Throws Error(kNonFinite) in any case.
-  [[noreturn]] void diagnose(const data::Batch& batch, std::int64_t number);
+  /// Returns whether every loss was finite; stops at the first that is not.
+  bool accumulate(const data::Batch& batch);
   void check_loads(const StepReport& report) const;
 
   Model& model_;

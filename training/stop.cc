@@ -12,6 +12,9 @@ volatile std::sig_atomic_t requested = 0;
 void on_signal(int signal) {
   if (requested != 0) ::_exit(128 + signal);
   requested = signal;
+  static constexpr char kSaid[] =
+      "\nstopping after this step; once more ends at once\n";
+  static_cast<void>(!::write(STDERR_FILENO, kSaid, sizeof kSaid - 1));
 }
 
 }  // namespace
@@ -23,6 +26,11 @@ void install_stop_signals() {
   action.sa_flags = SA_RESTART;
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
+}
+
+void restore_stop_signals() {
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGTERM, SIG_DFL);
 }
 
 int stop_signal() { return requested; }

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
-#include "training/checkpoint/weights.h"
+#include "training/checkpoint/reader.h"
 #include "training/generate.h"
 #include "training/stop.h"
 
@@ -27,52 +28,126 @@ Precision resolve(const std::string& precision, const Backend& backend) {
   return {backend.fast_type()};
 }
 
+data::Tokenizer load_tokenizer(const Config& config) {
+  if (config.data.tokenizer.empty()) {
+    fail(ErrorKind::kConfig,
+         "data.tokenizer names no file; set it to a tokenizer.json, or make "
+         "one with `catena data tokenizer`");
+  }
+  return data::Tokenizer::load(config.data.tokenizer);
+}
+
 }  // namespace
 
 Trainer::Result Trainer::run() {
   install_stop_signals();
-  Result result;
-  result.validation_before = validate(0);
-  data::Sampler sampler(train_data_, sampler_options());
-  Step step(*model_, *optimizer_, config_);
+  if (state_.step == 0) state_.validation_before = validate(0);
   StepReport report;
   data::Batch batch;
+  const double seconds_before = state_.seconds;
   const auto begin = Clock::now();
-  for (std::int64_t number = 1; number <= config_.train.steps; ++number) {
+  while (state_.step < config_.train.steps && stop_signal() == 0) {
     const auto step_begin = Clock::now();
     const double flops_before = product_flops(backend_->kernels());
-    sampler.next(config_.rows_per_step(), batch);
-    step.run(batch, number, report);
+    sampler_->next(config_.rows_per_step(), batch);
+    take_step(batch, report);
     report.seconds = seconds_since(step_begin);
     report.flops = product_flops(backend_->kernels()) - flops_before;
-    report.epoch = static_cast<double>(sampler.epoch());
-    result.steps = number;
-    result.tokens += report.tokens;
-    report.total_tokens = result.tokens;
-    result.seconds = seconds_since(begin);
-    this->report(report, result.seconds);
-    result.stopped = stop_signal() != 0;
-    if (result.stopped) break;
-    const std::int64_t every = config_.validation.every;
-    if (every > 0 && number % every == 0 && number < config_.train.steps) {
-      validate(number);
-    }
+    state_.seconds = seconds_before + seconds_since(begin);
+    this->report(report, seconds_since(begin));
+    note(writer_->poll());
+    if (state_.step == config_.train.steps) break;
+    const std::int64_t validation = config_.validation.every;
+    if (validation > 0 && state_.step % validation == 0) validate(state_.step);
+    const std::int64_t every = config_.checkpoint.every;
+    checkpoint_due_ |= every > 0 && state_.step % every == 0;
+    if (checkpoint_due_) save();
   }
   log::progress("");
-  result.validation_after = validate(result.steps);
-  finish(result);
+  Result result{.steps = state_.step,
+                .tokens = state_.tokens,
+                .seconds = state_.seconds,
+                .validation_before = state_.validation_before,
+                .stopped = state_.step < config_.train.steps};
+  // First what must not be lost: who stops a run does not wait long.
+  save_last();
+  restore_stop_signals();
+  if (!result.stopped) result.validation_after = validate(state_.step);
+  write_result(result, result.stopped ? "stopped" : "succeeded");
   return result;
 }
 
-Trainer::Trainer(const Config& config, const RunFolder& run)
+void Trainer::take_step(const data::Batch& batch, StepReport& report) {
+  const std::int64_t number = state_.step + 1;
+  step_->compute(batch, number, report);
+  state_.sampler = sampler_->state();
+  state_.tokens += report.tokens;
+  report.total_tokens = state_.tokens;
+  report.epoch = static_cast<double>(sampler_->epoch());
+  const bool guarded = config_.spikes.action != "off";
+  if (!guarded &&
+      !(std::isfinite(report.loss) && std::isfinite(report.gradient_norm))) {
+    step_->diagnose(batch, number);
+  }
+  const std::string why =
+      guarded ? guard_.judge(report.loss, report.gradient_norm) : "";
+  state_.step = number;
+  if (why.empty()) {
+    step_->apply(report);
+    guard_.accept(report.loss, report.gradient_norm);
+    spikes_in_a_row_ = 0;
+    return;
+  }
+  step_->discard();
+  if (++spikes_in_a_row_ > config_.spikes.most_in_a_row) {
+    fail(ErrorKind::kNonFinite,
+         "step {}: {}, and so were the {} steps before it; the last weights "
+         "are in {}. Lower learning_rate.peak, or raise spikes.deviations",
+         number, why, spikes_in_a_row_ - 1, run_.checkpoints().string());
+  }
+  if (config_.spikes.action == "rewind") {
+    rewind(why, number);
+  } else {
+    leave_out(why, number);
+  }
+}
+
+void Trainer::leave_out(const std::string& why, std::int64_t number) {
+  ++guard_.state().skipped;
+  log::warning("step {}: {}; skipped ({} so far)", number, why,
+               guard_.state().skipped);
+  metrics_->write_event("step_skipped", number,
+                        nlohmann::json{{"reason", why}}.dump());
+}
+
+void Trainer::rewind(const std::string& why, std::int64_t number) {
+  note(writer_->wait());
+  const auto place = newest_checkpoint(run_.checkpoints());
+  if (!place.has_value()) return leave_out(why, number);
+  restore(place->folder, *model_, *optimizer_);
+  SpikeGuard::State then = read_state(place->folder).spikes;
+  then.skipped = guard_.state().skipped;
+  then.rewound = guard_.state().rewound + 1;
+  guard_.state() = then;
+  state_.step = place->step;
+  log::warning("step {}: {}; back to step {}, the data since is not used again",
+               number, why, place->step);
+  metrics_->write_event(
+      "rewound", number,
+      nlohmann::json{{"reason", why}, {"to_step", place->step}}.dump());
+}
+
+Trainer::Trainer(const config::Schema& schema, const Config& config,
+                 const RunFolder& run, const TrainerStart& start)
     : config_(config),
       run_(run),
-      tokenizer_(data::Tokenizer::load(config.data.tokenizer)),
+      tokenizer_(load_tokenizer(config)),
       backend_(make_cpu_backend(static_cast<int>(config.train.threads))),
       precision_(resolve(config.train.precision, *backend_)),
       train_data_(open(config.data.train, "data.train")),
       validation_data_(open(config.data.validation, "data.validation")),
-      validation_(validation_data_, sampler_options(), config) {
+      validation_(validation_data_, sampler_options(), config),
+      guard_(config.spikes) {
   if (tokenizer_.vocabulary_size() > config.model.vocabulary) {
     fail(ErrorKind::kConfig,
          "model.vocabulary is {}, but {} has {} tokens; set "
@@ -85,13 +160,87 @@ Trainer::Trainer(const Config& config, const RunFolder& run)
   print_start(needs);
   write_file_atomically(run_.tokenizer(), tokenizer_.json());
   model_ = std::make_unique<Model>(*backend_, config.model, precision_);
-  model_->parameters().initialize(
-      static_cast<std::uint64_t>(config.train.seed));
   optimizer_ =
       std::make_unique<Optimizer>(model_->parameters(), config.optimizer);
+  step_ = std::make_unique<Step>(*model_, *optimizer_, config);
+  step_->reserve(needs.chunks);
+  sampler_ = std::make_unique<data::Sampler>(train_data_, sampler_options());
+  writer_ = std::make_unique<CheckpointWriter>(
+      run_.checkpoints(), config.checkpoint, *model_, *optimizer_);
+  describe_state(schema);
+  if (start.resume.has_value()) {
+    resume(*start.resume);
+  } else {
+    model_->parameters().initialize(
+        static_cast<std::uint64_t>(config.train.seed));
+    if (start.weights.has_value()) {
+      const std::filesystem::path file = find_weights(*start.weights);
+      load_weights(*model_, file);
+      log::info("weights  {}", file.string());
+    }
+  }
+  first_step_ = state_.step;
+  keep_metrics_up_to(state_.step, run_.path);
   metrics_ = std::make_unique<MetricsWriter>(run_.path);
   peak_flops_ = probe_peak_flops(*backend_, precision_.compute);
   log::info("peak     {}FLOP/s measured", human_number(peak_flops_));
+}
+
+void Trainer::describe_state(const config::Schema& schema) {
+  for (const config::Key& key : schema.keys()) {
+    state_.config.push_back({key.path, key.value});
+  }
+  state_.layout = fmt::format("1 rank, {}, {}", backend_->description(),
+                              name(precision_.compute));
+  state_.data_hash = hexadecimal(train_data_.hash());
+  state_.validation_hash = hexadecimal(validation_data_.hash());
+  state_.tokenizer_hash = hexadecimal(hash64(tokenizer_.json()));
+}
+
+void Trainer::resume(const std::filesystem::path& checkpoint) {
+  const TrainingState before = read_state(checkpoint);
+  for (const ConfigDifference& d :
+       check_resumable(before, state_, checkpoint)) {
+    if (d.key.starts_with("run.")) continue;
+    log::info("resume   {} was {}, now {}", d.key, d.before, d.now);
+  }
+  if (before.step > config_.train.steps) {
+    fail(ErrorKind::kConfig,
+         "train.steps is {}, and {} is at step {}; set train.steps higher, or "
+         "resume from an earlier checkpoint with --resume-from",
+         config_.train.steps, checkpoint.string(), before.step);
+  }
+  restore(checkpoint, *model_, *optimizer_);
+  sampler_->restore(before.sampler);
+  guard_.state() = before.spikes;
+  check_probe(before);
+  state_.step = before.step;
+  state_.tokens = before.tokens;
+  state_.seconds = before.seconds;
+  state_.validation_before = before.validation_before;
+  state_.sampler = before.sampler;
+  log::info("resumed  {}, {} tokens so far", checkpoint.string(),
+            human_number(static_cast<double>(before.tokens)));
+}
+
+// The stored loss of the stored weights, formed again: what is in memory now
+// is what was in memory then.
+void Trainer::check_probe(const TrainingState& before) {
+  const double now = validation_.probe(*model_, step_->chunk());
+  const bool same = before.layout == state_.layout;
+  if (now == before.probe_loss || std::isnan(before.probe_loss)) return;
+  const bool same_row = before.validation_hash == state_.validation_hash;
+  if (!same_row) return;
+  const double tolerance = (same ? 1e-5 : 2e-2) * std::abs(before.probe_loss);
+  if (std::abs(now - before.probe_loss) > tolerance) {
+    fail(ErrorKind::kData,
+         "the checkpoint's weights give a loss of {:.6f} on its probe row, and "
+         "gave {:.6f} when it was written: it is not what was saved, or this "
+         "program computes something else",
+         now, before.probe_loss);
+  }
+  log::info("resume   probe loss {:.6f}, was {:.6f} on \"{}\"", now,
+            before.probe_loss, before.layout);
 }
 
 Trainer::~Trainer() = default;
@@ -156,10 +305,14 @@ void Trainer::print_start(const Estimate& needs) const {
             config_.train.steps);
   log::info(
       "memory   about {}: weights {}, gradients {}, optimizer {}, "
-      "activations {}",
+      "activations {}, checkpoint {}",
       human_bytes(needs.total_bytes()), human_bytes(needs.weight_bytes),
       human_bytes(needs.gradient_bytes), human_bytes(needs.optimizer_bytes),
-      human_bytes(needs.activation_bytes));
+      human_bytes(needs.activation_bytes + needs.buffer_bytes),
+      human_bytes(needs.snapshot_bytes));
+  if (const auto bad = train_data_.manifest().bad_rows; bad > 0) {
+    log::warning("{} malformed rows of data.train were skipped", bad);
+  }
   if (m.router.force_balanced) {
     log::warning(
         "model.router.force_balanced: experts are dealt out, not "
@@ -168,7 +321,7 @@ void Trainer::print_start(const Estimate& needs) const {
 }
 
 double Trainer::validate(std::int64_t step) {
-  const Validation::Result result = validation_.run(*model_);
+  const Validation::Result result = validation_.run(*model_, step_->chunk());
   metrics_->write_validation(step, result.loss, result.trained_tokens);
   log::info("validation at step {}: loss {:.4f} over {} tokens", step,
             result.loss, result.trained_tokens);
@@ -195,35 +348,90 @@ void Trainer::report(StepReport& step, double seconds_so_far) {
     return;
   }
   shown = Clock::now();
-  const double left = seconds_so_far / static_cast<double>(step.step) *
+  const double left = seconds_so_far /
+                      static_cast<double>(step.step - first_step_) *
                       static_cast<double>(step.steps - step.step);
   log::progress(
       fmt::format("{}  eta {}", progress_text(step), human_seconds(left)));
 }
 
-void Trainer::finish(const Result& result) {
-  save_weights(*model_, run_.weights(),
-               {{"step", std::to_string(result.steps)}});
+void Trainer::save() {
+  if (writer_->busy()) {
+    // Training does not wait for a slow disk; this one is saved a little late.
+    return;
+  }
+  note(writer_->poll());
+  const auto begin = Clock::now();
+  state_.spikes = guard_.state();
+  state_.probe_loss = validation_.probe(*model_, step_->chunk());
+  writer_->begin(state_);
+  stall_seconds_ = seconds_since(begin);
+  checkpoint_due_ = false;
+}
+
+void Trainer::save_last() {
+  note(writer_->wait());
+  if (writer_->last_step() == state_.step ||
+      (state_.step == first_step_ && first_step_ > 0)) {
+    return;
+  }
+  save();
+  const auto outcome = writer_->wait();
+  note(outcome);
+  if (outcome.has_value() && !outcome->error.empty()) {
+    write_result({.steps = state_.step, .tokens = state_.tokens}, "failed");
+    throw Error(ErrorKind::kIo, outcome->error);
+  }
+}
+
+void Trainer::note(const std::optional<CheckpointWriter::Outcome>& outcome) {
+  if (!outcome.has_value()) return;
+  if (!outcome->error.empty()) {
+    log::warning("checkpoint of step {} failed: {}; training goes on",
+                 outcome->step, outcome->error);
+    metrics_->write_event("checkpoint_failed", outcome->step,
+                          nlohmann::json{{"reason", outcome->error}}.dump());
+    return;
+  }
+  log::info("checkpoint {} ({}, stall {:.0f} ms, written in {:.2f} s)",
+            (run_.checkpoints() / checkpoint_name(outcome->step)).string(),
+            human_bytes(outcome->bytes), 1000 * stall_seconds_,
+            outcome->seconds);
+  metrics_->write_event(
+      "checkpoint", outcome->step,
+      nlohmann::json{{"catena_checkpoint_bytes", outcome->bytes},
+                     {"catena_checkpoint_stall_seconds", stall_seconds_},
+                     {"catena_checkpoint_write_seconds", outcome->seconds}}
+          .dump());
+}
+
+void Trainer::write_result(const Result& result, const char* state) {
   const double speed =
       static_cast<double>(result.tokens) / std::max(result.seconds, 1e-9);
   nlohmann::ordered_json json{
-      {"state", result.stopped ? "stopped" : "succeeded"},
+      {"state", state},
       {"step", result.steps},
       {"steps", config_.train.steps},
       {"tokens", result.tokens},
       {"seconds", result.seconds},
       {"tokens_per_second", speed},
       {"validation_loss_before", result.validation_before},
-      {"validation_loss_after", result.validation_after},
+      {"validation_loss_after", nullptr},
+      {"steps_skipped", guard_.state().skipped},
+      {"rewinds", guard_.state().rewound},
       {"memory_peak_bytes", peak_resident_bytes()}};
+  const bool whole = std::string_view(state) == "succeeded";
+  if (whole) json["validation_loss_after"] = result.validation_after;
   write_file_atomically(run_.result(), json.dump(2) + "\n");
   log::info("{} {} steps, {} tokens in {}, {} tok/s, peak memory {}",
-            result.stopped ? "stopped after" : "done:", result.steps,
+            whole ? "done:" : "stopped after", result.steps,
             human_number(static_cast<double>(result.tokens)),
             human_seconds(result.seconds), human_number(speed),
             human_bytes(peak_resident_bytes()));
-  log::info("validation loss {:.4f} before, {:.4f} after",
-            result.validation_before, result.validation_after);
+  if (whole) {
+    log::info("validation loss {:.4f} before, {:.4f} after",
+              result.validation_before, result.validation_after);
+  }
 }
 
 void Trainer::answer_prompts() {

@@ -1,7 +1,11 @@
 #pragma once
 
+#include <filesystem>
 #include <memory>
+#include <optional>
 
+#include "training/checkpoint/state.h"
+#include "training/checkpoint/writer.h"
 #include "training/data/prepare.h"
 #include "training/data/tokenizer.h"
 #include "training/estimate.h"
@@ -11,14 +15,25 @@
 
 namespace catena {
 
-/// A training run on this machine, from configuration to saved weights.
-///   Trainer trainer(config, run);
-///   TrainResult result = trainer.run();
+/// Where a run begins: at random weights, or at one of these.
+struct TrainerStart {
+  /// A verified checkpoint of this run: everything goes on from it.
+  std::optional<std::filesystem::path> resume;
+  /// A run, checkpoint or .safetensors file: its weights, at step 0.
+  std::optional<std::filesystem::path> weights;
+};
+
+/// A training run on this machine, from configuration to its last checkpoint.
+///   Trainer trainer(schema, config, run, start);
+///   Trainer::Result result = trainer.run();
 class Trainer {
  public:
-  /// Opens (or prepares) the data, builds the model, prints the start table.
-  /// Throws: what is wrong with data, sizes or memory, before anything ran.
-  Trainer(const Config& config, const RunFolder& run);
+  /// Opens (or prepares) the data, builds the model, prints the start table,
+  /// restores what `start` names.
+  /// Throws: what is wrong with data, sizes, memory or checkpoint, before
+  /// anything ran.
+  Trainer(const config::Schema& schema, const Config& config,
+          const RunFolder& run, const TrainerStart& start);
   ~Trainer();
 
   struct Result {
@@ -27,6 +42,7 @@ class Trainer {
     double validation_before = 0, validation_after = 0;
     bool stopped = false;  ///< by a signal
   };
+  /// Throws: Error(kIo) if the last checkpoint could not be written.
   Result run();
 
   /// Greedy answers to config.run.prompts, on standard output.
@@ -37,9 +53,22 @@ class Trainer {
   [[nodiscard]] data::Dataset open(const std::vector<std::string>& inputs,
                                    const char* key) const;
   void print_start(const Estimate& estimate) const;
+  void describe_state(const config::Schema& schema);
+  void resume(const std::filesystem::path& checkpoint);
+  void check_probe(const TrainingState& before);
+
+  /// Computes the next step and takes it, skips it or goes back.
+  void take_step(const data::Batch& batch, StepReport& report);
+  void leave_out(const std::string& why, std::int64_t number);
+  void rewind(const std::string& why, std::int64_t number);
   double validate(std::int64_t step);
   void report(StepReport& step, double seconds_so_far);
-  void finish(const Result& result);
+
+  /// Begins a checkpoint of the present state, unless one is under way.
+  void save();
+  void save_last();
+  void note(const std::optional<CheckpointWriter::Outcome>& outcome);
+  void write_result(const Result& result, const char* state);
 
   const Config& config_;
   RunFolder run_;
@@ -49,8 +78,17 @@ class Trainer {
   data::Dataset train_data_, validation_data_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<Step> step_;
+  std::unique_ptr<CheckpointWriter> writer_;
   std::unique_ptr<MetricsWriter> metrics_;
+  std::unique_ptr<data::Sampler> sampler_;
   Validation validation_;
+  SpikeGuard guard_;
+  TrainingState state_;
+  std::int64_t first_step_ = 0;  ///< of this process
+  std::int64_t spikes_in_a_row_ = 0;
+  bool checkpoint_due_ = false;
+  double stall_seconds_ = 0;
   double peak_flops_ = 0;
 };
 

@@ -229,6 +229,7 @@ std::vector<Key> Schema::keys() const {
   result.reserve(implementation_->fields.size());
   for (const Field& field : implementation_->fields) {
     result.push_back(field.key);
+    result.back().value = value_text(field);
   }
   return result;
 }

@@ -36,6 +36,7 @@ struct Key {
   std::string unit, range, default_value, help;
   std::vector<std::string> choices;
   std::string origin = "default";  ///< "FILE:LINE:COLUMN", "--set", "default"
+  std::string value = {};          ///< at present, as TOML
 };
 
 /// The one description of every key: it fills the fields it was bound to from

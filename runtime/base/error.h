@@ -8,7 +8,7 @@
 namespace catena {
 
 /// What went wrong, as far as a caller or a scheduler must tell cases apart.
-/// `launcher/contract.h` maps each kind to an exit code.
+/// `training/main.cc` maps each kind to an exit code of `launcher/contract.h`.
 enum class ErrorKind {
   kInvalidArgument,  ///< a caller broke a contract: a bug, not a user's slip
   kUnsupported,      ///< known, but not built here or not offered

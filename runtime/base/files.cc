@@ -1,11 +1,13 @@
 #include "runtime/base/files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -58,10 +60,12 @@ std::string read_file(const fs::path& path) {
   }
 }
 
-void write_file_atomically(const fs::path& path, std::string_view content) {
+WrittenFile write_file_atomically(const fs::path& path,
+                                  std::string_view content) {
   AtomicFile file(path);
   file.write(content);
   file.commit();
+  return file.written();
 }
 
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
@@ -87,6 +91,7 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
+  hasher_.add(bytes);
   const std::byte* data = bytes.data();
   std::size_t left = bytes.size();
   while (left > 0) {
@@ -109,14 +114,55 @@ void AtomicFile::commit() {
     fail_io(path_, "rename into place");
   }
   ::close(std::exchange(descriptor_, -1));
-  Descriptor folder;
-  const fs::path parent = path_.has_parent_path() ? path_.parent_path() : ".";
-  folder.value = ::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder.value < 0 || ::fsync(folder.value) != 0) {
-    // Some network file systems cannot sync a folder; the rename stands.
-    if (errno != EINVAL && errno != ENOTSUP) fail_io(parent, "sync folder");
+  sync_folder(path_.has_parent_path() ? path_.parent_path() : ".");
+}
+
+void sync_folder(const fs::path& folder) {
+  Descriptor descriptor;
+  descriptor.value = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor.value < 0 || ::fsync(descriptor.value) != 0) {
+    // Some network file systems cannot sync a folder; the names stand.
+    if (errno != EINVAL && errno != ENOTSUP) fail_io(folder, "sync folder");
   }
 }
+
+void replace_folder(const fs::path& from, const fs::path& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(),
+                  RENAME_NOREPLACE) == 0) {
+    return;
+  }
+  if (errno == EEXIST && ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD,
+                                     to.c_str(), RENAME_EXCHANGE) == 0) {
+    return;
+  }
+  // File systems without these flags: plain renames, with a moment between.
+  if (errno != EINVAL && errno != ENOSYS) fail_io(to, "rename into place");
+  fs::path aside = from;
+  aside += ".old";
+  if (::rename(to.c_str(), aside.c_str()) != 0 && errno != ENOENT) {
+    fail_io(to, "rename");
+  }
+  if (::rename(from.c_str(), to.c_str()) != 0) {
+    fail_io(to, "rename into place");
+  }
+  if (::rename(aside.c_str(), from.c_str()) != 0 && errno != ENOENT) {
+    fail_io(from, "rename");
+  }
+}
+
+FileLock::FileLock(const fs::path& path) {
+  descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (descriptor_ < 0) fail_io(path, "open");
+  held_ = ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0;
+  if (!held_ && errno != EWOULDBLOCK) {
+    const int code = errno;
+    ::close(descriptor_);
+    errno = code;
+    fail_io(path, "lock");
+  }
+}
+
+FileLock::~FileLock() { ::close(descriptor_); }
 
 MappedFile::MappedFile(const fs::path& path) {
   Descriptor descriptor;

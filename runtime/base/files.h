@@ -7,19 +7,27 @@
 #include <string>
 #include <string_view>
 
+#include "runtime/base/hash.h"
+
 namespace catena {
 
 /// Whole content of a file.
 /// Throws: Error(kData) if it does not exist, Error(kIo) if it cannot be read.
 [[nodiscard]] std::string read_file(const std::filesystem::path& path);
 
+/// What a file that was just written holds.
+struct WrittenFile {
+  std::int64_t bytes = 0;
+  std::uint64_t hash = 0;  ///< hash64() of the whole
+};
+
 /// Replaces `path` by `content` so that a reader, and a crash at any moment,
 /// sees either the old file whole or the new one whole: temporary name in the
 /// same folder, fsync, rename, fsync of the folder. Creates missing folders.
 /// Throws: Error(kIo) with the path and the system's reason; the temporary
 /// file is gone and the old file untouched.
-void write_file_atomically(const std::filesystem::path& path,
-                           std::string_view content);
+WrittenFile write_file_atomically(const std::filesystem::path& path,
+                                  std::string_view content);
 
 /// The same in pieces, for files larger than memory should hold twice.
 ///   AtomicFile file("model.safetensors");
@@ -35,12 +43,45 @@ class AtomicFile {
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text);
   void commit();
-  [[nodiscard]] std::int64_t written_bytes() const { return written_; }
+  /// Bytes so far, and their hash64().
+  [[nodiscard]] WrittenFile written() const {
+    return {written_, hasher_.value()};
+  }
 
  private:
   std::filesystem::path path_, temporary_;
   int descriptor_ = -1;
   std::int64_t written_ = 0;
+  Hasher64 hasher_;
+};
+
+/// Makes the names within a folder last: fsync of the folder itself. File
+/// systems that cannot do it are taken as they are.
+/// Throws: Error(kIo).
+void sync_folder(const std::filesystem::path& folder);
+
+/// Puts folder `from` in the place of `to`, which may exist: a crash at any
+/// moment leaves at `to` the old one whole or the new one whole. The old one,
+/// if there was one, is then at `from`.
+/// Throws: Error(kIo).
+void replace_folder(const std::filesystem::path& from,
+                    const std::filesystem::path& to);
+
+/// An exclusive claim to a file's name among processes, held until the object
+/// or the process ends, however it ends.
+class FileLock {
+ public:
+  /// Throws: Error(kIo) if it cannot be made; held() tells whether another
+  /// process has it.
+  explicit FileLock(const std::filesystem::path& path);
+  ~FileLock();
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+  [[nodiscard]] bool held() const { return held_; }
+
+ private:
+  int descriptor_ = -1;
+  bool held_ = false;
 };
 
 /// A file mapped read-only for the lifetime of the object. Movable.

@@ -56,9 +56,24 @@ class CpuBackend final : public Backend {
     return cpu::multiplies_bfloat16() ? DType::kBFloat16 : DType::kFloat32;
   }
 
+  void copy_from_host(void* device, const void* host,
+                      std::size_t bytes) override {
+    if (bytes > 0) std::memcpy(device, host, bytes);
+  }
+  void copy_to_host(void* host, const void* device,
+                    std::size_t bytes) override {
+    if (bytes > 0) std::memcpy(host, device, bytes);
+  }
+  void clear(void* device, std::size_t bytes) override {
+    if (bytes > 0) std::memset(device, 0, bytes);
+  }
+
+  [[nodiscard]] Kernels& kernels() override { return kernels_; }
+
+ private:
   // Large blocks lie on huge pages where the system allows: a step touches
   // them all, and page faults and table walks cost more than the waste.
-  [[nodiscard]] void* allocate(std::size_t bytes) override {
+  [[nodiscard]] void* take(std::size_t bytes) override {
     const bool huge = bytes >= 2 * kHugePage;
     const std::size_t unit = huge ? kHugePage : kAlignment;
     // The system would promise more than there is and kill the process later.
@@ -79,23 +94,8 @@ class CpuBackend final : public Backend {
     return data;
   }
 
-  void release(void* data) override { std::free(data); }
+  void give_back(void* data) override { std::free(data); }
 
-  void copy_from_host(void* device, const void* host,
-                      std::size_t bytes) override {
-    if (bytes > 0) std::memcpy(device, host, bytes);
-  }
-  void copy_to_host(void* host, const void* device,
-                    std::size_t bytes) override {
-    if (bytes > 0) std::memcpy(host, device, bytes);
-  }
-  void clear(void* device, std::size_t bytes) override {
-    if (bytes > 0) std::memset(device, 0, bytes);
-  }
-
-  [[nodiscard]] Kernels& kernels() override { return kernels_; }
-
- private:
   cpu::CpuKernels kernels_;
   int threads_;
 };

@@ -8,7 +8,7 @@ namespace {
 
 // Packing b costs a piece about as much as ten of its rows; past 256 x 256 x
 // 256 the operands no longer share a 1 MiB cache. Columns are cut the same way
-// for any number of rows: a library's sums may depend on it.
+// for any number of rows.
 constexpr std::int64_t kMostRows = 256, kColumns = 256;
 constexpr std::int64_t kFewestRows = 64;
 constexpr std::int64_t kWantedPieces = 16;

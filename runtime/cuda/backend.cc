@@ -65,16 +65,6 @@ class CudaBackend final : public Backend {
                        properties_.totalGlobalMem >> 30);
   }
 
-  [[nodiscard]] void* allocate(std::size_t bytes) override {
-    void* data = nullptr;
-    CATENA_CUDA(cudaSetDevice(device_));
-    CATENA_CUDA(cudaMalloc(&data, std::max<std::size_t>(bytes, 1)));
-    return data;
-  }
-
-  /// Called from destructors, so an error is left for the next call to find.
-  void release(void* data) override { cudaFree(data); }
-
   void copy_from_host(void* device, const void* host,
                       std::size_t bytes) override {
     CATENA_CUDA(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice,
@@ -99,6 +89,16 @@ class CudaBackend final : public Backend {
   }
 
  private:
+  [[nodiscard]] void* take(std::size_t bytes) override {
+    void* data = nullptr;
+    CATENA_CUDA(cudaSetDevice(device_));
+    CATENA_CUDA(cudaMalloc(&data, std::max<std::size_t>(bytes, 1)));
+    return data;
+  }
+
+  /// Called from destructors, so an error is left for the next call to find.
+  void give_back(void* data) override { cudaFree(data); }
+
   int device_;
   cudaDeviceProp properties_;
   Stream stream_;

@@ -47,14 +47,6 @@ class MetaBackend final : public Backend {
   [[nodiscard]] std::string description() const override {
     return "meta: shapes and costs, no values";
   }
-  // Addresses from the non-canonical half of the address space: following one
-  // faults instead of reading somebody's memory.
-  [[nodiscard]] void* allocate(std::size_t bytes) override {
-    const std::uintptr_t address = next_;
-    next_ += (bytes + 63) / 64 * 64;
-    return reinterpret_cast<void*>(address);
-  }
-  void release(void*) override {}
   void copy_from_host(void*, const void*, std::size_t) override {}
   void copy_to_host(void* host, const void*, std::size_t bytes) override {
     // There are no values; zeros keep the reader deterministic.
@@ -65,6 +57,15 @@ class MetaBackend final : public Backend {
   [[nodiscard]] Kernels& kernels() override { return kernels_; }
 
  private:
+  // Addresses from the non-canonical half of the address space: following one
+  // faults instead of reading somebody's memory.
+  [[nodiscard]] void* take(std::size_t bytes) override {
+    const std::uintptr_t address = next_;
+    next_ += (bytes + 63) / 64 * 64;
+    return reinterpret_cast<void*>(address);
+  }
+  void give_back(void*) override {}
+
   std::uintptr_t next_ = std::uintptr_t{1} << 63;
   MetaKernels kernels_;
 };

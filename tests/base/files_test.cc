@@ -98,7 +98,7 @@ TEST_F(FilesTest, WithoutCommitNothingHappens) {
   {
     AtomicFile file(folder_ / "a");
     file.write("new");
-    EXPECT_EQ(file.written_bytes(), 3);
+    EXPECT_EQ(file.written().bytes, 3);
     EXPECT_EQ(read_file(folder_ / "a"), "old");
   }
   EXPECT_EQ(read_file(folder_ / "a"), "old");

@@ -125,8 +125,7 @@ TEST(ChunksMemoryTest, NothingIsAllocatedOnceEveryShapeWasSeen) {
   f.train(batch);
   for (const auto& chunk : f.chunks) {
     chunk->clear();
-    chunk->activations.settle();
-    chunk->scratch.settle();
+    chunk->reserve({});
   }
   const auto held = [&] {
     std::size_t sum = 0;

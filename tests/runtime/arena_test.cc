@@ -59,7 +59,7 @@ TEST_F(ArenaTest, GrowthKeepsWhatIsAlive) {
   EXPECT_GE(arena_.held_bytes(), arena_.peak_bytes());
 }
 
-TEST_F(ArenaTest, SettlesIntoOneBlockAndThenHoldsStill) {
+TEST_F(ArenaTest, ReservesOneBlockAndThenHoldsStill) {
   const auto use = [&] {
     const ArenaScope scope(arena_);
     for (int i = 0; i < 5; ++i) {
@@ -68,7 +68,7 @@ TEST_F(ArenaTest, SettlesIntoOneBlockAndThenHoldsStill) {
     }
   };
   use();
-  arena_.settle();
+  arena_.reserve(0);
   EXPECT_EQ(arena_.held_bytes(), arena_.peak_bytes());
   const std::size_t held = arena_.held_bytes();
   for (int step = 0; step < 3; ++step) use();
@@ -79,7 +79,7 @@ TEST_F(ArenaTest, RefusesMisuse) {
   const Arena::Mark before = arena_.mark();
   static_cast<void>(arena_.allocate_bytes(64));
   const Arena::Mark after = arena_.mark();
-  EXPECT_THROW(arena_.settle(), Error);
+  EXPECT_THROW(arena_.reserve(1), Error);
   arena_.rewind(before);
   EXPECT_THROW(arena_.rewind(after), Error);
 }

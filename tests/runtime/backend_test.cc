@@ -39,7 +39,7 @@ TEST(BackendTest, MemoryIsAlignedAndWritable) {
     backend->clear(data, bytes);
     backend->copy_to_host(back.data(), data, bytes);
     EXPECT_EQ(back, std::vector<char>(bytes, 0));
-    backend->release(data);
+    backend->release(data, bytes);
   }
 }
 
@@ -49,7 +49,7 @@ TEST(BackendTest, SaysHowMuchDidNotFit) {
        {std::size_t{1} << 60, std::numeric_limits<std::size_t>::max()}) {
     try {
       void* const data = backend->allocate(bytes);
-      backend->release(data);
+      backend->release(data, bytes);
       FAIL() << bytes << " bytes were given";
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::kDoesNotFit);

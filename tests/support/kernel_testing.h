@@ -57,7 +57,8 @@ class TestTensor {
         view_(other.view_) {}
   TestTensor& operator=(TestTensor&&) = delete;
   ~TestTensor() {
-    if (backend_ != nullptr) backend_->release(data_);
+    if (backend_ != nullptr)
+      backend_->release(data_, std::max<std::size_t>(bytes_, 1));
   }
 
   [[nodiscard]] const TensorView& view() const { return view_; }

@@ -33,6 +33,9 @@ data::Batch make_batch(std::int64_t rows, std::int32_t vocabulary) {
     }
     batch.row_offsets.push_back(static_cast<std::int64_t>(batch.tokens.size()));
   }
+  batch.sequence = 16;
+  batch.padding_tokens =
+      rows * batch.sequence - static_cast<std::int64_t>(batch.tokens.size());
   return batch;
 }
 
@@ -69,7 +72,8 @@ class StepTest : public testing::Test {
     Step step(model, optimizer, config_);
     Outcome outcome;
     for (std::int64_t number = 1; number <= 3; ++number) {
-      step.run(make_batch(7, 50), number, outcome.report);
+      step.compute(make_batch(7, 50), number, outcome.report);
+      step.apply(outcome.report);
     }
     for (std::size_t i = 0; i < model.parameters().size(); ++i) {
       const auto values =
@@ -134,7 +138,9 @@ TEST_F(StepTest, NamesTheFirstTensorThatIsNotFinite) {
   const auto before = model.parameters().find("model.norm.weight");
   StepReport report;
   try {
-    step.run(make_batch(7, 50), 4, report);
+    step.compute(make_batch(7, 50), 4, report);
+    EXPECT_FALSE(std::isfinite(report.loss));
+    step.diagnose(make_batch(7, 50), 4);
     FAIL() << "no error";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kNonFinite);

@@ -3,7 +3,7 @@
 
 #include "launcher/contract.h"
 #include "runtime/base/log.h"
-#include "training/checkpoint/weights.h"
+#include "training/checkpoint/reader.h"
 #include "training/commands/commands.h"
 #include "training/generate.h"
 #include "training/run_folder.h"
@@ -25,7 +25,7 @@ int generate_text(const Options& options) {
   load(schema, config, run.config(), {});
   const auto backend = make_cpu_backend(static_cast<int>(config.train.threads));
   Model model(*backend, config.model, {});
-  load_weights(model, run.weights());
+  load_weights(model, find_weights(run.path));
   const auto tokenizer = data::Tokenizer::load(run.tokenizer());
   const std::string prompt =
       options.raw ? options.prompt
@@ -45,7 +45,9 @@ void add_generate_command(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command =
       app.add_subcommand("generate", "Continue a prompt with a trained model");
-  command->add_option("run", options->run, "Folder of a finished run")
+  command
+      ->add_option("run", options->run,
+                   "Folder of a run; its newest checkpoint is taken")
       ->required();
   command->add_option("--prompt,-p", options->prompt, "A question, or text")
       ->required();
@@ -54,7 +56,7 @@ void add_generate_command(CLI::App& app, Action& action) {
   command
       ->add_option("--max-tokens", options->generate.max_tokens,
                    "Longest answer")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40))
       ->capture_default_str();
   command
       ->add_option("--temperature", options->generate.temperature,

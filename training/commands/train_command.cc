@@ -3,6 +3,8 @@
 #include "launcher/contract.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
+#include "training/checkpoint/manifest.h"
+#include "training/checkpoint/reader.h"
 #include "training/commands/commands.h"
 #include "training/trainer.h"
 
@@ -12,6 +14,8 @@ namespace {
 struct Options {
   std::string config;
   std::vector<std::string> assignments;
+  bool resume = false;
+  std::string resume_from, init_from;
 };
 
 void print_next_commands(const RunFolder& run, const Options& options) {
@@ -22,8 +26,57 @@ void print_next_commands(const RunFolder& run, const Options& options) {
       "  build/catena generate {} --prompt \"Tom has 3 apples and buys "
       "4 more. How many does he have?\"",
       folder);
-  log::info("  build/catena train {} --set train.steps=1000", options.config);
+  log::info("  build/catena train {} --resume --set train.steps=400",
+            options.config);
   log::info("  build/catena config explain model.chain");
+}
+
+struct Place {
+  RunFolder run;
+  TrainerStart start;
+  bool made = false;  ///< the folder is new
+};
+
+/// The run's folder, and what it begins with.
+Place find_place(const Options& options, const std::filesystem::path& wanted) {
+  Place place;
+  if (!options.init_from.empty()) place.start.weights = options.init_from;
+  if (!options.resume_from.empty()) {
+    const std::filesystem::path checkpoint =
+        std::filesystem::path(options.resume_from) / "";
+    place.start.resume = checkpoint.parent_path();
+    (void)verify_checkpoint(*place.start.resume);
+    place.run.path = place.start.resume->parent_path().parent_path();
+    return place;
+  }
+  if (options.resume) {
+    if (const auto latest = RunFolder::latest(wanted)) {
+      place.run = *latest;
+      if (const auto newest = newest_checkpoint(latest->checkpoints())) {
+        place.start.resume = newest->folder;
+        place.start.weights.reset();
+      }
+      return place;
+    }
+  }
+  place.run = RunFolder::create(wanted);
+  place.made = true;
+  return place;
+}
+
+/// The trainer, ready; a folder made for a run that cannot begin is gone.
+std::unique_ptr<Trainer> make_trainer(const config::Schema& schema,
+                                      const Config& config,
+                                      const Place& place) {
+  try {
+    log::open_file(place.run.path / "log.txt");
+    write_file_atomically(place.run.config(), schema.toml(false, true));
+    return std::make_unique<Trainer>(schema, config, place.run, place.start);
+  } catch (...) {
+    std::error_code ignored;
+    if (place.made) std::filesystem::remove_all(place.run.path, ignored);
+    throw;
+  }
 }
 
 int train(const Options& options) {
@@ -31,17 +84,33 @@ int train(const Options& options) {
   config::Schema schema;
   describe(schema, config);
   load(schema, config, options.config, options.assignments);
-  const RunFolder run = RunFolder::create(
-      config, std::filesystem::path(options.config).stem().string());
-  log::open_file(run.path / "log.txt");
-  write_file_atomically(run.config(), schema.toml(false, true));
-  Trainer trainer(config, run);
-  const Trainer::Result result = trainer.run();
+  const std::string name =
+      std::filesystem::path(options.config).stem().string();
+  config.run.folder = RunFolder::resolve(config, name).string();
+  config.model_file.clear();  // every key is resolved, and must stay so
+  const Place place = find_place(options, config.run.folder);
+  const RunFolder& run = place.run;
+  const FileLock lock(run.lock());
+  if (!lock.held()) {
+    fail(ErrorKind::kUsage,
+         "{}: another process is training there; wait for it, or choose "
+         "another folder with --set run.folder=...",
+         run.path.string());
+  }
+  if (options.resume && !place.start.resume.has_value()) {
+    log::info("resume   no checkpoint in {}: from the beginning",
+              run.path.string());
+  }
+  const auto trainer = make_trainer(schema, config, place);
+  const Trainer::Result result = trainer->run();
   if (result.stopped) {
-    log::info("stopped on request; weights saved in {}", run.path.string());
+    log::info(
+        "stopped on request; go on with: catena train {} --resume-from {}",
+        run.config().string(),
+        (run.checkpoints() / checkpoint_name(result.steps)).string());
     return kExitPreempted;
   }
-  trainer.answer_prompts();
+  trainer->answer_prompts();
   print_next_commands(run, options);
   return kExitSuccess;
 }
@@ -53,8 +122,9 @@ std::string list_keys() {
   describe(schema, config);
   std::string text = "Keys for the file and for --set, with defaults:\n";
   for (const config::Key& key : schema.keys()) {
-    text += fmt::format("  {} = {}{}{}\n", key.path, key.default_value,
-                        key.unit.empty() ? "" : "  # ", key.unit);
+    text +=
+        fmt::format("  {} = {}{}{}\n      {}\n", key.path, key.default_value,
+                    key.unit.empty() ? "" : "  # ", key.unit, key.help);
   }
   return text;
 }
@@ -71,14 +141,28 @@ void add_train_command(CLI::App& app, Action& action) {
       ->required();
   command->add_option("--set", options->assignments,
                       "KEY=VALUE, over what the file says; repeatable");
+  CLI::Option* resume = command->add_flag(
+      "--resume", options->resume,
+      "Go on from the newest checkpoint of this configuration's last run; "
+      "from the beginning if there is none");
+  command
+      ->add_option("--resume-from", options->resume_from,
+                   "Go on from this checkpoint, RUN/checkpoints/step-N")
+      ->excludes(resume);
+  command->add_option("--init-from", options->init_from,
+                      "Begin with the weights of a run, a checkpoint or a "
+                      ".safetensors file");
   command->footer(
       std::string("Examples:\n"
                   "  catena train configs/quickstart.toml\n"
                   "  catena train configs/quickstart.toml --set train.steps=50 "
                   "--set model.chain.iterations=3\n"
-                  "Ctrl-C ends after the step under way and saves the weights "
-                  "(exit code "
-                  "75);\na second Ctrl-C ends at once.\n"
+                  "  catena train configs/quickstart.toml --resume --set "
+                  "train.steps=400\n"
+                  "  catena train configs/quickstart.toml --init-from "
+                  "runs/quickstart\n"
+                  "Ctrl-C ends after the step under way and saves a checkpoint "
+                  "(exit code 75);\na second Ctrl-C ends at once.\n"
                   "What a key means: catena config explain KEY\n\n") +
       list_keys());
   command->callback(

@@ -70,6 +70,11 @@ std::int64_t JsonNode::integer() const {
   return value_->get<std::int64_t>();
 }
 
+double JsonNode::number() const {
+  if (!value_->is_number()) wrong_type("a number");
+  return value_->get<double>();
+}
+
 bool JsonNode::flag() const {
   if (!value_->is_boolean()) wrong_type("true or false");
   return value_->get<bool>();

@@ -73,8 +73,8 @@ void check_options(const PrepareOptions& options, const Tokenizer& tokenizer) {
   if (options.append_end_of_text && !tokenizer.end_of_text()) {
     fail(ErrorKind::kUsage,
          "{}: names no end-of-text token to put behind each document; leave "
-         "it out with --no-eos, or name it in tokenizer_config.json "
-         "(eos_token)",
+         "it out (data.end_of_text = false, or --no-eos of `catena data "
+         "prepare`), or name it in tokenizer_config.json (eos_token)",
          options.tokenizer.string());
   }
   if (fs::exists(options.output / kDatasetFile)) {
@@ -158,8 +158,30 @@ Dataset open_given(const PrepareOptions& options, Verify verify) {
            dataset.tokenizer_path().string());
     }
   }
+  const auto differs = [&](const char* key, const auto& there,
+                           const auto& here) {
+    if (there == here) return;
+    fail(ErrorKind::kConfig,
+         "{}: was prepared with {} = {:?}, this run says {:?}; set it to that, "
+         "or prepare the text again",
+         options.inputs[0].string(), key, fmt::format("{}", there),
+         fmt::format("{}", here));
+  };
+  const DatasetManifest& manifest = dataset.manifest();
+  differs("data.end_of_text", manifest.append_end_of_text,
+          options.append_end_of_text);
+  differs("data.template", manifest.row_template, options.row_template);
   return dataset;
 }
+
+/// Removes a folder unless it was renamed away.
+struct PartialFolder {
+  fs::path path;
+  ~PartialFolder() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+};
 
 }  // namespace
 
@@ -200,11 +222,11 @@ Dataset open_or_prepare(PrepareOptions options, const fs::path& cache,
   if (!fs::exists(folder / kDatasetFile)) {
     options.output = folder;
     options.output += fmt::format(".partial-{}", ::getpid());
+    const PartialFolder partial{options.output};
     prepare(options);
+    // Another process may have put the same data set there first.
     std::error_code taken;
     fs::rename(options.output, folder, taken);
-    // Another process may have put the same data set there first.
-    if (taken) fs::remove_all(options.output);
   }
   return Dataset(folder, verify);
 }

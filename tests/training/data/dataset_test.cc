@@ -139,7 +139,7 @@ TEST_F(PrepareTest, NeedsAnEndOfTextTokenToAppend) {
   write("tokenizer.json", tokenizer.dump());
   EXPECT_THAT(error_of([&] { prepare(made); }, ErrorKind::kUsage),
               HasSubstr("names no end-of-text token to put behind each "
-                        "document; leave it out with --no-eos"));
+                        "document; leave it out (data.end_of_text"));
 }
 
 TEST_F(PrepareTest, ReportsProgressUpToTheEnd) {

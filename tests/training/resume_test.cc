@@ -1,0 +1,214 @@
+// Runs that are stopped, killed, starved of disk space and gone on with.
+
+#include <signal.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "tests/training/command_fixture.h"
+#include "training/checkpoint/reader.h"
+#include "training/checkpoint/writer.h"
+
+namespace catena {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+class ResumeTest : public CommandFixture {
+ protected:
+  /// 30 steps, a checkpoint every third.
+  [[nodiscard]] std::string small(const std::string& folder,
+                                  const std::string& more = "") const {
+    return fmt::format(
+        "train '{0}/tiny.toml' --set run.folder='{0}/{1}' --set "
+        "data.cache='{0}/cache' --set train.steps=30 --set validation.every=0 "
+        "--set run.prompts= --set checkpoint.every=3 {2}",
+        folder_.string(), folder, more);
+  }
+  /// Weights and moments of a run's newest checkpoint, as bytes.
+  [[nodiscard]] std::string final_state(const std::string& run) const {
+    const auto place = newest_checkpoint(folder_ / run / "checkpoints");
+    if (!place.has_value()) return "nothing";
+    return read_file(place->folder / kModelFile) +
+           read_file(place->folder / kOptimizerFile);
+  }
+  /// The training losses that metrics.jsonl ends up with, step by step.
+  [[nodiscard]] std::vector<std::pair<std::int64_t, double>> losses(
+      const std::string& run) const {
+    std::vector<std::pair<std::int64_t, double>> result;
+    std::ifstream file(folder_ / run / "metrics.jsonl");
+    for (std::string line; std::getline(file, line);) {
+      const auto json = nlohmann::json::parse(line);
+      if (!json.contains("catena_loss")) continue;
+      const auto& loss = json["catena_loss"];
+      if (!loss.contains("train")) continue;
+      result.emplace_back(json["catena_step"].get<std::int64_t>(),
+                          loss["train"].get<double>());
+    }
+    return result;
+  }
+};
+
+TEST_F(ResumeTest, KilledAtAnyMomentEndsWithTheSameBits) {
+  ASSERT_EQ(run(small("whole")).code, 0);
+  const std::string expected = final_state("whole");
+  const auto expected_losses = losses("whole");
+  ASSERT_EQ(expected_losses.size(), 30U);
+  constexpr int kKills = 50;
+  std::uint64_t random = 12345;
+  int killed = 0, runs = 0;
+  while (killed < kKills) {
+    const std::string name = fmt::format("killed{}", ++runs);
+    ASSERT_LE(runs, 4 * kKills);
+    for (;;) {
+      random = random * 6364136223846793005ULL + 1442695040888963407ULL;
+      const pid_t child = start(small(name, "--resume"));
+      // A whole run takes about half a second from start to end.
+      std::this_thread::sleep_for(
+          std::chrono::milliseconds(200 + (random >> 33) % 500));
+      ::kill(child, SIGKILL);
+      const Outcome outcome = wait(child);
+      if (outcome.code == 0) break;
+      ASSERT_EQ(outcome.code, 128 + SIGKILL) << outcome.err;
+      if (++killed >= kKills) {
+        const Outcome last = run(small(name, "--resume"));
+        ASSERT_EQ(last.code, 0) << last.err;
+        break;
+      }
+    }
+    ASSERT_EQ(final_state(name), expected) << name;
+    ASSERT_EQ(losses(name), expected_losses) << name;
+    fs::remove_all(folder_ / name);
+  }
+}
+
+TEST_F(ResumeTest, StoppedRunsSaveAndGoOn) {
+  ASSERT_EQ(run(small("whole", "--set train.steps=300")).code, 0);
+  for (const int signal : {SIGINT, SIGTERM}) {
+    fs::remove_all(folder_ / "run");
+    const pid_t child =
+        start(small("run", "--set train.steps=300 --set checkpoint.every=0"));
+    wait_for_metrics("\"catena_step\":10,");
+    ::kill(child, signal);
+    const Outcome stopped = wait(child);
+    EXPECT_EQ(stopped.code, 75) << stopped.err;
+    EXPECT_THAT(stopped.err, HasSubstr("--resume-from"));
+    const auto result =
+        nlohmann::json::parse(read_file(folder_ / "run" / "result.json"));
+    EXPECT_EQ(result["state"], "stopped");
+    EXPECT_LT(result["step"], 300);
+    const Outcome resumed = run(small("run", "--resume --set train.steps=300"));
+    EXPECT_EQ(resumed.code, 0) << resumed.err;
+    EXPECT_EQ(final_state("run"), final_state("whole"));
+  }
+}
+
+TEST_F(ResumeTest, MoreStepsAndAnotherRateAreSaidInTheLog) {
+  ASSERT_EQ(run(small("run")).code, 0);
+  const Outcome more = run(small(
+      "run", "--resume --set train.steps=36 --set learning_rate.peak=1e-3"));
+  EXPECT_EQ(more.code, 0) << more.err;
+  EXPECT_THAT(more.err, HasSubstr("train.steps was 30, now 36"));
+  EXPECT_THAT(more.err, HasSubstr("learning_rate.peak was 0.01, now 0.001"));
+  EXPECT_EQ(losses("run").size(), 36U);
+  const Outcome fewer = run(small("run", "--resume --set train.steps=10"));
+  EXPECT_EQ(fewer.code, 78);
+  EXPECT_THAT(fewer.err, HasSubstr("is at step 36"));
+}
+
+TEST_F(ResumeTest, AnotherRunIsRefusedByItsKeys) {
+  ASSERT_EQ(run(small("run")).code, 0);
+  const Outcome shape = run(small("run", "--resume --set model.hidden=64"));
+  EXPECT_EQ(shape.code, 65);
+  EXPECT_THAT(shape.err, HasSubstr("model.hidden was 32, is 64"));
+  const Outcome data = run(
+      small("run", "--resume --set data.train=data/quickstart/train.jsonl"));
+  EXPECT_EQ(data.code, 65);
+  EXPECT_THAT(data.err, HasSubstr("data.train"));
+  // The weights alone may go anywhere they fit.
+  const Outcome weights =
+      run(small("other", fmt::format("--init-from '{}/run' --set "
+                                     "data.train=data/quickstart/train.jsonl",
+                                     folder_.string())));
+  EXPECT_EQ(weights.code, 0) << weights.err;
+  EXPECT_LT(losses("other").front().second, losses("run").front().second - 1);
+}
+
+TEST_F(ResumeTest, DamageIsNamedAndTheNextOneOffered) {
+  ASSERT_EQ(run(small("run", "--set checkpoint.keep_last=5")).code, 0);
+  const auto places = list_checkpoints(folder_ / "run" / "checkpoints");
+  ASSERT_GE(places.size(), 2U);
+  const std::string whole = final_state("run");
+  fs::resize_file(places[0].folder / kOptimizerFile, 1000);
+  const Outcome refused = run(small("run", "--resume"));
+  EXPECT_EQ(refused.code, 65);
+  EXPECT_THAT(refused.err, HasSubstr("step-000030/optimizer"));
+  const std::string offer = "--resume-from " + places[1].folder.string();
+  EXPECT_THAT(refused.err, HasSubstr(offer));
+  const Outcome resumed = run(small("run", offer));
+  EXPECT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_EQ(final_state("run"), whole);
+}
+
+TEST_F(ResumeTest, TwoProcessesDoNotShareARun) {
+  const pid_t first = start(small("run", "--set train.steps=100000"));
+  wait_for_metrics("\"catena_step\":5,");
+  const fs::path out = folder_ / "second";
+  const std::string command = fmt::format(
+      "cd '{}' && '{}/catena' {} 2>'{}'", CATENA_SOURCE_DIR, CATENA_BINARY_DIR,
+      small("run", "--resume --set train.steps=100000"), out.string());
+  EXPECT_EQ(WEXITSTATUS(std::system(command.c_str())), 64);
+  EXPECT_THAT(read_file(out), HasSubstr("another process is training there"));
+  ::kill(first, SIGKILL);
+  (void)wait(first);
+}
+
+TEST_F(ResumeTest, TrainingGoesOnWhenTheDiskIsFull) {
+  // Metrics still fit under the limit; 2 MiB of state do not.
+  const Outcome full = run(small("run"), "trap '' XFSZ; ulimit -f 600;");
+  EXPECT_EQ(full.code, 74) << full.err;
+  EXPECT_THAT(full.err, HasSubstr("training goes on"));
+  EXPECT_EQ(losses("run").size(), 30U);
+  EXPECT_THAT(read_file(folder_ / "run" / "metrics.jsonl"),
+              HasSubstr("\"checkpoint_failed\""));
+  const auto result =
+      nlohmann::json::parse(read_file(folder_ / "run" / "result.json"));
+  EXPECT_EQ(result["state"], "failed");
+  EXPECT_TRUE(list_checkpoints(folder_ / "run" / "checkpoints").empty());
+}
+
+TEST_F(ResumeTest, SpikesAreSkippedOrRewoundAndCounted) {
+  const std::string eager =
+      "--set spikes.deviations=1 --set train.steps=60 "
+      "--set spikes.most_in_a_row=60 --set learning_rate.peak=0.05 ";
+  const Outcome skipped = run(small("run", eager + "--set spikes.action=skip"));
+  ASSERT_EQ(skipped.code, 0) << skipped.err;
+  auto result =
+      nlohmann::json::parse(read_file(folder_ / "run" / "result.json"));
+  const auto count = result["steps_skipped"].get<int>();
+  EXPECT_GT(count, 0);
+  EXPECT_THAT(skipped.err, HasSubstr(fmt::format("({} so far)", count)));
+  EXPECT_THAT(read_file(folder_ / "run" / "metrics.jsonl"),
+              HasSubstr("\"step_skipped\""));
+
+  const Outcome back = run(small("back", eager + "--set spikes.action=rewind"));
+  ASSERT_EQ(back.code, 0) << back.err;
+  result = nlohmann::json::parse(read_file(folder_ / "back" / "result.json"));
+  EXPECT_GT(result["rewinds"].get<int>(), 0);
+  EXPECT_THAT(back.err, HasSubstr("back to step "));
+}
+
+TEST_F(ResumeTest, StepsThatAreNotFiniteAreNeverTaken) {
+  // The second step is not finite, and every one after it.
+  const Outcome lost =
+      run(small("run",
+                "--set learning_rate.peak=1e12 --set optimizer.clip=0 "
+                "--set spikes.action=skip --set spikes.most_in_a_row=4"));
+  EXPECT_EQ(lost.code, 76) << lost.err;
+  EXPECT_THAT(lost.err, HasSubstr("is not finite; skipped (4 so far)"));
+  EXPECT_THAT(lost.err, Not(HasSubstr("skipped (5 so far)")));
+}
+
+}  // namespace
+}  // namespace catena

@@ -1,0 +1,117 @@
+#include "training/checkpoint/reader.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "runtime/base/error.h"
+#include "training/checkpoint/manifest.h"
+#include "training/checkpoint/writer.h"
+
+namespace catena {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::optional<std::int64_t> step_of(const std::string& name) {
+  constexpr std::string_view kPrefix = "step-";
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  std::int64_t step = 0;
+  const char* const end = name.data() + name.size();
+  const auto [stop, error] =
+      std::from_chars(name.data() + kPrefix.size(), end, step);
+  if (error != std::errc() || stop != end || checkpoint_name(step) != name) {
+    return std::nullopt;
+  }
+  return step;
+}
+
+Manifest verify(const CheckpointPlace& place) {
+  Manifest manifest = verify_checkpoint(place.folder);
+  if (manifest.step != place.step) {
+    fail(ErrorKind::kData, "{}: holds step {}: the folder was renamed",
+         place.folder.string(), manifest.step);
+  }
+  return manifest;
+}
+
+bool is_valid(const CheckpointPlace& place) {
+  try {
+    (void)verify(place);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+}  // namespace
+
+std::vector<CheckpointPlace> list_checkpoints(const fs::path& checkpoints) {
+  std::vector<CheckpointPlace> result;
+  std::error_code code;
+  for (const auto& entry : fs::directory_iterator(checkpoints, code)) {
+    const auto step = step_of(entry.path().filename().string());
+    if (step.has_value()) result.push_back({*step, entry.path()});
+  }
+  std::sort(result.begin(), result.end(),
+            [](const auto& a, const auto& b) { return a.step > b.step; });
+  return result;
+}
+
+std::optional<CheckpointPlace> newest_checkpoint(const fs::path& checkpoints) {
+  const std::vector<CheckpointPlace> all = list_checkpoints(checkpoints);
+  if (all.empty()) return std::nullopt;
+  try {
+    (void)verify(all[0]);
+    return all[0];
+  } catch (const Error& error) {
+    for (std::size_t i = 1; i < all.size(); ++i) {
+      if (!is_valid(all[i])) continue;
+      fail(ErrorKind::kData,
+           "{}\nThe newest valid checkpoint is {}; to go on from it add "
+           "--resume-from {}",
+           error.what(), all[i].folder.string(), all[i].folder.string());
+    }
+    fail(ErrorKind::kData, "{}\nThere is no other valid checkpoint in {}",
+         error.what(), checkpoints.string());
+  }
+}
+
+TrainingState read_state(const fs::path& folder) {
+  const fs::path path = folder / kStateFile;
+  TrainingState state = parse_state(read_file(path), path.string());
+  const Manifest manifest = parse_manifest(read_file(folder / kManifestFile),
+                                           (folder / kManifestFile).string());
+  if (manifest.step != state.step) {
+    fail(ErrorKind::kData, "{}: is of step {}, the manifest of step {}",
+         path.string(), state.step, manifest.step);
+  }
+  return state;
+}
+
+void restore(const fs::path& folder, Model& model, const Optimizer& optimizer) {
+  load_weights(model, folder / kModelFile);
+  load_tensors(model.backend(),
+               optimizer_tensors(model.parameters(), optimizer),
+               folder / kOptimizerFile);
+}
+
+fs::path find_weights(const fs::path& path) {
+  if (!fs::exists(path)) {
+    fail(ErrorKind::kData, "{}: does not exist", path.string());
+  }
+  if (!fs::is_directory(path)) return path;
+  if (fs::exists(path / kManifestFile)) {
+    (void)verify_checkpoint(path);
+    return path / kModelFile;
+  }
+  const auto newest = newest_checkpoint(path / "checkpoints");
+  if (!newest.has_value()) {
+    fail(ErrorKind::kData,
+         "{}: has no checkpoint; give a run that has saved one, a "
+         "checkpoint's folder, or a .safetensors file",
+         path.string());
+  }
+  return newest->folder / kModelFile;
+}
+
+}  // namespace catena

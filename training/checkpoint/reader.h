@@ -1,0 +1,43 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <vector>
+
+#include "training/checkpoint/state.h"
+#include "training/checkpoint/tensors.h"
+
+namespace catena {
+
+/// A folder named step-N; whether it is valid only verify_checkpoint() tells.
+struct CheckpointPlace {
+  std::int64_t step = 0;
+  std::filesystem::path folder;
+};
+
+/// Newest first; empty if the folder does not exist.
+[[nodiscard]] std::vector<CheckpointPlace> list_checkpoints(
+    const std::filesystem::path& checkpoints);
+
+/// The newest checkpoint, verified; nothing if there is none at all.
+/// Throws: Error(kData) if the newest is damaged, naming what is wrong with it
+/// and the newest valid one.
+[[nodiscard]] std::optional<CheckpointPlace> newest_checkpoint(
+    const std::filesystem::path& checkpoints);
+
+/// Reads state.json of a verified checkpoint.
+/// Throws: Error(kData), also where its step is not the manifest's.
+[[nodiscard]] TrainingState read_state(const std::filesystem::path& folder);
+
+/// Fills model and optimizer from a verified checkpoint.
+/// Throws: Error(kData) naming the tensor that is missing or does not fit.
+void restore(const std::filesystem::path& folder, Model& model,
+             const Optimizer& optimizer);
+
+/// The file with the weights that `path` stands for: a safetensors file, a
+/// checkpoint, or a run, whose newest checkpoint it is; verified.
+/// Throws: Error(kData).
+[[nodiscard]] std::filesystem::path find_weights(
+    const std::filesystem::path& path);
+
+}  // namespace catena

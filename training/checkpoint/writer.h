@@ -1,0 +1,87 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <future>
+#include <optional>
+#include <string>
+
+#include "training/checkpoint/state.h"
+#include "training/checkpoint/tensors.h"
+#include "training/config.h"
+
+namespace catena {
+
+/// The names inside a checkpoint.
+inline constexpr const char* kModelFile = "model-00001-of-00001.safetensors";
+inline constexpr const char* kIndexFile = "model.safetensors.index.json";
+inline constexpr const char* kOptimizerFile =
+    "optimizer-00001-of-00001.safetensors";
+inline constexpr const char* kStateFile = "state.json";
+
+/// "step-000123".
+[[nodiscard]] std::string checkpoint_name(std::int64_t step);
+
+/// Writes one checkpoint, whole or not at all: every file, synced, into a
+/// folder with a temporary name; the manifest last; then the folder takes its
+/// name. A crash at any moment leaves either no step-N or a valid one.
+/// `phase`, if given, is called before each of: "model", "index", "optimizer",
+/// "state", "manifest", "rename", "done". For tests.
+/// Returns bytes written. Throws: Error(kIo); the temporary folder is gone.
+std::int64_t write_checkpoint(
+    const std::filesystem::path& checkpoints, const Snapshot& model,
+    const Snapshot& optimizer, const TrainingState& state,
+    const std::function<void(const char* phase)>& phase = {});
+
+/// Removes what `config` does not keep, oldest first: it keeps the newest
+/// keep_last, and the first at or after every multiple of keep_every. A folder
+/// disappears under its name before its files do.
+void remove_old_checkpoints(const std::filesystem::path& checkpoints,
+                            const CheckpointConfig& config);
+
+/// Removes what a crash left under temporary names.
+void remove_unfinished_checkpoints(const std::filesystem::path& checkpoints);
+
+/// Checkpoints of a run, written by a thread of its own while training goes
+/// on; one at a time.
+/// Thread rule: all calls from the training thread.
+class CheckpointWriter {
+ public:
+  CheckpointWriter(std::filesystem::path checkpoints,
+                   const CheckpointConfig& config, Model& model,
+                   const Optimizer& optimizer);
+  /// Waits for what is being written.
+  ~CheckpointWriter();
+
+  struct Outcome {
+    std::int64_t step = 0, bytes = 0;
+    double stall_seconds = 0;  ///< the training thread's share
+    double seconds = 0;        ///< of writing
+    std::string error;         ///< empty if it was written
+  };
+
+  /// One is still being written.
+  [[nodiscard]] bool busy() const;
+  /// Copies the state and returns; writing goes on behind. Not while busy().
+  void begin(const TrainingState& state);
+  /// What became of the last one, once, as soon as it is known.
+  [[nodiscard]] std::optional<Outcome> poll();
+  /// The same, waiting for it; nothing if nothing is under way.
+  [[nodiscard]] std::optional<Outcome> wait();
+  /// The step of the last one written; -1: none.
+  [[nodiscard]] std::int64_t last_step() const { return last_step_; }
+  /// Host memory that copies take.
+  [[nodiscard]] std::int64_t bytes() const {
+    return model_.bytes() + optimizer_.bytes();
+  }
+
+ private:
+  std::filesystem::path checkpoints_;
+  CheckpointConfig config_;
+  Snapshot model_, optimizer_;
+  TrainingState state_;
+  std::int64_t last_step_ = -1;
+  std::future<Outcome> pending_;
+};
+
+}  // namespace catena
