@@ -227,7 +227,7 @@ Cost SumMiddle::cost() const {
       .flops = elements(x), .read_bytes = bytes(x), .write_bytes = bytes(out)};
 }
 
-void Kernels::count(std::string_view name, const Cost& cost) {
+KernelCount& Kernels::count(std::string_view name, const Cost& cost) {
   const auto add = [&cost](Cost& to) {
     to.flops += cost.flops;
     to.read_bytes += cost.read_bytes;
@@ -237,10 +237,14 @@ void Kernels::count(std::string_view name, const Cost& cost) {
   while (i < size_ && counts_[i].name != name) ++i;
   CATENA_CHECK(i < counts_.size(), "[kernels] more than {} kernels",
                counts_.size());
-  if (i == size_) counts_[size_++] = {.name = name, .calls = 0, .cost = {}};
+  if (i == size_) {
+    counts_[size_] = {};
+    counts_[size_++].name = name;
+  }
   ++counts_[i].calls;
   add(counts_[i].cost);
   add(total_);
+  return counts_[i];
 }
 
 void Kernels::reset_counts() {

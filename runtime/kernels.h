@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <string_view>
 
@@ -15,6 +16,12 @@ struct Cost {
   double flops = 0, read_bytes = 0, write_bytes = 0;
 };
 
+/// What every kernel has besides its arguments.
+#define CATENA_KERNEL(kernel_name)                       \
+  static constexpr std::string_view kName = kernel_name; \
+  void check() const;                                    \
+  [[nodiscard]] Cost cost() const
+
 // Every kernel is a struct of its arguments: `kernels(Gemm{.a = x, ...})`.
 // check() throws InvalidArgument on shapes and types before any backend sees
 // the call; cost() is what is counted. Sums are formed in float32, or float64
@@ -27,9 +34,7 @@ struct Cost {
 struct Gemm {
   TensorView a, b, c;
   bool transpose_a = false, transpose_b = false, accumulate = false;
-  static constexpr std::string_view kName = "gemm";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("gemm");
 };
 
 /// c[i] = a[i] op(b[g]) for the rows i of group g, offsets[g] <= i <
@@ -39,9 +44,7 @@ struct Gemm {
 struct GroupedGemm {
   TensorView a, b, c, offsets;
   bool transpose_b = false;
-  static constexpr std::string_view kName = "grouped_gemm";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("grouped_gemm");
 };
 
 /// c[g] += a_g^T b_g over the rows of each group; a group without rows leaves
@@ -49,9 +52,7 @@ struct GroupedGemm {
 ///   a [rows, m], b [rows, n]: one T;  c [groups, m, n]: W
 struct GroupedGemmGradient {
   TensorView a, b, c, offsets;
-  static constexpr std::string_view kName = "grouped_gemm_gradient";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("grouped_gemm_gradient");
 };
 
 /// Stable counting sort of entries by group.
@@ -63,18 +64,14 @@ struct GroupedGemmGradient {
 /// Within a group, entries keep their order.
 struct GroupRows {
   TensorView index, offsets, place, entry, row;
-  static constexpr std::string_view kName = "group_rows";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("group_rows");
 };
 
 /// out[i] = source[index[i]]; a negative index gives zeros.
 ///   source [n, columns], index [rows] int32, out [rows, columns]: one type
 struct GatherRows {
   TensorView source, index, out;
-  static constexpr std::string_view kName = "gather_rows";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("gather_rows");
 };
 
 /// out[index[i]] += rows[i], for i ascending, so that the sum does not depend
@@ -82,9 +79,7 @@ struct GatherRows {
 ///   rows [n, columns] T, index [n] int32, out [m, columns] W
 struct ScatterAddRows {
   TensorView rows, index, out;
-  static constexpr std::string_view kName = "scatter_add_rows";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("scatter_add_rows");
 };
 
 /// out[i] = sum_j weight[i, j] * source[index[i, j]] (+ out[i]), j ascending;
@@ -94,9 +89,7 @@ struct ScatterAddRows {
 struct CombineRows {
   TensorView source, index, weight, out;
   bool accumulate = false;
-  static constexpr std::string_view kName = "combine_rows";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("combine_rows");
 };
 
 enum class Score { kSoftmax, kSigmoid };
@@ -130,9 +123,7 @@ struct TopK {
   TopKRule rule;
   TensorView logits, bias, forced;
   TensorView scores, probability, index, weights, log_sum_exp, entropy;
-  static constexpr std::string_view kName = "top_k";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("top_k");
 };
 
 /// Adjoint of TopK with the two losses on its scores:
@@ -147,9 +138,7 @@ struct TopKGradient {
   TensorView d_weights, d_probability, segment;
   double z_coefficient = 0;
   TensorView d_logits;
-  static constexpr std::string_view kName = "top_k_gradient";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("top_k_gradient");
 };
 
 /// sums[s] += sum of x[i], counts[s, c] += number of times c is in index[i],
@@ -158,9 +147,7 @@ struct TopKGradient {
 ///   sums, counts [segments, columns] W
 struct SegmentSums {
   TensorView x, index, segment, sums, counts;
-  static constexpr std::string_view kName = "segment_sums";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("segment_sums");
 };
 
 /// Balance of choices against probabilities, per segment s of length n_s:
@@ -175,18 +162,14 @@ struct BalanceLoss {
   TensorView sums, counts, length, d_probability, loss;
   std::int64_t k = 1;
   double coefficient = 0;
-  static constexpr std::string_view kName = "balance_loss";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("balance_loss");
 };
 
 /// counts[a, b] += number of (i, j, l) with first[i, j] = a, second[i, l] = b.
 ///   first, second [rows, k] int32;  counts [columns, columns] int64
 struct PairCounts {
   TensorView first, second, counts;
-  static constexpr std::string_view kName = "pair_counts";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("pair_counts");
 };
 
 /// out = x / sqrt(mean(x^2) + epsilon) * weight, each row.
@@ -196,9 +179,7 @@ struct PairCounts {
 struct RmsNorm {
   TensorView x, weight, out, inverse_rms;
   double epsilon = 1e-6;
-  static constexpr std::string_view kName = "rms_norm";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("rms_norm");
 };
 
 /// With n = x * inverse_rms and g = d_out * weight:
@@ -209,9 +190,7 @@ struct RmsNorm {
 struct RmsNormGradient {
   TensorView d_out, x, weight, inverse_rms, d_x, d_weight;
   bool accumulate = false;
-  static constexpr std::string_view kName = "rms_norm_gradient";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("rms_norm_gradient");
 };
 
 /// Turns pairs of channels by position-dependent angles, in place:
@@ -222,9 +201,7 @@ struct RmsNormGradient {
 struct Rope {
   TensorView x, position, cosine, sine;
   bool interleaved = false, inverse = false;
-  static constexpr std::string_view kName = "rope";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("rope");
 };
 
 /// Softmax attention of row i over the keys first[i] .. last[i], both
@@ -241,9 +218,7 @@ struct Attention {
   TensorView q, k, v, first, last, out, log_sum_exp;
   double scale = 1;
   std::int64_t key_pairs = 0;
-  static constexpr std::string_view kName = "attention";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("attention");
 };
 
 /// Adjoint of Attention; d_q, d_k, d_v are overwritten. Requires rows = keys
@@ -253,18 +228,14 @@ struct AttentionGradient {
   TensorView d_q, d_k, d_v;
   double scale = 1;
   std::int64_t key_pairs = 0;
-  static constexpr std::string_view kName = "attention_gradient";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("attention_gradient");
 };
 
 /// out = silu(gate) * up, silu(z) = z / (1 + exp(-z)).
 ///   gate_up [rows, 2 * columns] T, gate first;  out [rows, columns] T
 struct SwiGlu {
   TensorView gate_up, out;
-  static constexpr std::string_view kName = "swiglu";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("swiglu");
 };
 
 /// Adjoint of rows of weight[i] * SwiGlu(gate_up[i]), given the gradient
@@ -277,9 +248,7 @@ struct SwiGlu {
 /// activation may be d_out; d_gate_up may be gate_up.
 struct SwiGluGradient {
   TensorView gate_up, d_out, weight, d_gate_up, activation, d_weight;
-  static constexpr std::string_view kName = "swiglu_gradient";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("swiglu_gradient");
 };
 
 /// loss[i] = log(sum_c exp(logits[i, c])) - logits[i, target[i]], and, where
@@ -290,9 +259,7 @@ struct SwiGluGradient {
 struct CrossEntropy {
   TensorView logits, target, loss, gradient;
   double scale = 1;
-  static constexpr std::string_view kName = "cross_entropy";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("cross_entropy");
 };
 
 /// One step of AdamW with decoupled decay on one tensor, g = gradient *
@@ -308,70 +275,54 @@ struct AdamW {
   double rate = 0, beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, decay = 0;
   double gradient_scale = 1;
   std::int64_t step = 1;
-  static constexpr std::string_view kName = "adamw";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("adamw");
 };
 
 /// out[0] = sum of x^2, formed in float64 in an order fixed by the length.
 ///   x: any shape, contiguous, floating;  out [1] float64
 struct SumSquares {
   TensorView x, out;
-  static constexpr std::string_view kName = "sum_squares";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("sum_squares");
 };
 
 /// out[0] = sum of x, in float64, as SumSquares.
 struct Sum {
   TensorView x, out;
-  static constexpr std::string_view kName = "sum";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("sum");
 };
 
 /// out[0] = number of elements that are NaN or infinite.
 ///   x: rows may be strided, floating, 1 to 3 dimensions;  out [1] int64
 struct CountNonFinite {
   TensorView x, out;
-  static constexpr std::string_view kName = "count_non_finite";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("count_non_finite");
 };
 
 /// out = a + b. 1 or 2 dimensions, one T; out may be a or b.
 struct Add {
   TensorView a, b, out;
-  static constexpr std::string_view kName = "add";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("add");
 };
 
 /// to = from, converted; 1 to 3 dimensions, any strides (0 repeats `from`).
 /// Floating types to floating types, or equal types.
 struct Copy {
   TensorView from, to;
-  static constexpr std::string_view kName = "copy";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("copy");
 };
 
 /// x = value. 1 to 3 dimensions, any strides, any type.
 struct Fill {
   TensorView x;
   double value = 0;
-  static constexpr std::string_view kName = "fill";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("fill");
 };
 
 /// out[i, c] = sum over m of x[i, m, c].
 ///   x [rows, middle, columns] T, strided;  out [rows, columns] T, strided
 struct SumMiddle {
   TensorView x, out;
-  static constexpr std::string_view kName = "sum_middle";
-  void check() const;
-  [[nodiscard]] Cost cost() const;
+  CATENA_KERNEL("sum_middle");
 };
 
 /// Counters of one kind of kernel.
@@ -379,6 +330,7 @@ struct KernelCount {
   std::string_view name;
   std::int64_t calls = 0;
   Cost cost;
+  double seconds = 0;  ///< until run() returned
 };
 
 /// The kernels of a backend. Calls are checked and counted here, so that every
@@ -392,8 +344,12 @@ class Kernels {
   template <class Kernel>
   void operator()(const Kernel& kernel) {
     kernel.check();
-    count(Kernel::kName, kernel.cost());
+    KernelCount& counter = count(Kernel::kName, kernel.cost());
+    const auto begin = std::chrono::steady_clock::now();
     run(kernel);
+    counter.seconds +=
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
+            .count();
   }
 
   [[nodiscard]] const Cost& total() const { return total_; }
@@ -435,7 +391,7 @@ class Kernels {
   virtual void run(const SumMiddle&) = 0;
 
  private:
-  void count(std::string_view name, const Cost& cost);
+  KernelCount& count(std::string_view name, const Cost& cost);
 
   Cost total_;
   std::array<KernelCount, 32> counts_;

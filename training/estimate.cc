@@ -1,11 +1,10 @@
 #include "training/estimate.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 
 #include "layers/model.h"
+#include "runtime/base/machine.h"
 #include "training/metrics.h"
 #include "training/optimizer.h"
 
@@ -94,12 +93,42 @@ std::vector<ChunkMemory> memory_of_rows(Model& model, const Config& config,
   return result;
 }
 
+/// Kernels of a whole optimizer step of full rows: those of one row, times
+/// rows, and the optimizer's.
+std::map<std::string, Cost> step_kernels(Model& model, Optimizer& optimizer,
+                                         const Config& config) {
+  std::map<std::string, Cost> result;
+  Kernels& kernels = model.backend().kernels();
+  const auto add = [&](double times) {
+    for (const KernelCount& count : kernels) {
+      Cost& cost = result[std::string(count.name)];
+      cost.flops += times * count.cost.flops;
+      cost.read_bytes += times * count.cost.read_bytes;
+      cost.write_bytes += times * count.cost.write_bytes;
+    }
+    kernels.reset_counts();
+  };
+  const std::int64_t rows = std::min<std::int64_t>(8, config.rows_per_step());
+  kernels.reset_counts();
+  (void)chunk_memory(model, config, rows);
+  add(static_cast<double>(config.rows_per_step()) / static_cast<double>(rows));
+  (void)optimizer.gradient_norm();
+  optimizer.update(1, 1, 1);
+  add(1);
+  return result;
+}
+
 }  // namespace
+
+bool is_product(std::string_view kernel) {
+  return kernel.find("gemm") != std::string_view::npos ||
+         kernel.find("attention") != std::string_view::npos;
+}
 
 Estimate estimate(const Config& config, Precision precision) {
   const auto backend = make_meta_backend();
   Model model(*backend, config.model, precision);
-  const Optimizer optimizer(model.parameters(), config.optimizer);
+  Optimizer optimizer(model.parameters(), config.optimizer);
   Estimate result;
   count_parameters(model.parameters(), config.model, result);
   result.buffer_bytes = backend->memory().bytes - result.weight_bytes -
@@ -113,20 +142,18 @@ Estimate estimate(const Config& config, Precision precision) {
     result.activation_bytes +=
         static_cast<std::int64_t>(chunk.activations + chunk.scratch);
   }
-  backend->kernels().reset_counts();
-  (void)chunk_memory(model, config, 1);
-  result.flops_per_token = product_flops(backend->kernels()) /
-                           static_cast<double>(config.data.sequence);
+  result.kernels = step_kernels(model, optimizer, config);
+  for (const auto& [name, cost] : result.kernels) {
+    if (is_product(name)) result.flops_per_token += cost.flops;
+  }
+  result.flops_per_token /= static_cast<double>(config.train.batch_tokens);
   return result;
 }
 
 double product_flops(const Kernels& kernels) {
   double flops = 0;
   for (const KernelCount& count : kernels) {
-    if (count.name.find("gemm") != std::string_view::npos ||
-        count.name.find("attention") != std::string_view::npos) {
-      flops += count.cost.flops;
-    }
+    if (is_product(count.name)) flops += count.cost.flops;
   }
   return flops;
 }
@@ -151,19 +178,18 @@ double probe_peak_flops(Backend& backend, DType dtype) {
 }
 
 void check_fits(const Estimate& estimate, const Config& config) {
-  const std::int64_t memory =
-      static_cast<std::int64_t>(::sysconf(_SC_PHYS_PAGES)) *
-      ::sysconf(_SC_PAGESIZE);
+  const std::int64_t memory = memory_limit_bytes();
   if (estimate.total_bytes() <= memory) return;
   fail(ErrorKind::kDoesNotFit,
-       "this run needs about {}, and the machine has {}: weights {}, "
-       "gradients {}, optimizer {}, activations {}. Lower "
+       "this run needs about {}, and there are {}: weights {}, "
+       "gradients {}, optimizer {}, activations {}, checkpoint {}. Lower "
        "train.micro_batch_tokens (now {}), model.chain.routed_experts, "
        "model.chain.intermediate or model.layers",
        human_bytes(estimate.total_bytes()), human_bytes(memory),
        human_bytes(estimate.weight_bytes), human_bytes(estimate.gradient_bytes),
        human_bytes(estimate.optimizer_bytes),
-       human_bytes(estimate.activation_bytes), config.train.micro_batch_tokens);
+       human_bytes(estimate.activation_bytes),
+       human_bytes(estimate.snapshot_bytes), config.train.micro_batch_tokens);
 }
 
 }  // namespace catena

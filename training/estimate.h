@@ -1,5 +1,8 @@
 #pragma once
 
+#include <map>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "layers/chunk.h"
@@ -20,6 +23,7 @@ struct Estimate {
   std::int64_t buffer_bytes = 0;      ///< statistics, tables, reductions
   std::int64_t snapshot_bytes = 0;    ///< copy that checkpoints are written of
   std::vector<ChunkMemory> chunks;    ///< activation_bytes, chunk by chunk
+  std::map<std::string, Cost> kernels;  ///< of one optimizer step
 
   [[nodiscard]] std::int64_t total_bytes() const {
     return weight_bytes + gradient_bytes + optimizer_bytes + activation_bytes +
@@ -29,8 +33,10 @@ struct Estimate {
 
 [[nodiscard]] Estimate estimate(const Config& config, Precision precision);
 
-/// FLOPs of the matrix products and of attention that were counted so far:
-/// the part of a step that MFU sets against the peak.
+/// Matrix products and attention: the kernels that MFU sets against the peak.
+[[nodiscard]] bool is_product(std::string_view kernel);
+
+/// FLOPs of these kernels that were counted so far.
 [[nodiscard]] double product_flops(const Kernels& kernels);
 
 /// FLOPs a second of a large matrix product in `dtype`: the machine's peak as

@@ -1,6 +1,7 @@
 #include "training/evaluate.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "training/step.h"
 
@@ -30,16 +31,46 @@ Validation::Result Validation::run(Model& model, Chunk& chunk) {
   return result;
 }
 
-double Validation::probe(Model& model, Chunk& chunk) {
-  const Tokens row =
-      tokens_of(batch_, 0, std::min<std::int64_t>(1, batch_.rows));
-  std::int64_t trained = 0;
+Validation::Sum Validation::row(Model& model, Chunk& chunk,
+                                std::int64_t index) {
+  const Tokens row = tokens_of(batch_, index, 1);
+  Sum sum{model.evaluate(row, chunk), 0};
   for (std::int64_t i = row.row_offsets.front(); i < row.row_offsets.back();
        ++i) {
-    trained += batch_.targets[static_cast<std::size_t>(i)] >= 0;
+    sum.trained += batch_.targets[static_cast<std::size_t>(i)] >= 0;
   }
-  return model.evaluate(row, chunk) /
-         static_cast<double>(std::max<std::int64_t>(1, trained));
+  return sum;
+}
+
+double Validation::probe(Model& model, Chunk& chunk) {
+  if (batch_.rows == 0) return 0;
+  const Sum first = row(model, chunk, 0);
+  return first.loss /
+         static_cast<double>(std::max<std::int64_t>(1, first.trained));
+}
+
+Validation::Estimate Validation::run_by_rows(Model& model, Chunk& chunk) {
+  std::vector<Sum> rows;
+  double loss = 0, trained = 0;
+  for (std::int64_t index = 0; index < batch_.rows; ++index) {
+    rows.push_back(row(model, chunk, index));
+    loss += rows.back().loss;
+    trained += static_cast<double>(rows.back().trained);
+  }
+  Estimate result{0, 0, batch_.trained_tokens, batch_.rows};
+  if (trained == 0) return result;
+  result.loss = loss / trained;
+  double squares = 0;
+  for (const Sum& sum : rows) {
+    const double rest =
+        sum.loss - result.loss * static_cast<double>(sum.trained);
+    squares += rest * rest;
+  }
+  const auto count = static_cast<double>(rows.size());
+  if (count > 1) {
+    result.standard_error = std::sqrt(count / (count - 1) * squares) / trained;
+  }
+  return result;
 }
 
 }  // namespace catena

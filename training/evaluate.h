@@ -21,11 +21,25 @@ class Validation {
     std::int64_t trained_tokens = 0, rows = 0;
   };
   [[nodiscard]] Result run(Model& model, Chunk& chunk);
+  /// run(), row by row, with the standard error of the loss: that of a ratio,
+  /// rows being drawn independently,
+  ///   sqrt(R / (R - 1) * sum_r (L_r - loss n_r)^2) / sum_r n_r.
+  struct Estimate {
+    double loss = 0, standard_error = 0;
+    std::int64_t trained_tokens = 0, rows = 0;
+  };
+  [[nodiscard]] Estimate run_by_rows(Model& model, Chunk& chunk);
   /// The mean over the first row alone: a number that tells weights apart,
   /// cheap enough to form with every checkpoint.
   [[nodiscard]] double probe(Model& model, Chunk& chunk);
 
  private:
+  struct Sum {
+    double loss = 0;
+    std::int64_t trained = 0;
+  };
+  [[nodiscard]] Sum row(Model& model, Chunk& chunk, std::int64_t index);
+
   data::Batch batch_;
   std::int64_t micro_rows_;
 };

@@ -49,9 +49,12 @@ int run(int argc, char** argv) {
   app.fallthrough();
   Action action;
   add_train_command(app, action);
+  add_plan_command(app, action);
+  add_evaluate_command(app, action);
   add_generate_command(app, action);
   add_config_commands(app, action);
   add_data_commands(app);
+  add_doctor_command(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {

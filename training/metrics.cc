@@ -1,8 +1,5 @@
 #include "training/metrics.h"
 
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -165,19 +162,6 @@ void keep_metrics_up_to(std::int64_t step,
   };
   keep(folder / "metrics.jsonl", "catena_step");
   keep(folder / "routing.jsonl", "step");
-}
-
-std::int64_t resident_bytes() {
-  std::ifstream file("/proc/self/statm");
-  std::int64_t total = 0, resident = 0;
-  file >> total >> resident;
-  return resident * ::sysconf(_SC_PAGESIZE);
-}
-
-std::int64_t peak_resident_bytes() {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
 }
 
 std::string human_number(double value) {

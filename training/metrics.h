@@ -61,10 +61,6 @@ class MetricsWriter {
 /// from both files: what a run that goes on from there will write again.
 void keep_metrics_up_to(std::int64_t step, const std::filesystem::path& folder);
 
-/// Resident memory of this process now, and at its highest.
-[[nodiscard]] std::int64_t resident_bytes();
-[[nodiscard]] std::int64_t peak_resident_bytes();
-
 /// "9.8k", "1.2M": three significant digits.
 [[nodiscard]] std::string human_number(double value);
 /// "612 MiB".

@@ -8,8 +8,10 @@
 
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
+#include "runtime/base/machine.h"
 #include "training/checkpoint/reader.h"
 #include "training/generate.h"
+#include "training/plan.h"
 #include "training/stop.h"
 
 namespace catena {
@@ -21,26 +23,11 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-Precision resolve(const std::string& precision, const Backend& backend) {
-  if (precision == "float32") return {DType::kFloat32};
-  if (precision == "bfloat16") return {DType::kBFloat16};
-  if (precision == "float64") return {DType::kFloat64};
-  return {backend.fast_type()};
-}
-
-data::Tokenizer load_tokenizer(const Config& config) {
-  if (config.data.tokenizer.empty()) {
-    fail(ErrorKind::kConfig,
-         "data.tokenizer names no file; set it to a tokenizer.json, or make "
-         "one with `catena data tokenizer`");
-  }
-  return data::Tokenizer::load(config.data.tokenizer);
-}
-
 }  // namespace
 
 Trainer::Result Trainer::run() {
   install_stop_signals();
+  backend_->kernels().reset_counts();
   if (state_.step == 0) state_.validation_before = validate(0);
   StepReport report;
   data::Batch batch;
@@ -56,6 +43,7 @@ Trainer::Result Trainer::run() {
     state_.seconds = seconds_before + seconds_since(begin);
     this->report(report, seconds_since(begin));
     note(writer_->poll());
+    anonymous_peak_ = std::max(anonymous_peak_, anonymous_bytes());
     if (state_.step == config_.train.steps) break;
     const std::int64_t validation = config_.validation.every;
     if (validation > 0 && state_.step % validation == 0) validate(state_.step);
@@ -69,6 +57,7 @@ Trainer::Result Trainer::run() {
                 .seconds = state_.seconds,
                 .validation_before = state_.validation_before,
                 .stopped = state_.step < config_.train.steps};
+  save_kernel_table(seconds_since(begin));
   // First what must not be lost: who stops a run does not wait long.
   save_last();
   restore_stop_signals();
@@ -143,10 +132,12 @@ Trainer::Trainer(const config::Schema& schema, const Config& config,
       run_(run),
       tokenizer_(load_tokenizer(config)),
       backend_(make_cpu_backend(static_cast<int>(config.train.threads))),
-      precision_(resolve(config.train.precision, *backend_)),
-      train_data_(open(config.data.train, "data.train")),
-      validation_data_(open(config.data.validation, "data.validation")),
-      validation_(validation_data_, sampler_options(), config),
+      precision_(resolve_precision(config.train.precision, *backend_)),
+      train_data_(open_data(config, config.data.train, "data.train")),
+      validation_data_(
+          open_data(config, config.data.validation, "data.validation")),
+      validation_(validation_data_, sampler_options(config, tokenizer_),
+                  config),
       guard_(config.spikes) {
   if (tokenizer_.vocabulary_size() > config.model.vocabulary) {
     fail(ErrorKind::kConfig,
@@ -157,6 +148,7 @@ Trainer::Trainer(const config::Schema& schema, const Config& config,
   }
   const Estimate needs = estimate(config, precision_);
   check_fits(needs, config);
+  planned_bytes_ = needs.total_bytes();
   print_start(needs);
   write_file_atomically(run_.tokenizer(), tokenizer_.json());
   model_ = std::make_unique<Model>(*backend_, config.model, precision_);
@@ -164,7 +156,8 @@ Trainer::Trainer(const config::Schema& schema, const Config& config,
       std::make_unique<Optimizer>(model_->parameters(), config.optimizer);
   step_ = std::make_unique<Step>(*model_, *optimizer_, config);
   step_->reserve(needs.chunks);
-  sampler_ = std::make_unique<data::Sampler>(train_data_, sampler_options());
+  sampler_ = std::make_unique<data::Sampler>(
+      train_data_, sampler_options(config_, tokenizer_));
   writer_ = std::make_unique<CheckpointWriter>(
       run_.checkpoints(), config.checkpoint, *model_, *optimizer_);
   describe_state(schema);
@@ -245,56 +238,15 @@ void Trainer::check_probe(const TrainingState& before) {
 
 Trainer::~Trainer() = default;
 
-data::SamplerOptions Trainer::sampler_options() const {
-  const DataConfig& d = config_.data;
-  return {.sequence = d.sequence,
-          .packing = d.packing == "packed" ? data::Packing::kPacked
-                                           : data::Packing::kPadded,
-          .seed = static_cast<std::uint64_t>(config_.train.seed),
-          .shuffle = true,
-          .response_only = d.loss == "response",
-          .keep_padding = d.keep_padding,
-          .padding_token = tokenizer_.end_of_text().value_or(0)};
-}
-
-data::Dataset Trainer::open(const std::vector<std::string>& inputs,
-                            const char* key) const {
-  if (inputs.empty()) {
-    fail(ErrorKind::kConfig, "{} names no file; set it to a .jsonl or .txt",
-         key);
-  }
-  data::PrepareOptions options;
-  options.inputs.assign(inputs.begin(), inputs.end());
-  options.tokenizer = config_.data.tokenizer;
-  options.append_end_of_text = config_.data.end_of_text;
-  options.skip_bad_rows = config_.data.skip_bad_rows;
-  options.row_template = config_.data.row_template;
-  options.threads = static_cast<int>(config_.train.threads);
-  auto shown = Clock::now();
-  options.progress = [&](std::int64_t done, std::int64_t all) {
-    if (seconds_since(shown) < 0.5) return;
-    shown = Clock::now();
-    log::progress(
-        fmt::format("tokenizing {}: {:.0f}%", inputs[0],
-                    100.0 * static_cast<double>(done) /
-                        static_cast<double>(std::max<std::int64_t>(1, all))));
-  };
-  data::Dataset dataset = data::open_or_prepare(options, config_.data.cache);
-  log::progress("");
-  return dataset;
-}
-
 void Trainer::print_start(const Estimate& needs) const {
   const ModelConfig& m = config_.model;
-  const ChainConfig& c = m.chain;
   log::info("run      {}", run_.path.string());
   log::info("device   {}, {}", backend_->description(),
             name(precision_.compute));
   log::info(
-      "model    {}({}/{}): {} layers, hidden {}, {} parameters, {} "
+      "model    {}: {} layers, hidden {}, {} parameters, {} "
       "active a token, {}FLOP a token",
-      c.iterations == 1 ? "MoE" : fmt::format("CoE-{}", c.iterations), c.top_k,
-      c.routed_experts + c.shared_experts, m.layers, m.hidden,
+      model_name(m), m.layers, m.hidden,
       human_number(static_cast<double>(needs.parameters)),
       human_number(static_cast<double>(needs.active_parameters)),
       human_number(needs.flops_per_token));
@@ -353,6 +305,21 @@ void Trainer::report(StepReport& step, double seconds_so_far) {
                       static_cast<double>(step.steps - step.step);
   log::progress(
       fmt::format("{}  eta {}", progress_text(step), human_seconds(left)));
+}
+
+void Trainer::save_kernel_table(double seconds) {
+  KernelTable table;
+  table.layout = state_.layout;
+  table.step_seconds = seconds;
+  for (const KernelCount& count : backend_->kernels()) {
+    table.kernels[std::string(count.name)] = {count.cost, count.seconds};
+  }
+  const std::int64_t fewest = 10;
+  if (state_.step - first_step_ >= fewest) {
+    catena::save(table,
+                 kernel_table_path(config_.data.cache, precision_.compute));
+  }
+  table_ = std::move(table);
 }
 
 void Trainer::save() {
@@ -419,7 +386,14 @@ void Trainer::write_result(const Result& result, const char* state) {
       {"validation_loss_after", nullptr},
       {"steps_skipped", guard_.state().skipped},
       {"rewinds", guard_.state().rewound},
-      {"memory_peak_bytes", peak_resident_bytes()}};
+      {"memory_peak_bytes", peak_resident_bytes()},
+      {"memory_planned_bytes", planned_bytes_},
+      {"memory_anonymous_bytes", anonymous_peak_ - anonymous_at_start_}};
+  for (const auto& [name, entry] : table_.kernels) {
+    json["kernel_seconds"][name] = entry.seconds;
+  }
+  json["kernel_seconds"]["everything else"] =
+      table_.step_seconds - table_.kernel_seconds();
   const bool whole = std::string_view(state) == "succeeded";
   if (whole) json["validation_loss_after"] = result.validation_after;
   write_file_atomically(run_.result(), json.dump(2) + "\n");

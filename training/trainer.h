@@ -4,13 +4,14 @@
 #include <memory>
 #include <optional>
 
+#include "runtime/base/machine.h"
 #include "training/checkpoint/state.h"
 #include "training/checkpoint/writer.h"
-#include "training/data/prepare.h"
-#include "training/data/tokenizer.h"
 #include "training/estimate.h"
 #include "training/evaluate.h"
+#include "training/kernel_table.h"
 #include "training/run_folder.h"
+#include "training/sources.h"
 #include "training/step.h"
 
 namespace catena {
@@ -49,9 +50,6 @@ class Trainer {
   void answer_prompts();
 
  private:
-  [[nodiscard]] data::SamplerOptions sampler_options() const;
-  [[nodiscard]] data::Dataset open(const std::vector<std::string>& inputs,
-                                   const char* key) const;
   void print_start(const Estimate& estimate) const;
   void describe_state(const config::Schema& schema);
   void resume(const std::filesystem::path& checkpoint);
@@ -67,6 +65,7 @@ class Trainer {
   /// Begins a checkpoint of the present state, unless one is under way.
   void save();
   void save_last();
+  void save_kernel_table(double seconds);
   void note(const std::optional<CheckpointWriter::Outcome>& outcome);
   void write_result(const Result& result, const char* state);
 
@@ -90,6 +89,9 @@ class Trainer {
   bool checkpoint_due_ = false;
   double stall_seconds_ = 0;
   double peak_flops_ = 0;
+  KernelTable table_;  ///< of this process's steps
+  std::int64_t planned_bytes_ = 0;
+  std::int64_t anonymous_at_start_ = anonymous_bytes(), anonymous_peak_ = 0;
 };
 
 }  // namespace catena

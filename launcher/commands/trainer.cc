@@ -17,11 +17,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<TrainerCommand, 4> kCommands = {{
+constexpr std::array<TrainerCommand, 7> kCommands = {{
     {"train", "train a model as a configuration file says"},
+    {"plan", "what a configuration will take; runs nothing"},
+    {"evaluate", "validation loss and answers of a trained model"},
     {"generate", "continue a prompt with a trained model"},
     {"data", "prepare, encode and inspect training text"},
     {"config", "explain, check and print configuration keys"},
+    {"doctor", "what this machine has, and what it means for speed"},
 }};
 
 bool can_run(const fs::path& path) {

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "runtime/base/machine.h"
 #include "runtime/cpu/matmul.h"
 
 namespace catena {
@@ -31,11 +32,6 @@ std::string_view instruction_set() {
 
 double gibibytes(std::size_t bytes) {
   return static_cast<double>(bytes) / (1u << 30);
-}
-
-std::size_t physical_bytes() {
-  return static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
 }
 
 class CpuBackend final : public Backend {
@@ -77,7 +73,7 @@ class CpuBackend final : public Backend {
     const bool huge = bytes >= 2 * kHugePage;
     const std::size_t unit = huge ? kHugePage : kAlignment;
     // The system would promise more than there is and kill the process later.
-    const std::size_t most = physical_bytes();
+    const auto most = static_cast<std::size_t>(memory_limit_bytes());
     void* data = nullptr;
     if (bytes <= most) {
       const std::size_t rounded =
@@ -87,8 +83,8 @@ class CpuBackend final : public Backend {
     }
     if (data == nullptr) {
       fail(ErrorKind::kDoesNotFit,
-           "{} bytes ({:.1f} GiB) of memory are needed at once, this machine "
-           "has {:.1f} GiB: use a smaller batch, sequence or model",
+           "{} bytes ({:.1f} GiB) of memory are needed at once, there are "
+           "{:.1f} GiB: use a smaller batch, sequence or model",
            bytes, gibibytes(bytes), gibibytes(most));
     }
     return data;

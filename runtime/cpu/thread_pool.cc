@@ -1,7 +1,5 @@
 #include "runtime/cpu/thread_pool.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -12,6 +10,7 @@
 #include <vector>
 
 #include "runtime/base/error.h"
+#include "runtime/base/machine.h"
 
 namespace catena::cpu {
 namespace {
@@ -50,14 +49,6 @@ void wait_for_change(const std::atomic<std::uint32_t>& word,
     }
   } while (std::chrono::steady_clock::now() < end);
   word.wait(old, std::memory_order_acquire);
-}
-
-int available_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
-  const unsigned cores = std::thread::hardware_concurrency();
-  return cores == 0 ? 1 : static_cast<int>(cores);
 }
 
 }  // namespace

@@ -10,6 +10,9 @@ namespace catena {
 using Action = std::function<int()>;
 
 void add_train_command(CLI::App& app, Action& action);
+void add_plan_command(CLI::App& app, Action& action);
+void add_evaluate_command(CLI::App& app, Action& action);
+void add_doctor_command(CLI::App& app, Action& action);
 void add_generate_command(CLI::App& app, Action& action);
 void add_config_commands(CLI::App& app, Action& action);
 

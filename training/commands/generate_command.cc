@@ -2,11 +2,9 @@
 #include <memory>
 
 #include "launcher/contract.h"
-#include "runtime/base/log.h"
-#include "training/checkpoint/reader.h"
 #include "training/commands/commands.h"
 #include "training/generate.h"
-#include "training/run_folder.h"
+#include "training/sources.h"
 
 namespace catena {
 namespace {
@@ -18,19 +16,12 @@ struct Options {
 };
 
 int generate_text(const Options& options) {
-  const RunFolder run = RunFolder::open(options.run);
-  Config config;
-  config::Schema schema;
-  describe(schema, config);
-  load(schema, config, run.config(), {});
-  const auto backend = make_cpu_backend(static_cast<int>(config.train.threads));
-  Model model(*backend, config.model, {});
-  load_weights(model, find_weights(run.path));
-  const auto tokenizer = data::Tokenizer::load(run.tokenizer());
+  LoadedRun loaded(options.run, {});
+  Model& model = loaded.load_model({});
   const std::string prompt =
       options.raw ? options.prompt
-                  : question(config.data.row_template, options.prompt);
-  generate(model, tokenizer, prompt, options.generate,
+                  : question(loaded.config.data.row_template, options.prompt);
+  generate(model, loaded.tokenizer, prompt, options.generate,
            [](std::string_view text) {
              std::fwrite(text.data(), 1, text.size(), stdout);
              std::fflush(stdout);

@@ -1,0 +1,67 @@
+// catena plan, evaluate and doctor, as a user runs them.
+
+#include <nlohmann/json.hpp>
+
+#include "tests/training/command_fixture.h"
+
+namespace catena {
+namespace {
+
+using testing::HasSubstr;
+using EvaluateCommandTest = CommandFixture;
+
+TEST_F(EvaluateCommandTest, MeasuresLossAndAnswers) {
+  ASSERT_EQ(run(train("--set run.prompts=")).code, 0);
+  const std::string run_folder = (folder_ / "run").string();
+  const auto trained =
+      nlohmann::json::parse(read_file(folder_ / "run" / "result.json"));
+  write_file_atomically(folder_ / "q.jsonl",
+                        "{\"question\": \"1 + 1?\", \"answer\": \"#### 2\"}\n"
+                        "{\"question\": \"2 + 1?\", \"answer\": \"#### 3\"}\n");
+  const Outcome json =
+      run(fmt::format("evaluate '{}' --json --max-tokens 5 --questions "
+                      "'{}/q.jsonl' --limit 1",
+                      run_folder, folder_.string()));
+  ASSERT_EQ(json.code, 0) << json.err;
+  const auto result = nlohmann::json::parse(json.out);
+  EXPECT_NEAR(result["loss"], trained["validation_loss_after"], 2e-3);
+  EXPECT_GT(result["standard_error"], 0);
+  EXPECT_EQ(result["rows"], 8);
+  EXPECT_EQ(result["questions"], 1);
+  const Outcome text = run(fmt::format("evaluate '{}' --rows 3", run_folder));
+  ASSERT_EQ(text.code, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr(" in 3 rows\n"));
+  const Outcome missing = run("evaluate '" + folder_.string() + "'");
+  EXPECT_EQ(missing.code, 65);
+  EXPECT_THAT(missing.err, HasSubstr("is no run"));
+}
+
+TEST_F(EvaluateCommandTest, PlanForetellsFromTheTableOfARun) {
+  const std::string keys = fmt::format(
+      "'{0}/tiny.toml' --set data.cache='{0}/cache' --set train.steps=12",
+      folder_.string());
+  const Outcome before = run("plan " + keys);
+  ASSERT_EQ(before.code, 0) << before.err;
+  EXPECT_THAT(before.out, HasSubstr("leaves a kernel table"));
+  ASSERT_EQ(run(train("--set train.steps=12 --set run.prompts=")).code, 0);
+  const Outcome after = run("plan --json " + keys);
+  ASSERT_EQ(after.code, 0) << after.err;
+  const auto plan = nlohmann::json::parse(after.out);
+  EXPECT_GT(plan["step_seconds"], 0);
+  EXPECT_THAT(plan["step_seconds_from"], HasSubstr("kernels-"));
+  EXPECT_EQ(plan["fits"], true);
+}
+
+TEST_F(EvaluateCommandTest, DoctorNamesWhatIsThere) {
+  const Outcome text = run("doctor");
+  EXPECT_EQ(text.code, 0) << text.out;
+  for (const char* name : {"compiler", "processor", "cores", "memory", "disk",
+                           "CUDA", "MPI", "NCCL", "network", "FLOP/s"}) {
+    EXPECT_THAT(text.out, HasSubstr(name));
+  }
+  const Outcome json = run("doctor --json");
+  EXPECT_TRUE(nlohmann::json::parse(json.out).is_array());
+}
+
+}  // namespace
+}  // namespace catena

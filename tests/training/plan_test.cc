@@ -1,0 +1,146 @@
+#include "training/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "runtime/base/files.h"
+#include "training/combinations.h"
+#include "training/kernel_table.h"
+
+namespace catena {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+Config load_config(const std::string& name) {
+  Config config;
+  config::Schema schema;
+  describe(schema, config);
+  load(schema, config, fs::path(CATENA_SOURCE_DIR) / "configs" / name, {});
+  config.data.cache = "/nonexistent";
+  return config;
+}
+
+struct Published {
+  const char* file;
+  const char* name;
+  std::int64_t in_layers, in_all;
+};
+
+// Source: arXiv 2506.18945 and its trainer's logs.
+class PaperPlanTest : public testing::TestWithParam<Published> {};
+
+TEST_P(PaperPlanTest, CountsThePublishedParameters) {
+  const Config config = load_config(GetParam().file);
+  const Plan plan = make_plan(config, {DType::kBFloat16});
+  EXPECT_EQ(plan.name, GetParam().name);
+  EXPECT_EQ(plan.needs.layer_parameters, GetParam().in_layers);
+  EXPECT_EQ(plan.needs.parameters, GetParam().in_all);
+  const auto json = nlohmann::json::parse(plan_json(plan, config));
+  EXPECT_EQ(json["parameters_in_layers"], GetParam().in_layers);
+  EXPECT_EQ(json["parameters"], GetParam().in_all);
+  EXPECT_TRUE(json["step_seconds"].is_null());
+  EXPECT_THAT(plan_text(plan, config), HasSubstr("a chain layer"));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Configs, PaperPlanTest,
+    testing::Values(
+        Published{"paper/moe-8-64.toml", "MoE(8/64)", 570955776, 780672000},
+        Published{"paper/coe-2-4-64.toml", "CoE-2(4/64)", 571213824, 780930048},
+        Published{"paper/coe-2-4-48.toml", "CoE-2(4/48)", 432670720,
+                  642386944}),
+    [](const auto& info) { return "case" + std::to_string(info.index); });
+
+ModelConfig model_of(std::int64_t experts, std::int64_t k,
+                     std::int64_t iterations, std::int64_t groups = 1,
+                     std::int64_t top_groups = 1) {
+  ModelConfig config;
+  config.chain.routed_experts = experts;
+  config.chain.top_k = k;
+  config.chain.iterations = iterations;
+  config.router.groups = groups;
+  config.router.top_groups = top_groups;
+  return config;
+}
+
+TEST(CombinationsTest, AreExact) {
+  EXPECT_EQ(expert_combinations(model_of(63, 4, 1)), "595665");
+  EXPECT_EQ(expert_combinations(model_of(63, 4, 2)), "354816792225");
+  EXPECT_EQ(expert_combinations(model_of(63, 8, 1)), "3872894697");
+  EXPECT_EQ(expert_combinations(model_of(4, 4, 3)), "1");
+  // C(256, 128), of 76 digits.
+  EXPECT_EQ(expert_combinations(model_of(256, 128, 1)),
+            "57686588234492063380897483578622868877402117019751620326084"
+            "36567264518750790");
+}
+
+// Counted one by one.
+TEST(CombinationsTest, GroupsLimitTheSets) {
+  for (const auto& [experts, k, groups, top] :
+       {std::tuple(8, 3, 4, 2), {6, 2, 3, 1}, {9, 4, 3, 2}, {8, 4, 2, 2}}) {
+    std::int64_t count = 0;
+    for (unsigned set = 0; set < 1U << experts; ++set) {
+      if (__builtin_popcount(set) != k) continue;
+      unsigned touched = 0;
+      for (int e = 0; e < experts; ++e) {
+        if ((set >> e & 1) != 0) touched |= 1U << (e / (experts / groups));
+      }
+      count += __builtin_popcount(touched) <= top;
+    }
+    EXPECT_EQ(expert_combinations(model_of(experts, k, 2, groups, top)),
+              std::to_string(count * count))
+        << experts << " " << k << " " << groups << " " << top;
+  }
+}
+
+TEST(KernelTableTest, ForetellsByCostAndSurvivesItsFile) {
+  KernelTable table;
+  table.layout = "here";
+  table.kernels["gemm"] = {{.flops = 1e9, .read_bytes = 1, .write_bytes = 1},
+                           2};
+  table.kernels["add"] = {{.flops = 7, .read_bytes = 6, .write_bytes = 4}, 1};
+  table.step_seconds = 4;  // a second outside of kernels
+  // 1 s of gemm and 3 s of add, and a third more for all else.
+  const std::map<std::string, Cost> step{
+      {"gemm", {.flops = 5e8, .read_bytes = 1e9, .write_bytes = 0}},
+      {"add", {.flops = 0, .read_bytes = 20, .write_bytes = 10}}};
+  EXPECT_DOUBLE_EQ(table.foretell(step).value(), 4 * 4.0 / 3);
+  auto unknown = step;
+  unknown["rope"] = {.flops = 1, .read_bytes = 1, .write_bytes = 1};
+  EXPECT_FALSE(table.foretell(unknown).has_value());
+
+  const fs::path folder =
+      fs::path(testing::TempDir()) / fmt::format("kernel-table-{}", ::getpid());
+  const fs::path path = kernel_table_path(folder, DType::kFloat32);
+  EXPECT_FALSE(load_kernel_table(path).has_value());
+  save(table, path);
+  const auto read = load_kernel_table(path);
+  ASSERT_TRUE(read.has_value());
+  EXPECT_EQ(read->layout, "here");
+  EXPECT_EQ(read->foretell(step), table.foretell(step));
+  write_file_atomically(path, "{\"version\": 1");
+  EXPECT_FALSE(load_kernel_table(path).has_value());
+  fs::remove_all(folder);
+}
+
+// What one whole step on meta costs is what its parts cost.
+TEST(PlanTest, CostsGrowWithTheBatch) {
+  Config config = load_config("quickstart.toml");
+  const Plan one = make_plan(config, {});
+  config.train.batch_tokens *= 2;
+  const Plan two = make_plan(config, {});
+  EXPECT_DOUBLE_EQ(two.needs.flops_per_token, one.needs.flops_per_token);
+  EXPECT_DOUBLE_EQ(two.needs.kernels.at("gemm").flops,
+                   2 * one.needs.kernels.at("gemm").flops);
+  EXPECT_DOUBLE_EQ(two.needs.kernels.at("adamw").flops,
+                   one.needs.kernels.at("adamw").flops);
+}
+
+}  // namespace
+}  // namespace catena

@@ -1,0 +1,140 @@
+#include "training/plan.h"
+
+#include <nlohmann/json.hpp>
+
+#include "runtime/base/machine.h"
+#include "training/combinations.h"
+#include "training/kernel_table.h"
+#include "training/metrics.h"
+
+namespace catena {
+namespace {
+
+/// "570,955,776".
+std::string grouped(std::string digits) {
+  for (std::size_t i = digits.size(); i > 3;) {
+    i -= 3;
+    digits.insert(i, 1, ',');
+  }
+  return digits;
+}
+std::string grouped(std::int64_t value) {
+  return grouped(std::to_string(value));
+}
+
+struct Part {
+  const char* name;
+  std::int64_t bytes;
+};
+
+std::vector<Part> memory_parts(const Estimate& needs) {
+  return {{"weights", needs.weight_bytes},
+          {"gradients", needs.gradient_bytes},
+          {"optimizer", needs.optimizer_bytes},
+          {"activations", needs.activation_bytes},
+          {"buffers", needs.buffer_bytes},
+          {"checkpoint copy", needs.snapshot_bytes}};
+}
+
+double step_flops(const Estimate& needs, const Config& config) {
+  return needs.flops_per_token * static_cast<double>(config.train.batch_tokens);
+}
+
+}  // namespace
+
+std::string model_name(const ModelConfig& config) {
+  const ChainConfig& c = config.chain;
+  return fmt::format(
+      "{}({}/{})",
+      c.iterations == 1 ? "MoE" : fmt::format("CoE-{}", c.iterations), c.top_k,
+      c.routed_experts + c.shared_experts);
+}
+
+Plan make_plan(const Config& config, Precision precision) {
+  Plan plan;
+  plan.name = model_name(config.model);
+  plan.type = precision.compute;
+  plan.needs = estimate(config, precision);
+  plan.combinations = expert_combinations(config.model);
+  plan.memory_bytes = memory_limit_bytes();
+  const auto path = kernel_table_path(config.data.cache, precision.compute);
+  if (const auto table = load_kernel_table(path)) {
+    plan.step_seconds = table->foretell(plan.needs.kernels);
+    plan.step_seconds_from =
+        fmt::format("{} ({})", path.string(), table->layout);
+  }
+  return plan;
+}
+
+std::string plan_text(const Plan& plan, const Config& config) {
+  const Estimate& needs = plan.needs;
+  std::string text;
+  const auto line = [&](const char* name, const std::string& value) {
+    text += fmt::format("{:<22}{}\n", name, value);
+  };
+  line("model",
+       fmt::format("{}, {}, {} layers, hidden {}", plan.name, name(plan.type),
+                   config.model.layers, config.model.hidden));
+  line("parameters", grouped(needs.parameters));
+  line("  in the layers", grouped(needs.layer_parameters));
+  line("  active a token", grouped(needs.active_parameters));
+  line("expert combinations",
+       fmt::format("{} a chain layer", grouped(plan.combinations)));
+  line("FLOPs a token",
+       grouped(static_cast<std::int64_t>(needs.flops_per_token + 0.5)));
+  line(
+      "FLOPs a step",
+      fmt::format("{} ({} rows of {})", human_number(step_flops(needs, config)),
+                  config.rows_per_step(), config.data.sequence));
+  line("memory", fmt::format("{} of {}", human_bytes(needs.total_bytes()),
+                             human_bytes(plan.memory_bytes)));
+  for (const Part& part : memory_parts(needs)) {
+    line(fmt::format("  {}", part.name).c_str(), human_bytes(part.bytes));
+  }
+  if (plan.step_seconds.has_value()) {
+    const double rate =
+        static_cast<double>(config.train.batch_tokens) / *plan.step_seconds;
+    line("step time", fmt::format("{:.3f} s, {} tokens/s", *plan.step_seconds,
+                                  human_number(rate)));
+    line("  run of all steps",
+         human_seconds(*plan.step_seconds *
+                       static_cast<double>(config.train.steps)));
+    line("  from", plan.step_seconds_from);
+  } else {
+    line("step time",
+         "unknown: a run of ten steps on this machine leaves a kernel table");
+  }
+  return text;
+}
+
+std::string plan_json(const Plan& plan, const Config& config) {
+  const Estimate& needs = plan.needs;
+  nlohmann::ordered_json json{
+      {"model", plan.name},
+      {"type", name(plan.type)},
+      {"parameters", needs.parameters},
+      {"parameters_in_layers", needs.layer_parameters},
+      {"parameters_active_a_token", needs.active_parameters},
+      {"expert_combinations_a_layer", plan.combinations},
+      {"flops_a_token", needs.flops_per_token},
+      {"flops_a_step", step_flops(needs, config)},
+      {"tokens_a_step", config.train.batch_tokens},
+      {"memory_bytes", needs.total_bytes()},
+      {"memory_limit_bytes", plan.memory_bytes},
+      {"fits", needs.total_bytes() <= plan.memory_bytes},
+      {"memory", nlohmann::ordered_json::object()},
+      {"step_seconds", nullptr},
+      {"step_seconds_from", plan.step_seconds_from}};
+  for (const Part& part : memory_parts(needs)) {
+    json["memory"][part.name] = part.bytes;
+  }
+  if (plan.step_seconds.has_value()) json["step_seconds"] = *plan.step_seconds;
+  for (const auto& [kernel, cost] : needs.kernels) {
+    json["kernels"][kernel] = {{"flops", cost.flops},
+                               {"read_bytes", cost.read_bytes},
+                               {"write_bytes", cost.write_bytes}};
+  }
+  return json.dump(2) + "\n";
+}
+
+}  // namespace catena

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "training/estimate.h"
+
+namespace catena {
+
+/// What a run will be and take, without running it.
+struct Plan {
+  std::string name;  ///< "CoE-2(4/64)"
+  DType type = DType::kFloat32;
+  Estimate needs;
+  std::string combinations;       ///< expert_combinations() of a chain layer
+  std::int64_t memory_bytes = 0;  ///< that this process may use
+  std::optional<double> step_seconds;  ///< nothing without a kernel table
+  std::string step_seconds_from;       ///< the table's file and layout
+};
+
+/// "CoE-2(4/64)", or "MoE(8/64)": the paper's notation, N with the shared
+/// experts.
+[[nodiscard]] std::string model_name(const ModelConfig& config);
+
+/// Throws: as estimate().
+[[nodiscard]] Plan make_plan(const Config& config, Precision precision);
+
+/// A table for people, and one JSON object.
+[[nodiscard]] std::string plan_text(const Plan& plan, const Config& config);
+[[nodiscard]] std::string plan_json(const Plan& plan, const Config& config);
+
+}  // namespace catena
