@@ -70,25 +70,36 @@ Values part(const Values& all, std::size_t index, std::size_t n) {
   return {begin, begin + static_cast<std::ptrdiff_t>(n)};
 }
 
+void expect_step(DType type, std::int64_t size, std::int64_t step) {
+  State s = make_state(type, size);
+  const AdamW k = settings(step);
+  const auto n = static_cast<std::size_t>(size);
+  const Values all = run(cpu(2), type, s, k);
+  loop(s, k);
+  expect_close(part(all, 0, n), s.x, tolerance(type), "x");
+  expect_close(part(all, 1, n), s.m, tolerance(type), "m");
+  expect_close(part(all, 2, n), s.v, tolerance(type), "v");
+  EXPECT_EQ(
+      part(all, 3, n),
+      rounded(DType::kBFloat16, rounded(DType::kFloat32, part(all, 0, n))));
+  EXPECT_EQ(part(all, 4, n), Values(n, 0.0)) << "gradient";
+}
+
 TEST(AdamWTest, AgreesWithLoop) {
   for (const DType type : kTypes) {
     for (const std::int64_t size : {0, 1, 17, 33, 5000, 40001}) {
       for (const std::int64_t step : {1, 7, 1000}) {
-        State s = make_state(type, size);
-        const AdamW k = settings(step);
-        const auto n = static_cast<std::size_t>(size);
-        const Values all = run(cpu(2), type, s, k);
-        loop(s, k);
-        expect_close(part(all, 0, n), s.x, tolerance(type), "x");
-        expect_close(part(all, 1, n), s.m, tolerance(type), "m");
-        expect_close(part(all, 2, n), s.v, tolerance(type), "v");
-        EXPECT_EQ(part(all, 3, n),
-                  rounded(DType::kBFloat16,
-                          rounded(DType::kFloat32, part(all, 0, n))));
-        EXPECT_EQ(part(all, 4, n), Values(n, 0.0)) << "gradient";
+        expect_step(type, size, step);
       }
     }
   }
+}
+
+TEST(AdamWTest, AgreesWithLoopOnRandomShapes) {
+  for_random_shapes([](Sizes& draw) {
+    const std::int64_t size = draw(0, 3000), step = draw(1, 2000);
+    for (const DType type : kTypes) expect_step(type, size, step);
+  });
 }
 
 TEST(AdamWTest, NeedsNoCopy) {

@@ -259,20 +259,37 @@ std::vector<Values> run_gradient(Backend& backend, DType type, const Problem& p,
   return {d_q.values(), d_k.values(), d_v.values()};
 }
 
-TEST_P(AttentionTest, GradientAgreesWithLoop) {
-  for (const Case& s : kCases) {
-    const Problem p = self_attention(s, dtype());
-    const Values d_out =
-        rounded(dtype(), random_values(p.rows * p.heads * p.value_size, 4));
-    const auto actual = run_gradient(cpu(2), dtype(), p, d_out, s.padding);
-    const auto expected = gradient_loop(p, d_out);
-    for (std::size_t i = 0; i < 3; ++i) {
-      // In bfloat16, delta is formed from outputs that were rounded.
-      expect_close(actual[i], expected[i], 2 * tolerance(dtype()),
-                   fmt::format("gradient {} of {} rows, {} heads of {}", i,
-                               p.rows, p.heads, p.size));
-    }
+void expect_gradient(DType type, const Case& s) {
+  const Problem p = self_attention(s, type);
+  const Values d_out =
+      rounded(type, random_values(p.rows * p.heads * p.value_size, 4));
+  const auto actual = run_gradient(cpu(2), type, p, d_out, s.padding);
+  const auto expected = gradient_loop(p, d_out);
+  for (std::size_t i = 0; i < 3; ++i) {
+    // In bfloat16, delta is formed from outputs that were rounded.
+    expect_close(actual[i], expected[i], 2 * tolerance(type),
+                 fmt::format("gradient {} of {} rows, {} heads of {}", i,
+                             p.rows, p.heads, p.size));
   }
+}
+
+TEST_P(AttentionTest, GradientAgreesWithLoop) {
+  for (const Case& s : kCases) expect_gradient(dtype(), s);
+}
+
+TEST_P(AttentionTest, AgreesWithLoopOnRandomShapes) {
+  for_random_shapes([](Sizes& draw) {
+    Case s{};
+    s.documents.resize(static_cast<std::size_t>(draw(0, 4)));
+    for (std::int64_t& length : s.documents) length = draw(0, 40);
+    s.key_heads = draw(1, 3);
+    s.heads = s.key_heads * draw(1, 3);
+    s.size = draw(1, 40);
+    s.value_size = draw(1, 40);
+    s.padding = draw(0, 9);
+    expect_attention(dtype(), self_attention(s, dtype()), s.padding);
+    expect_gradient(dtype(), s);
+  });
 }
 
 TEST(AttentionGradientTest, LoopIsTheDerivative) {

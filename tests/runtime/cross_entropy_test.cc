@@ -69,20 +69,29 @@ Values run(Backend& backend, DType type, const Problem& p, const Case& c,
   return all;
 }
 
+void expect_agreement(DType type, const Case& c) {
+  const Problem p = make_problem(type, c);
+  Values expected = loop(p, c);
+  Values actual = run(cpu(2), type, p, c, Gradient::kApart);
+  expect_close(actual, expected, tolerance(type), "loss and gradient");
+  const auto rows = static_cast<std::ptrdiff_t>(c.rows);
+  expect_close(Values(actual.begin() + rows, actual.end()),
+               Values(expected.begin() + rows, expected.end()), tolerance(type),
+               "gradient");
+  expected.resize(static_cast<std::size_t>(c.rows));
+  expect_close(run(cpu(2), type, p, c, Gradient::kNone), expected,
+               tolerance(wide(type)), "loss alone");
+}
+
 TEST_P(CrossEntropyTest, AgreesWithLoop) {
-  for (const Case& c : kCases) {
-    const Problem p = make_problem(dtype(), c);
-    Values expected = loop(p, c);
-    Values actual = run(cpu(2), dtype(), p, c, Gradient::kApart);
-    expect_close(actual, expected, tolerance(dtype()), "loss and gradient");
-    const auto rows = static_cast<std::ptrdiff_t>(c.rows);
-    expect_close(Values(actual.begin() + rows, actual.end()),
-                 Values(expected.begin() + rows, expected.end()),
-                 tolerance(dtype()), "gradient");
-    expected.resize(static_cast<std::size_t>(c.rows));
-    expect_close(run(cpu(2), dtype(), p, c, Gradient::kNone), expected,
-                 tolerance(wide_dtype()), "loss alone");
-  }
+  for (const Case& c : kCases) expect_agreement(dtype(), c);
+}
+
+TEST_P(CrossEntropyTest, AgreesWithLoopOnRandomShapes) {
+  for_random_shapes([](Sizes& draw) {
+    const Case c{draw(0, 35), draw(2, 300), draw(0, 9)};
+    expect_agreement(dtype(), c);
+  });
 }
 
 TEST_P(CrossEntropyTest, GradientMayReplaceLogits) {

@@ -28,21 +28,23 @@ Values gather(Backend& backend, DType type, const Case& c, const Values& source,
   return out.values();
 }
 
-TEST_P(GatherRowsTest, CopiesRowsAndZeros) {
-  for (const Case& c : kCases) {
-    const Values source = random_source(dtype(), c);
-    const Values index = random_integers(c.rows, 2, -1, c.source_rows);
-    Values expected;
-    for (const double i : index) {
-      for (std::int64_t j = 0; j < c.columns; ++j) {
-        const auto e = static_cast<std::size_t>(
-                           std::max(0.0, i) * static_cast<double>(c.columns)) +
-                       static_cast<std::size_t>(j);
-        expected.push_back(i < 0 ? 0 : source[e]);
-      }
+void expect_gathered(DType type, const Case& c) {
+  const Values source = random_source(type, c);
+  const Values index = random_integers(c.rows, 2, -1, c.source_rows);
+  Values expected;
+  for (const double i : index) {
+    for (std::int64_t j = 0; j < c.columns; ++j) {
+      const auto e = static_cast<std::size_t>(std::max(0.0, i) *
+                                              static_cast<double>(c.columns)) +
+                     static_cast<std::size_t>(j);
+      expected.push_back(i < 0 ? 0 : source[e]);
     }
-    EXPECT_EQ(gather(cpu(2), dtype(), c, source, index), expected);
   }
+  EXPECT_EQ(gather(cpu(2), type, c, source, index), expected);
+}
+
+TEST_P(GatherRowsTest, CopiesRowsAndZeros) {
+  for (const Case& c : kCases) expect_gathered(dtype(), c);
 }
 
 TEST_P(GatherRowsTest, RefusesRowsBeyondTheEnd) {
@@ -63,24 +65,26 @@ Values scatter(Backend& backend, DType type, const Case& c, const Values& rows,
   return out.values();
 }
 
-TEST_P(GatherRowsTest, ScatterAddsRepeatedRows) {
-  for (const Case& c : kCases) {
-    const Values rows = rounded(dtype(), random_values(c.rows * c.columns, 3));
-    const Values index = random_integers(c.rows, 4, -1, c.source_rows);
-    const Values start =
-        rounded(wide_dtype(), random_values(c.source_rows * c.columns, 5));
-    Values expected = start;
-    const auto columns = static_cast<std::size_t>(c.columns);
-    for (std::size_t i = 0; i < index.size(); ++i) {
-      if (index[i] < 0) continue;
-      for (std::size_t j = 0; j < columns; ++j) {
-        expected[static_cast<std::size_t>(index[i]) * columns + j] +=
-            rows[i * columns + j];
-      }
+void expect_scattered(DType type, const Case& c) {
+  const Values rows = rounded(type, random_values(c.rows * c.columns, 3));
+  const Values index = random_integers(c.rows, 4, -1, c.source_rows);
+  const Values start =
+      rounded(wide(type), random_values(c.source_rows * c.columns, 5));
+  Values expected = start;
+  const auto columns = static_cast<std::size_t>(c.columns);
+  for (std::size_t i = 0; i < index.size(); ++i) {
+    if (index[i] < 0) continue;
+    for (std::size_t j = 0; j < columns; ++j) {
+      expected[static_cast<std::size_t>(index[i]) * columns + j] +=
+          rows[i * columns + j];
     }
-    expect_close(scatter(cpu(2), dtype(), c, rows, index, start), expected,
-                 tolerance(wide_dtype()), "out");
   }
+  expect_close(scatter(cpu(2), type, c, rows, index, start), expected,
+               tolerance(wide(type)), "out");
+}
+
+TEST_P(GatherRowsTest, ScatterAddsRepeatedRows) {
+  for (const Case& c : kCases) expect_scattered(dtype(), c);
 }
 
 Values combine(Backend& backend, DType type, const Case& c,
@@ -102,34 +106,45 @@ Values combine(Backend& backend, DType type, const Case& c,
   return out.values();
 }
 
-TEST_P(GatherRowsTest, CombineIsAWeightedSum) {
-  for (const Case& c : kCases) {
-    const Values source = random_source(dtype(), c);
-    const Values index =
-        random_integers(c.rows * c.choices, 2, 0, c.source_rows);
-    const Values weight =
-        rounded(wide_dtype(), random_values(c.rows * c.choices, 6));
-    const Values start = rounded(dtype(), random_values(c.rows * c.columns, 7));
-    const auto columns = static_cast<std::size_t>(c.columns);
-    const auto choices = static_cast<std::size_t>(c.choices);
-    for (const bool weighted : {false, true}) {
-      for (const bool accumulate : {false, true}) {
-        Values expected(start.size());
-        for (std::size_t e = 0; e < expected.size(); ++e) {
-          if (accumulate) expected[e] = start[e];
-          for (std::size_t j = 0; j < choices; ++j) {
-            const std::size_t at = e / columns * choices + j;
-            const auto row = static_cast<std::size_t>(index[at]);
-            expected[e] += (weighted ? weight[at] : 1) *
-                           source[row * columns + e % columns];
-          }
+void expect_combined(DType type, const Case& c) {
+  const Values source = random_source(type, c);
+  const Values index = random_integers(c.rows * c.choices, 2, 0, c.source_rows);
+  const Values weight =
+      rounded(wide(type), random_values(c.rows * c.choices, 6));
+  const Values start = rounded(type, random_values(c.rows * c.columns, 7));
+  const auto columns = static_cast<std::size_t>(c.columns);
+  const auto choices = static_cast<std::size_t>(c.choices);
+  for (const bool weighted : {false, true}) {
+    for (const bool accumulate : {false, true}) {
+      Values expected(start.size());
+      for (std::size_t e = 0; e < expected.size(); ++e) {
+        if (accumulate) expected[e] = start[e];
+        for (std::size_t j = 0; j < choices; ++j) {
+          const std::size_t at = e / columns * choices + j;
+          const auto row = static_cast<std::size_t>(index[at]);
+          expected[e] +=
+              (weighted ? weight[at] : 1) * source[row * columns + e % columns];
         }
-        expect_close(combine(cpu(2), dtype(), c, source, index, weight, start,
-                             weighted, accumulate),
-                     expected, tolerance(dtype()), "out");
       }
+      expect_close(combine(cpu(2), type, c, source, index, weight, start,
+                           weighted, accumulate),
+                   expected, tolerance(type), "out");
     }
   }
+}
+
+TEST_P(GatherRowsTest, CombineIsAWeightedSum) {
+  for (const Case& c : kCases) expect_combined(dtype(), c);
+}
+
+TEST_P(GatherRowsTest, AgreesWithLoopOnRandomShapes) {
+  for_random_shapes([](Sizes& draw) {
+    const Case c{draw(0, 70), draw(0, 130), draw(1, 40), draw(0, 9),
+                 draw(0, 9)};
+    expect_gathered(dtype(), c);
+    expect_scattered(dtype(), c);
+    expect_combined(dtype(), c);
+  });
 }
 
 TEST_P(GatherRowsTest, BitsDoNotDependOnThreads) {
@@ -175,31 +190,42 @@ Groups group(Backend& backend, const Values& index, std::int64_t choices,
           .row = row.values()};
 }
 
+void expect_sorted(std::int64_t rows, std::int64_t choices,
+                   std::int64_t groups) {
+  const Values index = random_integers(rows * choices, 1, 0, groups);
+  const Groups sorted = group(cpu(2), index, choices, groups);
+  Values offsets{0}, entry;
+  for (std::int64_t g = 0; g < groups; ++g) {
+    for (std::size_t e = 0; e < index.size(); ++e) {
+      if (index[e] != static_cast<double>(g)) continue;
+      EXPECT_EQ(sorted.place[e], static_cast<double>(entry.size()));
+      entry.push_back(static_cast<double>(e));
+    }
+    offsets.push_back(static_cast<double>(entry.size()));
+  }
+  Values row;
+  for (const double e : entry) {
+    row.push_back(std::floor(e / static_cast<double>(choices)));
+  }
+  EXPECT_EQ(sorted.offsets, offsets);
+  EXPECT_EQ(sorted.entry, entry);
+  EXPECT_EQ(sorted.row, row);
+}
+
 TEST(GroupRowsTest, SortsStably) {
   for (const std::int64_t rows : {0, 1, 17, 129}) {
     for (const std::int64_t choices : {1, 3}) {
       for (const std::int64_t groups : {1, 5, 64}) {
-        const Values index = random_integers(rows * choices, 1, 0, groups);
-        const Groups sorted = group(cpu(2), index, choices, groups);
-        Values offsets{0}, entry;
-        for (std::int64_t g = 0; g < groups; ++g) {
-          for (std::size_t e = 0; e < index.size(); ++e) {
-            if (index[e] != static_cast<double>(g)) continue;
-            EXPECT_EQ(sorted.place[e], static_cast<double>(entry.size()));
-            entry.push_back(static_cast<double>(e));
-          }
-          offsets.push_back(static_cast<double>(entry.size()));
-        }
-        Values row;
-        for (const double e : entry) {
-          row.push_back(std::floor(e / static_cast<double>(choices)));
-        }
-        EXPECT_EQ(sorted.offsets, offsets);
-        EXPECT_EQ(sorted.entry, entry);
-        EXPECT_EQ(sorted.row, row);
+        expect_sorted(rows, choices, groups);
       }
     }
   }
+}
+
+TEST(GroupRowsTest, SortsRandomShapes) {
+  for_random_shapes([](Sizes& draw) {
+    expect_sorted(draw(0, 130), draw(1, 9), draw(1, 65));
+  });
 }
 
 TEST(GroupRowsTest, AcceptsNoGroupsAndNoRows) {

@@ -102,6 +102,18 @@ TEST_P(GemmTest, PortablyAgreesWithLoop) {
   }
 }
 
+TEST_P(GemmTest, AgreesWithLoopOnRandomShapes) {
+  for_random_shapes([](Sizes& draw) {
+    const Case s{draw(0, 80), draw(0, 80), draw(0, 130)};
+    const Flags f{draw.flag(), draw.flag(), draw.flag()};
+    const std::int64_t padding = draw(0, 9);
+    for (const bool portable : {false, true}) {
+      expect_gemm(s, f, dtype(), dtype(), padding, portable);
+      expect_gemm(s, f, dtype(), wide_dtype(), padding, portable);
+    }
+  });
+}
+
 TEST_P(GemmTest, SumsOverMoreTermsThanOneBlock) {
   expect_gemm({40, 70, 2500}, {true, false, true}, dtype(), wide_dtype(), 0);
   expect_gemm({40, 70, 2500}, {false, true, false}, dtype(), dtype(), 0);

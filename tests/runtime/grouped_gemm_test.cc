@@ -107,34 +107,47 @@ Values run_gradient(Backend& backend, const Case& s, DType type,
   return c.values();
 }
 
-TEST_P(GroupedGemmTest, AgreesWithLoop) {
-  for (const Case& s : kCases) {
-    const std::int64_t rows = total_rows(s);
-    const Values a = rounded(dtype(), random_values(rows * s.k, 1));
-    const Values b =
-        rounded(dtype(), random_values(groups_of(s) * s.n * s.k, 2));
-    for (const bool transpose_b : {false, true}) {
-      for (const DType c_type : {dtype(), wide_dtype()}) {
-        expect_close(run_product(cpu(2), s, dtype(), c_type, transpose_b, 3),
-                     product_loop(s, a, b, transpose_b), tolerance(c_type),
-                     fmt::format("{} rows, {} groups, {} x {}", rows,
-                                 groups_of(s), s.n, s.k));
-      }
+void expect_product(DType type, const Case& s) {
+  const std::int64_t rows = total_rows(s);
+  const Values a = rounded(type, random_values(rows * s.k, 1));
+  const Values b = rounded(type, random_values(groups_of(s) * s.n * s.k, 2));
+  for (const bool transpose_b : {false, true}) {
+    for (const DType c_type : {type, wide(type)}) {
+      expect_close(run_product(cpu(2), s, type, c_type, transpose_b, 3),
+                   product_loop(s, a, b, transpose_b), tolerance(c_type),
+                   fmt::format("{} rows, {} groups, {} x {}", rows,
+                               groups_of(s), s.n, s.k));
     }
   }
 }
 
+void expect_gradient(DType type, const Case& s) {
+  const std::int64_t rows = total_rows(s), cells = groups_of(s) * s.n * s.k;
+  const Values a = rounded(type, random_values(rows * s.k, 1));
+  const Values b = rounded(type, random_values(rows * s.n, 2));
+  const Values c = rounded(wide(type), random_values(cells, 3));
+  expect_close(
+      run_gradient(cpu(2), s, type, 1), gradient_loop(s, a, b, c),
+      tolerance(wide(type)),
+      fmt::format("{} rows, {} groups, {} x {}", rows, groups_of(s), s.k, s.n));
+}
+
+TEST_P(GroupedGemmTest, AgreesWithLoop) {
+  for (const Case& s : kCases) expect_product(dtype(), s);
+}
+
 TEST_P(GroupedGemmTest, GradientAgreesWithLoop) {
-  for (const Case& s : kCases) {
-    const std::int64_t rows = total_rows(s), cells = groups_of(s) * s.n * s.k;
-    const Values a = rounded(dtype(), random_values(rows * s.k, 1));
-    const Values b = rounded(dtype(), random_values(rows * s.n, 2));
-    const Values c = rounded(wide_dtype(), random_values(cells, 3));
-    expect_close(run_gradient(cpu(2), s, dtype(), 1), gradient_loop(s, a, b, c),
-                 tolerance(wide_dtype()),
-                 fmt::format("{} rows, {} groups, {} x {}", rows, groups_of(s),
-                             s.k, s.n));
-  }
+  for (const Case& s : kCases) expect_gradient(dtype(), s);
+}
+
+TEST_P(GroupedGemmTest, AgreesWithLoopOnRandomShapes) {
+  for_random_shapes([](Sizes& draw) {
+    Case s{{}, draw(0, 70), draw(0, 70)};
+    s.rows.resize(static_cast<std::size_t>(draw(0, 6)));
+    for (std::int64_t& rows : s.rows) rows = draw(0, 35);
+    expect_product(dtype(), s);
+    expect_gradient(dtype(), s);
+  });
 }
 
 TEST_P(GroupedGemmTest, EmptyGroupsKeepTheirGradient) {

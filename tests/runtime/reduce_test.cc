@@ -21,17 +21,21 @@ double run_sum(Backend& backend, DType type, const Values& x, bool squares) {
   return out.values()[0];
 }
 
+void expect_sums(DType type, std::int64_t n) {
+  const Values x = rounded(type, random_values(n, 1));
+  double sum = 0, magnitude = 1e-300;
+  for (const double value : x) {
+    sum += value;
+    magnitude += std::abs(value);
+  }
+  EXPECT_NEAR(run_sum(cpu(2), type, x, false), sum, 1e-12 * magnitude);
+  EXPECT_NEAR(run_sum(cpu(2), type, x, true), dot(x, x),
+              1e-12 * (dot(x, x) + 1e-300));
+}
+
 TEST_P(ReduceTest, SumsInFloat64) {
   for (const std::int64_t n : {0, 1, 17, 255, 257, 16384, 16385, 50000}) {
-    const Values x = rounded(dtype(), random_values(n, 1));
-    double sum = 0, magnitude = 1e-300;
-    for (const double value : x) {
-      sum += value;
-      magnitude += std::abs(value);
-    }
-    EXPECT_NEAR(run_sum(cpu(2), dtype(), x, false), sum, 1e-12 * magnitude);
-    EXPECT_NEAR(run_sum(cpu(2), dtype(), x, true), dot(x, x),
-                1e-12 * (dot(x, x) + 1e-300));
+    expect_sums(dtype(), n);
   }
 }
 
@@ -49,53 +53,63 @@ std::int64_t count_bad(Backend& backend, const TensorView& x) {
   return static_cast<std::int64_t>(out.values()[0]);
 }
 
-TEST_P(ReduceTest, CountsNonFiniteBetweenPaddedRows) {
-  for (const Shape& shape :
-       {Shape{40000}, Shape{65, 31}, Shape{3, 5, 7}, Shape{1, 1}}) {
-    Values x = random_values(shape.elements(), 1);
-    std::int64_t expected = 0;
-    for (std::size_t i = 0; i < x.size(); i += 13) {
-      x[i] = i % 3 == 0 ? kInfinity : i % 3 == 1 ? -kInfinity : kNan;
-      ++expected;
-    }
-    // The gap between rows is NaN and must not count.
-    const TestTensor in(cpu(2), dtype(), shape, x, 9);
-    EXPECT_EQ(count_bad(cpu(2), in), expected);
+/// The gap between rows is NaN and must not count.
+void expect_bad_counted(DType type, const Shape& shape) {
+  Values x = random_values(shape.elements(), 1);
+  std::int64_t expected = 0;
+  for (std::size_t i = 0; i < x.size(); i += 13) {
+    x[i] = i % 3 == 0 ? kInfinity : i % 3 == 1 ? -kInfinity : kNan;
+    ++expected;
   }
-  const TestTensor none(cpu(2), dtype(), {0, 5});
-  EXPECT_EQ(count_bad(cpu(2), none), 0);
+  const TestTensor in(cpu(2), type, shape, x, 9);
+  EXPECT_EQ(count_bad(cpu(2), in), expected);
+}
+
+TEST_P(ReduceTest, CountsNonFiniteBetweenPaddedRows) {
+  for (const Shape& shape : {Shape{40000}, Shape{65, 31}, Shape{3, 5, 7},
+                             Shape{1, 1}, Shape{0, 5}}) {
+    expect_bad_counted(dtype(), shape);
+  }
   const TestTensor large(cpu(2), dtype(), {2}, {3e38, -3e38});
   EXPECT_EQ(count_bad(cpu(2), large), 0);
+}
+
+void expect_added(DType type, const Shape& shape) {
+  const Values a = rounded(type, random_values(shape.elements(), 1));
+  const Values b = rounded(type, random_values(shape.elements(), 2));
+  Values sum(a.size());
+  for (std::size_t i = 0; i < a.size(); ++i) sum[i] = a[i] + b[i];
+  const TestTensor x(cpu(2), type, shape, a, 3);
+  const TestTensor y(cpu(2), type, shape, b, 1);
+  const TestTensor out(cpu(2), type, shape, 2);
+  cpu(2).kernels()(Add{.a = x, .b = y, .out = out});
+  expect_close(out, sum, "out");
+  cpu(2).kernels()(Add{.a = x, .b = y, .out = x});
+  EXPECT_EQ(x.values(), out.values());
 }
 
 TEST_P(ReduceTest, AddsAlsoInPlace) {
   for (const Shape& shape :
        {Shape{0}, Shape{1}, Shape{40000}, Shape{33, 17}, Shape{2, 700}}) {
-    const Values a = rounded(dtype(), random_values(shape.elements(), 1));
-    const Values b = rounded(dtype(), random_values(shape.elements(), 2));
-    Values sum(a.size());
-    for (std::size_t i = 0; i < a.size(); ++i) sum[i] = a[i] + b[i];
-    const TestTensor x(cpu(2), dtype(), shape, a, 3);
-    const TestTensor y(cpu(2), dtype(), shape, b, 1);
-    const TestTensor out(cpu(2), dtype(), shape, 2);
-    cpu(2).kernels()(Add{.a = x, .b = y, .out = out});
-    expect_close(out, sum, "out");
-    cpu(2).kernels()(Add{.a = x, .b = y, .out = x});
-    EXPECT_EQ(x.values(), out.values());
+    expect_added(dtype(), shape);
+  }
+}
+
+void expect_copied(DType type, const Shape& shape) {
+  for (const DType to : {DType::kFloat32, DType::kBFloat16, DType::kFloat64}) {
+    const Values x = rounded(type, random_values(shape.elements(), 1));
+    const TestTensor in(cpu(2), type, shape, x, 3);
+    const TestTensor out(cpu(2), to, shape, 2);
+    cpu(2).kernels()(Copy{.from = in, .to = out});
+    EXPECT_EQ(out.values(), rounded(to, x));
+    EXPECT_TRUE(out.padding_intact());
   }
 }
 
 TEST_P(ReduceTest, CopyConvertsToEveryFloatingType) {
-  for (const DType to : {DType::kFloat32, DType::kBFloat16, DType::kFloat64}) {
-    for (const Shape& shape : {Shape{0, 3}, Shape{1}, Shape{40000},
-                               Shape{33, 17}, Shape{5, 3, 31}}) {
-      const Values x = rounded(dtype(), random_values(shape.elements(), 1));
-      const TestTensor in(cpu(2), dtype(), shape, x, 3);
-      const TestTensor out(cpu(2), to, shape, 2);
-      cpu(2).kernels()(Copy{.from = in, .to = out});
-      EXPECT_EQ(out.values(), rounded(to, x));
-      EXPECT_TRUE(out.padding_intact());
-    }
+  for (const Shape& shape :
+       {Shape{0, 3}, Shape{1}, Shape{40000}, Shape{33, 17}, Shape{5, 3, 31}}) {
+    expect_copied(dtype(), shape);
   }
 }
 
@@ -112,21 +126,51 @@ TEST_P(ReduceTest, CopyRepeatsAStrideOfZeroAndSumMiddleUndoesIt) {
   EXPECT_EQ(back.values(), twice);
 }
 
+void expect_middle_summed(DType type, const Shape& shape) {
+  const Values x = rounded(type, random_values(shape.elements(), 1));
+  const TestTensor in(cpu(2), type, shape, x, 5);
+  const TestTensor out(cpu(2), type, {shape[0], shape[2]}, 3);
+  cpu(2).kernels()(SumMiddle{.x = in, .out = out});
+  Values expected(static_cast<std::size_t>(shape[0] * shape[2]));
+  const auto columns = static_cast<std::size_t>(shape[2]);
+  const auto middle = static_cast<std::size_t>(shape[1]);
+  for (std::size_t e = 0; e < x.size(); ++e) {
+    expected[e / columns / middle * columns + e % columns] += x[e];
+  }
+  expect_close(out, expected, "out");
+}
+
 TEST_P(ReduceTest, SumMiddleAgreesWithLoop) {
   for (const Shape& shape : {Shape{0, 3, 4}, Shape{1, 1, 1}, Shape{7, 3, 300},
                              Shape{65, 8, 17}, Shape{4, 0, 6}}) {
-    const Values x = rounded(dtype(), random_values(shape.elements(), 1));
-    const TestTensor in(cpu(2), dtype(), shape, x, 5);
-    const TestTensor out(cpu(2), dtype(), {shape[0], shape[2]}, 3);
-    cpu(2).kernels()(SumMiddle{.x = in, .out = out});
-    Values expected(static_cast<std::size_t>(shape[0] * shape[2]));
-    const auto columns = static_cast<std::size_t>(shape[2]);
-    const auto middle = static_cast<std::size_t>(shape[1]);
-    for (std::size_t e = 0; e < x.size(); ++e) {
-      expected[e / columns / middle * columns + e % columns] += x[e];
-    }
-    expect_close(out, expected, "out");
+    expect_middle_summed(dtype(), shape);
   }
+}
+
+void expect_filled(DType type, const Shape& shape) {
+  const TestTensor x(cpu(2), type, shape, 7);
+  cpu(2).kernels()(Fill{.x = x, .value = -3});
+  EXPECT_EQ(x.values(),
+            Values(static_cast<std::size_t>(shape.elements()), -3.0));
+  EXPECT_TRUE(x.padding_intact());
+}
+
+TEST_P(ReduceTest, AgreesWithLoopOnRandomShapes) {
+  for_random_shapes([](Sizes& draw) {
+    const std::int64_t rows = draw(0, 35), middle = draw(0, 9);
+    const std::int64_t columns = draw(0, 70);
+    expect_sums(dtype(), draw(0, 3000));
+    for (const Shape& shape : {Shape{columns}, Shape{rows, columns}}) {
+      expect_added(dtype(), shape);
+    }
+    for (const Shape& shape :
+         {Shape{columns}, Shape{rows, columns}, Shape{rows, middle, columns}}) {
+      expect_bad_counted(dtype(), shape);
+      expect_copied(dtype(), shape);
+      expect_filled(dtype(), shape);
+    }
+    expect_middle_summed(dtype(), {rows, middle, columns});
+  });
 }
 
 TEST_P(ReduceTest, BitsDoNotDependOnThreads) {
@@ -149,11 +193,7 @@ TEST(FillTest, FillsEveryTypeAndNothingElse) {
                            DType::kInt32, DType::kInt64}) {
     for (const Shape& shape :
          {Shape{0}, Shape{20000}, Shape{33, 17}, Shape{2, 3, 5}}) {
-      const TestTensor x(cpu(2), type, shape, 7);
-      cpu(2).kernels()(Fill{.x = x, .value = -3});
-      EXPECT_EQ(x.values(),
-                Values(static_cast<std::size_t>(shape.elements()), -3.0));
-      EXPECT_TRUE(x.padding_intact());
+      expect_filled(type, shape);
     }
   }
 }

@@ -113,28 +113,40 @@ Values run_gradient(Backend& backend, DType type, const Problem& p,
   return result;
 }
 
+void expect_forward(DType type, const Case& c) {
+  const Problem p = make_problem(type, c);
+  Values expected = forward_loop(p, c);
+  append(expected, inverse_rms(p, c));
+  expect_close(run_forward(cpu(2), type, p, c), expected, tolerance(type),
+               "out");
+}
+
 TEST_P(RmsNormTest, AgreesWithLoop) {
-  for (const Case& c : kCases) {
-    const Problem p = make_problem(dtype(), c);
-    Values expected = forward_loop(p, c);
-    append(expected, inverse_rms(p, c));
-    expect_close(run_forward(cpu(2), dtype(), p, c), expected,
-                 tolerance(dtype()), "out");
+  for (const Case& c : kCases) expect_forward(dtype(), c);
+}
+
+void expect_gradient(DType type, const Case& c) {
+  for (const bool accumulate : {false, true}) {
+    const Problem p = make_problem(type, c);
+    Problem loop = p;
+    gradient_loop(loop, c, accumulate);
+    Values expected = loop.d_x;
+    append(expected, loop.d_weight);
+    expect_close(run_gradient(cpu(2), type, p, c, accumulate, false), expected,
+                 tolerance(type), "gradient");
   }
 }
 
 TEST_P(RmsNormTest, GradientAgreesWithLoop) {
-  for (const Case& c : kCases) {
-    for (const bool accumulate : {false, true}) {
-      const Problem p = make_problem(dtype(), c);
-      Problem loop = p;
-      gradient_loop(loop, c, accumulate);
-      Values expected = loop.d_x;
-      append(expected, loop.d_weight);
-      expect_close(run_gradient(cpu(2), dtype(), p, c, accumulate, false),
-                   expected, tolerance(dtype()), "gradient");
-    }
-  }
+  for (const Case& c : kCases) expect_gradient(dtype(), c);
+}
+
+TEST_P(RmsNormTest, AgreesWithLoopOnRandomShapes) {
+  for_random_shapes([](Sizes& draw) {
+    const Case c{draw(0, 70), draw(1, 130), draw(0, 9)};
+    expect_forward(dtype(), c);
+    expect_gradient(dtype(), c);
+  });
 }
 
 TEST_P(RmsNormTest, GradientMayReplaceItsInput) {

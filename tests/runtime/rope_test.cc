@@ -61,16 +61,25 @@ Values run(Backend& backend, DType type, const Problem& p, const Case& c,
   return x.values();
 }
 
-TEST_P(RopeTest, AgreesWithLoop) {
-  for (const Case& c : kCases) {
-    const Problem p = make_problem(dtype(), c);
-    for (const bool interleaved : {false, true}) {
-      for (const bool inverse : {false, true}) {
-        expect_close(run(cpu(2), dtype(), p, c, interleaved, inverse),
-                     loop(p, c, interleaved, inverse), tolerance(dtype()), "x");
-      }
+void expect_turned(DType type, const Case& c) {
+  const Problem p = make_problem(type, c);
+  for (const bool interleaved : {false, true}) {
+    for (const bool inverse : {false, true}) {
+      expect_close(run(cpu(2), type, p, c, interleaved, inverse),
+                   loop(p, c, interleaved, inverse), tolerance(type), "x");
     }
   }
+}
+
+TEST_P(RopeTest, AgreesWithLoop) {
+  for (const Case& c : kCases) expect_turned(dtype(), c);
+}
+
+TEST_P(RopeTest, AgreesWithLoopOnRandomShapes) {
+  for_random_shapes([](Sizes& draw) {
+    const Case c{draw(0, 35), draw(1, 9), 2 * draw(0, 40), draw(0, 9)};
+    expect_turned(dtype(), c);
+  });
 }
 
 TEST_P(RopeTest, InverseUndoesRotation) {

@@ -45,28 +45,40 @@ Values run(Backend& backend, DType type, const Problem& p, const Case& c) {
   return all;
 }
 
-TEST(SegmentSumsTest, AgreesWithLoop) {
-  for (const DType type : kTypes) {
-    for (const Case& c : kCases) {
-      Problem p = make_problem(type, c);
-      const Values actual = run(cpu(2), type, p, c);
-      const auto columns = static_cast<std::size_t>(c.columns);
-      const auto choices = static_cast<std::size_t>(c.choices);
-      for (std::size_t i = 0; i < p.segment.size(); ++i) {
-        const std::size_t to = static_cast<std::size_t>(p.segment[i]) * columns;
-        for (std::size_t j = 0; j < columns; ++j) {
-          p.sums[to + j] += p.x[i * columns + j];
-        }
-        for (std::size_t j = 0; j < choices; ++j) {
-          p.counts[to + static_cast<std::size_t>(p.index[i * choices + j])] +=
-              1;
-        }
-      }
-      Values expected = p.sums;
-      append(expected, p.counts);
-      expect_close(actual, expected, tolerance(type), "sums and counts");
+void expect_sums(DType type, const Case& c) {
+  Problem p = make_problem(type, c);
+  const Values actual = run(cpu(2), type, p, c);
+  const auto columns = static_cast<std::size_t>(c.columns);
+  const auto choices = static_cast<std::size_t>(c.choices);
+  for (std::size_t i = 0; i < p.segment.size(); ++i) {
+    const std::size_t to = static_cast<std::size_t>(p.segment[i]) * columns;
+    for (std::size_t j = 0; j < columns; ++j) {
+      p.sums[to + j] += p.x[i * columns + j];
+    }
+    for (std::size_t j = 0; j < choices; ++j) {
+      p.counts[to + static_cast<std::size_t>(p.index[i * choices + j])] += 1;
     }
   }
+  Values expected = p.sums;
+  append(expected, p.counts);
+  expect_close(actual, expected, tolerance(type), "sums and counts");
+}
+
+TEST(SegmentSumsTest, AgreesWithLoop) {
+  for (const DType type : kTypes) {
+    for (const Case& c : kCases) expect_sums(type, c);
+  }
+}
+
+Case random_case(Sizes& draw) {
+  return {draw(0, 130), draw(1, 70), draw(0, 9), draw(1, 9), draw(0, 9)};
+}
+
+TEST(SegmentSumsTest, AgreesWithLoopOnRandomShapes) {
+  for_random_shapes([](Sizes& draw) {
+    const Case c = random_case(draw);
+    for (const DType type : kTypes) expect_sums(type, c);
+  });
 }
 
 TEST(SegmentSumsTest, RefusesIndicesAndSegmentsOutOfRange) {
@@ -109,30 +121,39 @@ Values balance(DType type, const Case& c, const Values& sums,
   return all;
 }
 
+void expect_balance(DType type, const Case& c) {
+  const Problem p = make_problem(type, c);
+  // Every third segment is empty.
+  Values length(static_cast<std::size_t>(c.segments));
+  for (std::size_t s = 0; s < length.size(); ++s) {
+    length[s] = s % 3 == 1 ? 0 : static_cast<double>(10 + s);
+  }
+  const auto columns = static_cast<std::size_t>(c.columns);
+  Values expected(p.sums.size());
+  double loss = 0.5;
+  for (std::size_t e = 0; e < expected.size(); ++e) {
+    const double n = length[e / columns];
+    if (n == 0) continue;
+    const double f = p.counts[e] * static_cast<double>(c.columns) / (n * 3);
+    expected[e] = 0.01 * f / n;
+    loss += 0.01 * f * p.sums[e] / n;
+  }
+  expected.push_back(loss);
+  expect_close(balance(type, c, p.sums, p.counts, length, 0.5), expected,
+               tolerance(type), "balance");
+}
+
 TEST(BalanceLossTest, AgreesWithLoop) {
   for (const DType type : kTypes) {
-    for (const Case& c : kCases) {
-      const Problem p = make_problem(type, c);
-      // Every third segment is empty.
-      Values length(static_cast<std::size_t>(c.segments));
-      for (std::size_t s = 0; s < length.size(); ++s) {
-        length[s] = s % 3 == 1 ? 0 : static_cast<double>(10 + s);
-      }
-      const auto columns = static_cast<std::size_t>(c.columns);
-      Values expected(p.sums.size());
-      double loss = 0.5;
-      for (std::size_t e = 0; e < expected.size(); ++e) {
-        const double n = length[e / columns];
-        if (n == 0) continue;
-        const double f = p.counts[e] * static_cast<double>(c.columns) / (n * 3);
-        expected[e] = 0.01 * f / n;
-        loss += 0.01 * f * p.sums[e] / n;
-      }
-      expected.push_back(loss);
-      expect_close(balance(type, c, p.sums, p.counts, length, 0.5), expected,
-                   tolerance(type), "balance");
-    }
+    for (const Case& c : kCases) expect_balance(type, c);
   }
+}
+
+TEST(BalanceLossTest, AgreesWithLoopOnRandomShapes) {
+  for_random_shapes([](Sizes& draw) {
+    const Case c = random_case(draw);
+    for (const DType type : kTypes) expect_balance(type, c);
+  });
 }
 
 // The loss is linear in sums; d_probability is its slope by definition, for a
@@ -151,31 +172,37 @@ TEST(BalanceLossTest, GradientIsTheDerivative) {
   expect_close(actual, expected, kDifferenceTolerance, "d_probability");
 }
 
-TEST(PairCountsTest, CountsEveryPair) {
-  constexpr std::int64_t kColumns = 7, kChoices = 3;
-  for (const std::int64_t rows : {0, 1, 65}) {
-    Backend& backend = cpu(2);
-    const Values first = random_integers(rows * kChoices, 1, 0, kColumns);
-    const Values second = random_integers(rows * kChoices, 2, 0, kColumns);
-    Values expected = random_integers(kColumns * kColumns, 3, 0, 5);
-    const Shape shape{rows, kChoices};
-    const TestTensor a(backend, DType::kInt32, shape, first, 1);
-    const TestTensor b(backend, DType::kInt32, shape, second, 2);
-    const TestTensor counts(backend, DType::kInt64, {kColumns, kColumns},
-                            expected, 3);
-    backend.kernels()(PairCounts{.first = a, .second = b, .counts = counts});
-    for (std::size_t i = 0; i < static_cast<std::size_t>(rows); ++i) {
-      for (std::size_t j = 0; j < kChoices; ++j) {
-        for (std::size_t l = 0; l < kChoices; ++l) {
-          expected[static_cast<std::size_t>(first[i * kChoices + j]) *
-                       kColumns +
-                   static_cast<std::size_t>(second[i * kChoices + l])] += 1;
-        }
-      }
+void expect_pairs(std::int64_t rows, std::int64_t columns,
+                  std::int64_t choices) {
+  Backend& backend = cpu(2);
+  const Values first = random_integers(rows * choices, 1, 0, columns);
+  const Values second = random_integers(rows * choices, 2, 0, columns);
+  Values expected = random_integers(columns * columns, 3, 0, 5);
+  const Shape shape{rows, choices};
+  const TestTensor a(backend, DType::kInt32, shape, first, 1);
+  const TestTensor b(backend, DType::kInt32, shape, second, 2);
+  const TestTensor counts(backend, DType::kInt64, {columns, columns}, expected,
+                          3);
+  backend.kernels()(PairCounts{.first = a, .second = b, .counts = counts});
+  const auto width = static_cast<std::size_t>(choices);
+  for (std::size_t e = 0; e < first.size(); ++e) {
+    for (std::size_t l = 0; l < width; ++l) {
+      const double to = first[e] * static_cast<double>(columns) +
+                        second[e / width * width + l];
+      expected[static_cast<std::size_t>(to)] += 1;
     }
-    EXPECT_EQ(counts.values(), expected);
-    EXPECT_TRUE(counts.padding_intact());
   }
+  EXPECT_EQ(counts.values(), expected);
+  EXPECT_TRUE(counts.padding_intact());
+}
+
+TEST(PairCountsTest, CountsEveryPair) {
+  for (const std::int64_t rows : {0, 1, 65}) expect_pairs(rows, 7, 3);
+}
+
+TEST(PairCountsTest, CountsPairsOfRandomShapes) {
+  for_random_shapes(
+      [](Sizes& draw) { expect_pairs(draw(0, 130), draw(1, 65), draw(0, 9)); });
 }
 
 }  // namespace

@@ -91,23 +91,34 @@ Values run_gradient(Backend& backend, DType type, const Problem& p,
   return all;
 }
 
+void expect_forward(DType type, const Case& c) {
+  const Problem p = make_problem(type, c);
+  expect_close(run_forward(cpu(2), type, p.gate_up, c), forward_loop(p, c),
+               tolerance(type), "out");
+}
+
 TEST_P(SwiGluTest, AgreesWithLoop) {
-  for (const Case& c : kCases) {
-    const Problem p = make_problem(dtype(), c);
-    expect_close(run_forward(cpu(2), dtype(), p.gate_up, c), forward_loop(p, c),
-                 tolerance(dtype()), "out");
+  for (const Case& c : kCases) expect_forward(dtype(), c);
+}
+
+void expect_gradient(DType type, const Case& c) {
+  for (const bool weighted : {false, true}) {
+    const Problem p = make_problem(type, c);
+    expect_close(run_gradient(cpu(2), type, p, c, weighted, false),
+                 gradient_loop(p, c, weighted), tolerance(type), "gradient");
   }
 }
 
 TEST_P(SwiGluTest, GradientAgreesWithLoop) {
-  for (const Case& c : kCases) {
-    for (const bool weighted : {false, true}) {
-      const Problem p = make_problem(dtype(), c);
-      expect_close(run_gradient(cpu(2), dtype(), p, c, weighted, false),
-                   gradient_loop(p, c, weighted), tolerance(dtype()),
-                   "gradient");
-    }
-  }
+  for (const Case& c : kCases) expect_gradient(dtype(), c);
+}
+
+TEST_P(SwiGluTest, AgreesWithLoopOnRandomShapes) {
+  for_random_shapes([](Sizes& draw) {
+    const Case c{draw(0, 70), draw(0, 130), draw(0, 9)};
+    expect_forward(dtype(), c);
+    expect_gradient(dtype(), c);
+  });
 }
 
 TEST_P(SwiGluTest, GradientMayReplaceItsInputs) {

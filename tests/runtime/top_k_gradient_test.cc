@@ -72,32 +72,50 @@ RoutedRows forward(DType type, const Problem& p) {
   return run_top_k(cpu(1), type, {rows, p.columns}, p.logits, {}, {}, p.rule);
 }
 
+void expect_derivative(const Problem& p, bool balanced) {
+  const DType type = DType::kFloat64;
+  const RoutedRows r = forward(type, p);
+  const Values expected = numeric_gradient(
+      [&](const Values& logits) {
+        return objective(p, logits, r.index, balanced);
+      },
+      p.logits);
+  expect_close(run_gradient(cpu(1), type, p, r, balanced), expected,
+               kDifferenceTolerance, "d_logits");
+}
+
+/// Float64 is checked against differences; float32 against float64.
+void expect_same_in_float32(const Problem& p, bool balanced) {
+  const RoutedRows r = forward(DType::kFloat64, p);
+  expect_close(run_gradient(cpu(2), DType::kFloat32, p, r, balanced),
+               run_gradient(cpu(2), DType::kFloat64, p, r, balanced), 1e-5,
+               "d_logits");
+}
+
 TEST(TopKGradientTest, IsTheDerivative) {
   for (const auto& [rule, columns] : top_k_rules()) {
     for (const bool balanced : {false, true}) {
-      const DType type = DType::kFloat64;
-      const Problem p = make_problem(type, rule, columns);
-      const RoutedRows r = forward(type, p);
-      const Values expected = numeric_gradient(
-          [&](const Values& logits) {
-            return objective(p, logits, r.index, balanced);
-          },
-          p.logits);
-      expect_close(run_gradient(cpu(1), type, p, r, balanced), expected,
-                   kDifferenceTolerance, "d_logits");
+      expect_derivative(make_problem(DType::kFloat64, rule, columns), balanced);
     }
   }
 }
 
-// Float64 is checked against differences above; float32 against float64.
 TEST(TopKGradientTest, AgreesAcrossTypes) {
   for (const auto& [rule, columns] : top_k_rules()) {
-    const Problem p = make_problem(DType::kFloat32, rule, columns);
-    const RoutedRows r = forward(DType::kFloat64, p);
-    expect_close(run_gradient(cpu(2), DType::kFloat32, p, r, true),
-                 run_gradient(cpu(2), DType::kFloat64, p, r, true), 1e-5,
-                 "d_logits");
+    expect_same_in_float32(make_problem(DType::kFloat32, rule, columns), true);
   }
+}
+
+TEST(TopKGradientTest, IsTheDerivativeOfRandomShapes) {
+  for_random_shapes([](Sizes& draw) {
+    const auto [rule, columns] = random_rule(draw);
+    const std::int64_t rows = draw(0, 5);
+    const bool balanced = draw.flag();
+    expect_derivative(make_problem(DType::kFloat64, rule, columns, rows),
+                      balanced);
+    expect_same_in_float32(
+        make_problem(DType::kFloat32, rule, columns, 4 * rows), balanced);
+  });
 }
 
 TEST(TopKGradientTest, AcceptsNoRows) {

@@ -98,28 +98,43 @@ void expect_row_agreement(const RoutedRows& actual, const RoutedRows& expected,
   expect_close(actual.entropy, expected.entropy, limit, "entropy");
 }
 
+void expect_top_k(DType type, const TopKRule& rule, std::int64_t columns,
+                  std::int64_t rows, bool biased) {
+  const auto width = static_cast<std::size_t>(columns);
+  const Values logits = rounded(type, random_values(rows * columns, 1, 2));
+  const Values bias =
+      biased ? rounded(type, random_values(columns, 2, 0.1)) : Values{};
+  const RoutedRows actual =
+      run_top_k(cpu(2), type, {rows, columns}, logits, bias, {}, rule);
+  Values index;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(rows); ++i) {
+    const double* row = actual.scores.data() + i * width;
+    append(index, choose(Values(row, row + width), bias, rule));
+  }
+  expect_row_agreement(actual, loop(logits, width, rule, index), type);
+}
+
 TEST(TopKTest, AgreesWithLoop) {
   for (const DType type : kTypes) {
     for (const auto& [rule, columns] : top_k_rules()) {
       for (const std::int64_t rows : {0, 1, 33}) {
         for (const bool biased : {false, true}) {
-          const auto width = static_cast<std::size_t>(columns);
-          const Values logits =
-              rounded(type, random_values(rows * columns, 1, 2));
-          const Values bias =
-              biased ? rounded(type, random_values(columns, 2, 0.1)) : Values{};
-          const RoutedRows actual =
-              run_top_k(cpu(2), type, {rows, columns}, logits, bias, {}, rule);
-          Values index;
-          for (std::size_t i = 0; i < static_cast<std::size_t>(rows); ++i) {
-            const double* row = actual.scores.data() + i * width;
-            append(index, choose(Values(row, row + width), bias, rule));
-          }
-          expect_row_agreement(actual, loop(logits, width, rule, index), type);
+          expect_top_k(type, rule, columns, rows, biased);
         }
       }
     }
   }
+}
+
+TEST(TopKTest, AgreesWithLoopOnRandomShapes) {
+  for_random_shapes([](Sizes& draw) {
+    const auto [rule, columns] = random_rule(draw);
+    const std::int64_t rows = draw(0, 40);
+    const bool biased = draw.flag();
+    for (const DType type : kTypes) {
+      expect_top_k(type, rule, columns, rows, biased);
+    }
+  });
 }
 
 TEST(TopKTest, ForcedChoicesOnlyGetWeights) {

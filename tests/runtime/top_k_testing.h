@@ -54,6 +54,20 @@ inline std::vector<std::pair<TopKRule, std::int64_t>> top_k_rules() {
   return rules;
 }
 
+/// A rule that its columns allow, and those columns.
+inline std::pair<TopKRule, std::int64_t> random_rule(Sizes& draw) {
+  TopKRule rule;
+  rule.score = draw.flag() ? Score::kSoftmax : Score::kSigmoid;
+  rule.renormalize = draw.flag();
+  rule.scale = 2.5;
+  rule.groups = draw(1, 8);
+  rule.top_groups = draw(1, rule.groups);
+  const std::int64_t run = draw(2, rule.groups == 1 ? 70 : 9);
+  rule.group_score = draw.flag() ? GroupScore::kMax : GroupScore::kTopTwoSum;
+  rule.k = draw(1, std::min<std::int64_t>(run * rule.top_groups, 20));
+  return {rule, rule.groups * run};
+}
+
 /// Empty bias and forced are left undefined.
 inline RoutedRows run_top_k(Backend& backend, DType type, const Shape& shape,
                             const Values& logits, const Values& bias,

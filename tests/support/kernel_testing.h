@@ -193,6 +193,52 @@ inline Values random_integers(std::int64_t count, std::uint64_t stream,
   return values;
 }
 
+/// Draws the sizes of a random shape; a function of `seed` and the order of
+/// the calls.
+class Sizes {
+ public:
+  explicit Sizes(std::uint64_t seed) : random_(20240519, seed) {}
+
+  /// In [low, high]. Every other size lies where loops end: nothing, one, a
+  /// small power of two (a vector of some machine) or a neighbour of it.
+  std::int64_t operator()(std::int64_t low, std::int64_t high) {
+    const std::int64_t edges[] = {0,  1,  2,  3,  7,  8,  9,  15, 16,
+                                  17, 31, 32, 33, 63, 64, 65, 127};
+    const double kind = random_.uniform(next_++), at = random_.uniform(next_++);
+    std::vector<std::int64_t> sizes;
+    for (const std::int64_t edge : edges) {
+      if (low <= edge && edge <= high) sizes.push_back(edge);
+    }
+    const bool on_edge = kind < 0.5 && !sizes.empty();
+    const auto size = on_edge
+                          ? sizes[static_cast<std::size_t>(
+                                at * static_cast<double>(sizes.size()))]
+                          : low + static_cast<std::int64_t>(
+                                      at * static_cast<double>(high - low + 1));
+    drawn_ += fmt::format(" {}", size);
+    return size;
+  }
+  bool flag() { return (*this)(0, 1) == 1; }
+  /// What was drawn so far, for messages.
+  [[nodiscard]] const std::string& drawn() const { return drawn_; }
+
+ private:
+  Random random_;
+  std::uint64_t next_ = 0;
+  std::string drawn_;
+};
+
+/// Calls test(sizes) for two dozen seeds, up to the first that fails.
+template <class Test>
+void for_random_shapes(const Test& test) {
+  for (std::uint64_t seed = 0; seed < 24; ++seed) {
+    Sizes sizes(seed);
+    test(sizes);
+    ASSERT_FALSE(::testing::Test::HasFailure())
+        << "random shape " << seed << ":" << sizes.drawn();
+  }
+}
+
 /// The values as that element type holds them.
 inline Values rounded(DType dtype, Values values) {
   const auto count = static_cast<std::int64_t>(values.size());
