@@ -35,7 +35,8 @@ class CommandFixture : public testing::Test {
   ~CommandFixture() override { fs::remove_all(folder_); }
 
   /// Runs from the source folder, where data/quickstart is.
-  /// `before`, such as "ulimit -f 100;", is said to the shell first.
+  /// `before`, such as "ulimit -f 100;", is said to the shell first; standard
+  /// input is empty unless `arguments` redirect it.
   Outcome run(const std::string& arguments,
               const std::string& before = "") const {
     return wait(start(arguments, before));
@@ -44,7 +45,7 @@ class CommandFixture : public testing::Test {
   pid_t start(const std::string& arguments,
               const std::string& before = "") const {
     const std::string command =
-        fmt::format("cd '{}' && {} exec '{}/catena' {} >'{}' 2>'{}' </dev/null",
+        fmt::format("cd '{}' && {} exec '{}/catena' </dev/null {} >'{}' 2>'{}'",
                     CATENA_SOURCE_DIR, before, CATENA_BINARY_DIR, arguments,
                     (folder_ / "out").string(), (folder_ / "err").string());
     const pid_t child = ::fork();
@@ -60,6 +61,25 @@ class CommandFixture : public testing::Test {
     ::waitpid(child, &status, 0);
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
             read_file(folder_ / "out"), read_file(folder_ / "err")};
+  }
+  /// Expects this exit code and one line on standard error alone, which begins
+  /// with "error: " and holds `message`.
+  void expect_refused(const std::string& arguments, int code,
+                      const std::string& message) const {
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.code, code) << arguments;
+    EXPECT_EQ(outcome.out, "") << arguments;
+    EXPECT_THAT(outcome.err, testing::AllOf(testing::StartsWith("error: "),
+                                            testing::HasSubstr(message),
+                                            testing::EndsWith("\n")))
+        << arguments;
+    EXPECT_EQ(outcome.err.find('\n') + 1, outcome.err.size()) << outcome.err;
+  }
+  /// Writes a file of this test's folder; its path.
+  [[nodiscard]] std::string write(const std::string& name,
+                                  const std::string& content) const {
+    write_file_atomically(folder_ / name, content);
+    return (folder_ / name).string();
   }
   /// Waits until the run's metrics hold `text`, half a minute at most.
   void wait_for_metrics(const std::string& text) const {
