@@ -72,8 +72,8 @@ void load_transposed(const Head<T>& head, std::int64_t begin,
 template <class W>
 void multiply_square(std::int64_t rows, std::int64_t columns, std::int64_t size,
                      const W* left, const W* transposed, W* out) {
-  multiply_block<W>(rows, columns, size, {left, tile_row<W>(size), 1},
-                    transposed, kAttentionTile, out, kAttentionTile, false);
+  multiply_block(rows, columns, size, LeftFactor<W>{left, tile_row<W>(size), 1},
+                 transposed, kAttentionTile, out, kAttentionTile, false);
 }
 
 /// out[j] += sum_i square[i][j] right[i]: rows of out and right are
@@ -82,8 +82,8 @@ template <class W>
 void add_transposed_product(std::int64_t rows, std::int64_t size,
                             std::int64_t depth, const W* square, const W* right,
                             W* out) {
-  multiply_block<W>(rows, size, depth, {square, 1, kAttentionTile}, right,
-                    tile_row<W>(size), out, tile_row<W>(size), true);
+  multiply_block(rows, size, depth, LeftFactor<W>{square, 1, kAttentionTile},
+                 right, tile_row<W>(size), out, tile_row<W>(size), true);
 }
 
 }  // namespace catena::cpu

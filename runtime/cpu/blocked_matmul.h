@@ -45,10 +45,13 @@ template <class W>
   return (columns + kLanes<W> - 1) / kLanes<W> * kLanes<W> + kLanes<W>;
 }
 
-/// Rows of T at this distance lie in the same few sets of a cache.
+/// Rows of T at this distance lie in the same few sets of a cache; `rows` of
+/// them are read side by side.
 template <class T>
-[[nodiscard]] constexpr bool share_cache_sets(std::int64_t row) {
-  return row * static_cast<std::int64_t>(sizeof(T)) % 1024 == 0;
+[[nodiscard]] constexpr bool share_cache_sets(std::int64_t row,
+                                              std::int64_t rows) {
+  const std::int64_t unit = rows > kTileRows ? 1024 : 4096;
+  return row * static_cast<std::int64_t>(sizeof(T)) % unit == 0;
 }
 
 /// How operands of storage type T become those of Step<O>. O is Wide<T>, or
@@ -93,9 +96,10 @@ struct Packing {
   /// rows whose distance would put them into the same few cache sets are
   /// copied apart.
   static LeftFactor<O> left(const T* a, std::int64_t a_row, std::int64_t rows,
-                            std::int64_t depth, Scratch& scratch) {
+                            std::int64_t depth, Scratch& scratch,
+                            std::int64_t together = kTileRows) {
     if constexpr (std::is_same_v<T, O>) {
-      if (!share_cache_sets<T>(a_row)) return {a, a_row, 1};
+      if (!share_cache_sets<T>(a_row, together)) return {a, a_row, 1};
     }
     const std::int64_t row = apart<O>(depth);
     O* const copy = scratch.get<O>(rows * row);
@@ -107,7 +111,7 @@ struct Packing {
   static LeftFactor<O> left_transposed(const T* a, std::int64_t a_row,
                                        std::int64_t rows, std::int64_t depth,
                                        Scratch& scratch) {
-    const LeftFactor<O> turned = left(a, a_row, depth, rows, scratch);
+    const LeftFactor<O> turned = left(a, a_row, depth, rows, scratch, depth);
     return {turned.data, 1, turned.row};
   }
 };
@@ -124,10 +128,12 @@ class BlockedProduct {
     if (p_.c_type == DTypeOf<W>::value) {
       return run_into(static_cast<W*>(p_.c), p_.c_row);
     }
+    T* const c = static_cast<T*>(p_.c);
+    // Partial sums are not rounded.
+    if (p_.k <= kDepth) return run_into(c, p_.c_row);
     thread_local Scratch scratch;
     const std::int64_t row = apart<W>(p_.n);
     W* const sums = scratch.get<W>(p_.m * row);
-    T* const c = static_cast<T*>(p_.c);
     if (p_.accumulate) widen_rows(c, p_.c_row, p_.m, p_.n, sums, row);
     run_into(sums, row);
     narrow_rows(sums, row, p_.m, p_.n, c, p_.c_row);
@@ -136,7 +142,8 @@ class BlockedProduct {
  private:
   static constexpr int kTerms = Step<O>::kTerms;
 
-  void run_into(W* c, std::int64_t c_row) const {
+  template <class C>
+  void run_into(C* c, std::int64_t c_row) const {
     thread_local Scratch left, right;
     O* const panel = right.get<O>(kDepth * kTileColumns<O>);
     // k = 0 clears c if there is nothing to sum.
@@ -147,9 +154,9 @@ class BlockedProduct {
         const std::int64_t columns =
             std::min<std::int64_t>(p_.n - j, kTileColumns<O>);
         pack(k, depth, j, columns, panel);
-        multiply_block<O>(p_.m, columns, (depth + kTerms - 1) / kTerms, a,
-                          panel, kTileColumns<O> * kTerms, c + j, c_row,
-                          p_.accumulate || k > 0);
+        multiply_block(p_.m, columns, (depth + kTerms - 1) / kTerms, a, panel,
+                       kTileColumns<O> * kTerms, c + j, c_row,
+                       p_.accumulate || k > 0);
       }
     }
   }

@@ -2,6 +2,7 @@
 
 #include "runtime/cpu/backend.h"
 #include "runtime/cpu/matmul.h"
+#include "runtime/cpu/micro_kernel.h"
 
 namespace catena::cpu {
 namespace {
@@ -47,11 +48,19 @@ Tiling Tiling::choose(std::int64_t count, std::int64_t m, std::int64_t n,
   return t;
 }
 
+std::int64_t Tiling::row_tiles(std::int64_t m) const {
+  // Up to half a tile more makes no tile of its own.
+  return m == 0 ? 0 : std::max<std::int64_t>(1, (m + rows / 2) / rows);
+}
+
 Product Tiling::piece(const Product& product, std::int64_t index) const {
   const std::int64_t across = column_tiles(product.n);
-  const std::int64_t row = index / across * rows;
+  const std::int64_t tiles = row_tiles(product.m);
+  const std::int64_t height =
+      ((product.m + tiles - 1) / tiles + kTileRows - 1) / kTileRows * kTileRows;
+  const std::int64_t row = std::min(index / across * height, product.m);
   const std::int64_t column = index % across * columns;
-  return product.part(row, std::min(rows, product.m - row), column,
+  return product.part(row, std::min(height, product.m - row), column,
                       std::min(columns, product.n - column));
 }
 

@@ -37,20 +37,20 @@ struct LeftFactor {
 
 namespace internal {
 
-template <class T>
+template <class T, class C>
 struct TileCall {
   std::int64_t steps;
   LeftFactor<T> a;
   const T* b;
   std::int64_t b_row;
-  Wide<T>* c;
+  C* c;
   std::int64_t c_row;
   std::int64_t tail;  ///< columns in the last vector of c
   bool accumulate;
 };
 
-template <class T, int kRows, int kVectors>
-inline void multiply_tile(const TileCall<T>& call) {
+template <class T, class C, int kRows, int kVectors>
+inline void multiply_tile(const TileCall<T, C>& call) {
   using W = Wide<T>;
   constexpr int kOperand = kLanes<W> * Step<T>::kTerms;
   const auto place = [&](int i, int v) {
@@ -94,20 +94,22 @@ inline void multiply_tile(const TileCall<T>& call) {
 }
 
 // The next two find the instance for a tile of `rows` x `vectors`.
-template <class T, int kRows, int kVectors>
-inline void multiply_rows(std::int64_t rows, const TileCall<T>& call) {
-  if (rows == kRows) return multiply_tile<T, kRows, kVectors>(call);
-  if constexpr (kRows > 1) multiply_rows<T, kRows - 1, kVectors>(rows, call);
+template <class T, class C, int kRows, int kVectors>
+inline void multiply_rows(std::int64_t rows, const TileCall<T, C>& call) {
+  if (rows == kRows) return multiply_tile<T, C, kRows, kVectors>(call);
+  if constexpr (kRows > 1) {
+    multiply_rows<T, C, kRows - 1, kVectors>(rows, call);
+  }
 }
 
-template <class T, int kVectors>
+template <class T, class C, int kVectors>
 inline void multiply_columns(std::int64_t rows, std::int64_t vectors,
-                             const TileCall<T>& call) {
+                             const TileCall<T, C>& call) {
   if (vectors == kVectors) {
-    return multiply_rows<T, kTileRows, kVectors>(rows, call);
+    return multiply_rows<T, C, kTileRows, kVectors>(rows, call);
   }
   if constexpr (kVectors > 1) {
-    multiply_columns<T, kVectors - 1>(rows, vectors, call);
+    multiply_columns<T, C, kVectors - 1>(rows, vectors, call);
   }
 }
 
@@ -116,18 +118,19 @@ inline void multiply_columns(std::int64_t rows, std::int64_t vectors,
 /// c = a b, or c += a b, in one thread. Every element of c is one chain of
 /// steps over k ascending, whatever m and n are; it begins at c or 0.
 ///   a: as LeftFactor says;  b [steps, n * kTerms], rows b_row apart and
-///   readable up to whole vectors;  c [m, n], rows c_row apart
-template <class T>
+///   readable up to whole vectors;  c [m, n] of C, to which sums are rounded,
+///   rows c_row apart
+template <class T, class C>
 void multiply_block(std::int64_t m, std::int64_t n, std::int64_t steps,
                     const LeftFactor<T>& a, const T* b, std::int64_t b_row,
-                    Wide<T>* c, std::int64_t c_row, bool accumulate) {
+                    C* c, std::int64_t c_row, bool accumulate) {
   constexpr int kWidth = kLanes<Wide<T>>;
   for (std::int64_t j = 0; j < n; j += kTileColumns<T>) {
     const std::int64_t columns = std::min<std::int64_t>(n - j, kTileColumns<T>);
     const std::int64_t vectors = (columns + kWidth - 1) / kWidth;
     const std::int64_t tail = columns - (vectors - 1) * kWidth;
     for (std::int64_t i = 0; i < m; i += kTileRows) {
-      internal::multiply_columns<T, kTileVectors>(
+      internal::multiply_columns<T, C, kTileVectors>(
           std::min<std::int64_t>(m - i, kTileRows), vectors,
           {steps,
            {a.data + i * a.row, a.row, a.step},
