@@ -156,7 +156,7 @@ class BlockedProduct {
         pack(k, depth, j, columns, panel);
         multiply_block(p_.m, columns, (depth + kTerms - 1) / kTerms, a, panel,
                        kTileColumns<O> * kTerms, c + j, c_row,
-                       p_.accumulate || k > 0);
+                       p_.accumulate || k > 0, next_panel(k, depth, j));
       }
     }
   }
@@ -171,6 +171,20 @@ class BlockedProduct {
       Packing<T, O>::plain(b + k * p_.b_row + j, p_.b_row, depth, columns,
                            panel);
     }
+  }
+
+  /// Where b's panel after that at (k, j) lies.
+  Ahead next_panel(std::int64_t k, std::int64_t depth, std::int64_t j) const {
+    const std::int64_t left = p_.n - j - kTileColumns<O>;
+    if (left <= 0) return {};
+    const std::int64_t columns = std::min<std::int64_t>(left, kTileColumns<O>);
+    const T* const b = static_cast<const T*>(p_.b);
+    constexpr std::int64_t kBytes = sizeof(T);
+    j += kTileColumns<O>;
+    return p_.transpose_b ? Ahead(b + j * p_.b_row + k, p_.b_row * kBytes,
+                                  columns, depth * kBytes)
+                          : Ahead(b + k * p_.b_row + j, p_.b_row * kBytes,
+                                  depth, columns * kBytes);
   }
 
   LeftFactor<O> left_factor(std::int64_t k, std::int64_t depth,

@@ -35,7 +35,41 @@ struct LeftFactor {
   std::int64_t row, step;
 };
 
+/// A rectangle of memory that will be needed soon: touch() fetches its next
+/// cache line. Without rows it does nothing.
+class Ahead {
+ public:
+  Ahead() = default;
+  Ahead(const void* data, std::int64_t row_bytes, std::int64_t rows,
+        std::int64_t bytes)
+      : line_(static_cast<const char*>(data)),
+        end_(line_ + bytes),
+        skip_(row_bytes - bytes),
+        bytes_(bytes),
+        rows_(rows) {}
+  void touch() {
+    if (rows_ <= 0) return;
+    __builtin_prefetch(line_, 0, 2);
+    line_ += kLine;
+    if (line_ < end_) return;
+    line_ = end_ + skip_;
+    end_ = line_ + bytes_;
+    --rows_;
+  }
+
+ private:
+  static constexpr std::int64_t kLine = 64;
+  const char* line_ = nullptr;
+  const char* end_ = nullptr;
+  std::int64_t skip_ = 0, bytes_ = 0, rows_ = 0;
+};
+
 namespace internal {
+
+/// Steps between prefetches: one row of a left factor then moves by a line.
+template <class T>
+inline constexpr std::int64_t kStride =
+    64 / static_cast<std::int64_t>(sizeof(T)) / Step<T>::kTerms;
 
 template <class T, class C>
 struct TileCall {
@@ -47,6 +81,8 @@ struct TileCall {
   std::int64_t c_row;
   std::int64_t tail;  ///< columns in the last vector of c
   bool accumulate;
+  bool more;     ///< another tile of as many rows may follow below
+  Ahead* ahead;  ///< what comes after all tiles of this block
 };
 
 template <class T, class C, int kRows, int kVectors>
@@ -70,21 +106,39 @@ inline void multiply_tile(const TileCall<T, C>& call) {
   const T* left = call.a.data;
   const T* b = call.b;
   const std::int64_t row = call.a.row;
-  for (std::int64_t k = 0; k < call.steps; ++k) {
-    Vector<W> right[kVectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      std::memcpy(&right[v], b + v * kOperand, sizeof(Vector<W>));
-    }
-#pragma GCC unroll 6
-    for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        sums[i][v] = Step<T>::add(sums[i][v], left + i * row, right[v]);
+  std::int64_t next = 0;  // row of the next tile's results to fetch
+  for (std::int64_t begin = 0; begin < call.steps; begin += kStride<T>) {
+    if (call.more) {
+      for (int i = 0; i < kRows; ++i) {
+        __builtin_prefetch(left + (kRows + i) * row, 0, 3);
+      }
+      if (next < kRows) {
+        for (int v = 0; v < kVectors; ++v) {
+          __builtin_prefetch(
+              call.c + (kRows + next) * call.c_row + v * kLanes<W>, 1, 3);
+        }
+        ++next;
       }
     }
-    left += call.a.step;
-    b += call.b_row;
+    call.ahead->touch();
+    call.ahead->touch();
+    const std::int64_t end = std::min(begin + kStride<T>, call.steps);
+    for (std::int64_t k = begin; k < end; ++k) {
+      Vector<W> right[kVectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        std::memcpy(&right[v], b + v * kOperand, sizeof(Vector<W>));
+      }
+#pragma GCC unroll 6
+      for (int i = 0; i < kRows; ++i) {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          sums[i][v] = Step<T>::add(sums[i][v], left + i * row, right[v]);
+        }
+      }
+      left += call.a.step;
+      b += call.b_row;
+    }
   }
 #pragma GCC unroll 6
   for (int i = 0; i < kRows; ++i) {
@@ -119,11 +173,12 @@ inline void multiply_columns(std::int64_t rows, std::int64_t vectors,
 /// steps over k ascending, whatever m and n are; it begins at c or 0.
 ///   a: as LeftFactor says;  b [steps, n * kTerms], rows b_row apart and
 ///   readable up to whole vectors;  c [m, n] of C, to which sums are rounded,
-///   rows c_row apart
+///   rows c_row apart;  ahead: fetched meanwhile, as far as time allows
 template <class T, class C>
 void multiply_block(std::int64_t m, std::int64_t n, std::int64_t steps,
                     const LeftFactor<T>& a, const T* b, std::int64_t b_row,
-                    C* c, std::int64_t c_row, bool accumulate) {
+                    C* c, std::int64_t c_row, bool accumulate,
+                    Ahead ahead = {}) {
   constexpr int kWidth = kLanes<Wide<T>>;
   for (std::int64_t j = 0; j < n; j += kTileColumns<T>) {
     const std::int64_t columns = std::min<std::int64_t>(n - j, kTileColumns<T>);
@@ -139,7 +194,9 @@ void multiply_block(std::int64_t m, std::int64_t n, std::int64_t steps,
            c + i * c_row + j,
            c_row,
            tail,
-           accumulate});
+           accumulate,
+           i + 2 * kTileRows <= m,
+           &ahead});
     }
   }
 }
