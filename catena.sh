@@ -38,6 +38,8 @@ usage: ./catena.sh COMMAND
               build/catena-train
   test        install what is missing, build, and run every test, with
               sanitizers and fuzzers: up to three quarters of an hour on 2 cores
+  bench       install PyTorch, measure training steps beside it (half an hour),
+              and print the table of docs/results/cpu.md
   check       source format, and docs/configuration.md against the program
   help        this text
 END
@@ -227,10 +229,21 @@ run_tests() {
     -LE '^fuzz$'
 }
 
+bench() {
+  install build bench
+  build
+  begin "measuring training steps"
+  ninja -C build -j "$jobs" catena-bench-step
+  rm -f build/bench.jsonl
+  bench/run build/bench.jsonl 3
+  bench/table build/bench.jsonl
+}
+
 case ${1:-help} in
   quickstart) quickstart ;;
   build) build ;;
   test) run_tests ;;
+  bench) bench ;;
   check)
     install build test
     build

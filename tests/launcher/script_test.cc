@@ -77,10 +77,10 @@ TEST_F(ScriptTest, HelpListsTheCommands) {
 }
 
 TEST_F(ScriptTest, UnknownCommandIsAUsageError) {
-  const Outcome outcome = script({"bench"});
+  const Outcome outcome = script({"bnech"});
   EXPECT_EQ(outcome.code, kExitUsage);
   EXPECT_THAT(outcome.error, HasSubstr("usage: ./catena.sh COMMAND"));
-  EXPECT_THAT(outcome.error, HasSubstr("catena.sh: unknown command bench\n"));
+  EXPECT_THAT(outcome.error, HasSubstr("catena.sh: unknown command bnech\n"));
   EXPECT_EQ(calls(), "");
 }
 

@@ -121,8 +121,8 @@ void load_weights(Model& model, const std::filesystem::path& path) {
 Snapshot::Snapshot(Backend& backend, std::vector<StoredTensor> tensors)
     : backend_(&backend), tensors_(std::move(tensors)) {
   for (const StoredTensor& tensor : tensors_) bytes_ += tensor.view.bytes();
-  memory_ = std::make_unique_for_overwrite<std::byte[]>(
-      static_cast<std::size_t>(bytes_));
+  // Cleared, so that the first capture does not wait for pages either.
+  memory_ = std::make_unique<std::byte[]>(static_cast<std::size_t>(bytes_));
   std::size_t begin = 0;
   for (const StoredTensor& tensor : tensors_) {
     const auto count = static_cast<std::size_t>(tensor.view.bytes());
