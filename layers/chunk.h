@@ -100,6 +100,9 @@ class Chunk : public FrameMemory {
 
   Arena activations, scratch;
   bool training = true;  ///< keep what backward needs, count routes
+  /// Keep the inputs of layers alone, and compute each layer again when its
+  /// gradient is due: the same numbers and routes, with less memory.
+  bool recompute = false;
   Observer* observer = nullptr;
   LossScale scale;
 

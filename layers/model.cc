@@ -7,7 +7,8 @@ namespace catena {
 
 struct Model::Saved {
   std::vector<DecoderLayer::Saved> layers;
-  TensorView d;  ///< [tokens, hidden]: gradient of the stream
+  std::vector<TensorView> inputs;  ///< [tokens, hidden] of each layer
+  TensorView d;                    ///< [tokens, hidden]: gradient of the stream
 };
 
 Model::Model(Backend& backend, const ModelConfig& config, Precision precision)
@@ -27,9 +28,14 @@ Model::Model(Backend& backend, const ModelConfig& config, Precision precision)
   }
   head_ = std::make_unique<Head>(parameters_, config,
                                  config.tied_head ? embedding_ : nullptr);
-  statistics_ = std::make_unique<RoutingStatistics>(
-      backend, precision.wide(), config.chain_layers(), config.chain.iterations,
-      config.chain.routed_experts, config.chain.top_k);
+  statistics_ = make_statistics();
+}
+
+std::unique_ptr<RoutingStatistics> Model::make_statistics() {
+  return std::make_unique<RoutingStatistics>(
+      backend(), parameters_.precision().wide(), config_.chain_layers(),
+      config_.chain.iterations, config_.chain.routed_experts,
+      config_.chain.top_k);
 }
 
 Model::~Model() = default;
@@ -54,13 +60,17 @@ std::vector<Chain*> Model::chains() {
 Task Model::forward(Chunk& chunk, Saved& saved) {
   const Shape shape{chunk.tokens, config_.hidden};
   saved.layers.resize(layers_.size());
+  saved.inputs.clear();
   TensorView h = chunk.keep(chunk.compute(), shape);
   chunk.kernels()(
       GatherRows{.source = embedding_->weight(), .index = chunk.ids, .out = h});
   chunk.computed("model.embed_tokens.output", h);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
+    saved.inputs.push_back(h);
     const TensorView next = chunk.keep(chunk.compute(), shape);
+    const Arena::Mark mark = chunk.activations.mark();
     co_await layers_[i]->forward(chunk, h, next, *statistics_, saved.layers[i]);
+    if (chunk.recompute) chunk.activations.rewind(mark);
     h = next;
   }
   saved.d = chunk.keep(chunk.compute(), shape);
@@ -69,6 +79,12 @@ Task Model::forward(Chunk& chunk, Saved& saved) {
 
 Task Model::backward(Chunk& chunk, Saved& saved) {
   for (std::size_t i = layers_.size(); i-- > 0;) {
+    const ArenaScope scope(chunk.activations);
+    if (chunk.recompute) {
+      const TensorView again = chunk.keep(chunk.compute(), saved.d.shape());
+      co_await layers_[i]->forward(chunk, saved.inputs[i], again,
+                                   *recomputed_statistics_, saved.layers[i]);
+    }
     co_await layers_[i]->backward(chunk, *statistics_, saved.layers[i],
                                   saved.d);
   }
@@ -89,6 +105,9 @@ void Model::train(const Tokens& tokens, const LossScale& scale,
     chunk.number = i;
     chunk.training = true;
     chunk.scale = scale;
+    if (chunk.recompute && !recomputed_statistics_) {
+      recomputed_statistics_ = make_statistics();
+    }
     chunk.load(tokens, begin, tokens.rows() * (i + 1) / count - begin);
   }
   // All forwards come first: the balance loss over a batch needs every

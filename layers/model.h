@@ -55,6 +55,7 @@ class Model {
 
  private:
   struct Saved;
+  [[nodiscard]] std::unique_ptr<RoutingStatistics> make_statistics();
   Task forward(Chunk& chunk, Saved& saved);
   Task backward(Chunk& chunk, Saved& saved);
   /// The stream after the last layer, without keeping what is between.
@@ -66,6 +67,8 @@ class Model {
   std::vector<std::unique_ptr<DecoderLayer>> layers_;
   std::unique_ptr<Head> head_;
   std::unique_ptr<RoutingStatistics> statistics_;
+  /// Where layers that are computed again count: nothing counts twice.
+  std::unique_ptr<RoutingStatistics> recomputed_statistics_;
   std::vector<std::unique_ptr<Saved>> saved_;
   Pipeline pipeline_;
   std::vector<Task> tasks_;

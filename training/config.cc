@@ -71,6 +71,12 @@ void describe_training(config::Schema& s, Config& c) {
                      "Type of activations and products. bfloat16 keeps "
                      "float32 master weights; float64 is for verification. "
                      "auto: what is fast on this device."});
+  s.add("train.recompute", c.train.recompute,
+        config::Text{{"none", "layer"},
+                     "",
+                     "layer: keep the inputs of layers alone and compute each "
+                     "again when its gradient is due. The same numbers and "
+                     "routes, less memory, about a third more time."});
   s.add("train.threads", c.train.threads,
         config::Integer{0, 255, "threads", "0: one per core."});
   s.section("parallel", "How work is split.");

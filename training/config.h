@@ -39,6 +39,7 @@ struct TrainConfig {
   std::int64_t micro_batch_tokens = 16384;
   std::int64_t seed = 0;
   std::string precision = "auto";
+  std::string recompute = "none";  ///< none | layer
   std::int64_t threads = 0;
 };
 

@@ -57,6 +57,7 @@ std::vector<ChunkMemory> chunk_memory(Model& model, const Config& config,
   std::vector<std::unique_ptr<Chunk>> chunks;
   for (std::int64_t i = 0; i < config.chunks; ++i) {
     chunks.push_back(model.make_chunk());
+    chunks.back()->recompute = config.train.recompute == "layer";
   }
   model.train(
       {full.ids, full.targets, full.positions, full.first, full.row_offsets},
@@ -184,7 +185,8 @@ void check_fits(const Estimate& estimate, const Config& config) {
        "this run needs about {}, and there are {}: weights {}, "
        "gradients {}, optimizer {}, activations {}, checkpoint {}. Lower "
        "train.micro_batch_tokens (now {}), model.chain.routed_experts, "
-       "model.chain.intermediate or model.layers",
+       "model.chain.intermediate or model.layers, or set train.recompute = "
+       "\"layer\"",
        human_bytes(estimate.total_bytes()), human_bytes(memory),
        human_bytes(estimate.weight_bytes), human_bytes(estimate.gradient_bytes),
        human_bytes(estimate.optimizer_bytes),

@@ -68,7 +68,12 @@ INSTANTIATE_TEST_SUITE_P(
         Size{"chunks",
              "--set parallel.chunks=3 --set train.batch_tokens=8192 "
              "--set train.micro_batch_tokens=8192 --set "
-             "model.hidden=192 --set model.attention.heads=8"}),
+             "model.hidden=192 --set model.attention.heads=8"},
+        Size{"recomputed",
+             "--set train.recompute=layer --set "
+             "train.batch_tokens=8192 --set "
+             "train.micro_batch_tokens=8192 --set "
+             "model.hidden=192 --set model.layers=5"}),
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST_F(MemoryTest, StaysFlat) {

@@ -99,6 +99,8 @@ TEST_F(TrainCommandTest, MalformedRowsAreNamedOrSkipped) {
   EXPECT_THAT(refused.err, HasSubstr("bad.jsonl:51:"));
   const Outcome skipped = run(train(set + " --set data.skip_bad_rows=true"));
   EXPECT_EQ(skipped.code, 0) << skipped.err;
+  EXPECT_THAT(skipped.err,
+              HasSubstr("1 malformed rows of data.train were skipped"));
 }
 
 }  // namespace

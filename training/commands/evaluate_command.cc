@@ -47,6 +47,8 @@ Answers ask(LoadedRun& loaded, Model& model, const Options& options) {
   Answers answers;
   GenerateOptions generate_options;
   generate_options.max_tokens = options.max_tokens;
+  using Clock = std::chrono::steady_clock;
+  auto shown = Clock::now();
   for (const Question& q : questions) {
     std::string said;
     generate(model, loaded.tokenizer,
@@ -54,6 +56,10 @@ Answers ask(LoadedRun& loaded, Model& model, const Options& options) {
              generate_options, [&](std::string_view text) { said += text; });
     answers.right += last_number(said) == q.answer;
     ++answers.asked;
+    if (!log::terminal() && Clock::now() - shown < std::chrono::seconds(1)) {
+      continue;
+    }
+    shown = Clock::now();
     log::progress(fmt::format("question {}/{}: {} right", answers.asked,
                               questions.size(), answers.right));
   }
