@@ -1,4 +1,4 @@
-// catena-train: what `catena train | generate | data | config` run.
+// catena-train: what all commands of `catena` run.
 
 #include <cstdio>
 #include <new>

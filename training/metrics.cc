@@ -9,6 +9,7 @@
 
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
+#include "runtime/base/log.h"
 
 namespace catena {
 namespace {
@@ -77,12 +78,17 @@ MetricsWriter::~MetricsWriter() {
 
 void MetricsWriter::append(std::FILE* file, const std::string& line,
                            const std::filesystem::path& path) {
-  const std::string text = line + "\n";
-  if (std::fwrite(text.data(), 1, text.size(), file) != text.size() ||
-      std::fflush(file) != 0) {
-    fail(ErrorKind::kIo, "{}: cannot write: {}", path.string(),
-         std::strerror(errno));
+  // After a line that was cut short, the next one begins anew.
+  const std::string text = (broken_ ? "\n" : "") + line + "\n";
+  const bool written =
+      std::fwrite(text.data(), 1, text.size(), file) == text.size() &&
+      std::fflush(file) == 0;
+  if (!written && !broken_) {
+    log::warning("{}: cannot write: {}; training goes on without",
+                 path.string(), std::strerror(errno));
   }
+  if (!written) std::clearerr(file);
+  broken_ = !written;
 }
 
 void MetricsWriter::write_step(const StepReport& r) {

@@ -32,7 +32,9 @@ struct StepReport {
 /// RUN/metrics.jsonl, one object a line, flushed each time, with the names of
 /// docs/operations.md, and RUN/routing.jsonl with the load of every expert and
 /// the transitions between iterations.
-/// Throws: Error(kIo) with the file's name.
+/// A line that cannot be written (the disk is full) is left out, with a
+/// warning: training goes on.
+/// Throws: Error(kIo) if the files cannot be opened.
 class MetricsWriter {
  public:
   explicit MetricsWriter(const std::filesystem::path& folder);
@@ -55,6 +57,7 @@ class MetricsWriter {
   std::filesystem::path metrics_path_, routing_path_;
   std::FILE* metrics_;
   std::FILE* routing_;
+  bool broken_ = false;  ///< the last line could not be written
 };
 
 /// Drops the lines of steps after `step`, and a line cut short by a crash,

@@ -28,6 +28,7 @@ class SpikeGuard {
   struct State {
     std::vector<double> losses, norms;  ///< oldest first, at most `window`
     std::int64_t skipped = 0, rewound = 0;
+    std::int64_t in_a_row = 0;  ///< spikes since a step was taken
     bool operator==(const State&) const = default;
   };
 

@@ -27,8 +27,8 @@ double seconds_since(Clock::time_point begin) {
 
 Trainer::Result Trainer::run() {
   install_stop_signals();
-  backend_->kernels().reset_counts();
   if (state_.step == 0) state_.validation_before = validate(0);
+  backend_->kernels().reset_counts();
   StepReport report;
   data::Batch batch;
   const double seconds_before = state_.seconds;
@@ -51,16 +51,17 @@ Trainer::Result Trainer::run() {
     checkpoint_due_ |= every > 0 && state_.step % every == 0;
     if (checkpoint_due_) save();
   }
+  const double step_seconds = seconds_since(begin);
   log::progress("");
   Result result{.steps = state_.step,
                 .tokens = state_.tokens,
                 .seconds = state_.seconds,
                 .validation_before = state_.validation_before,
                 .stopped = state_.step < config_.train.steps};
-  save_kernel_table(seconds_since(begin));
   // First what must not be lost: who stops a run does not wait long.
-  save_last();
+  save_last(result);
   restore_stop_signals();
+  save_kernel_table(step_seconds);
   if (!result.stopped) result.validation_after = validate(state_.step);
   write_result(result, result.stopped ? "stopped" : "succeeded");
   return result;
@@ -84,15 +85,15 @@ void Trainer::take_step(const data::Batch& batch, StepReport& report) {
   if (why.empty()) {
     step_->apply(report);
     guard_.accept(report.loss, report.gradient_norm);
-    spikes_in_a_row_ = 0;
+    guard_.state().in_a_row = 0;
     return;
   }
   step_->discard();
-  if (++spikes_in_a_row_ > config_.spikes.most_in_a_row) {
+  if (++guard_.state().in_a_row > config_.spikes.most_in_a_row) {
     fail(ErrorKind::kNonFinite,
          "step {}: {}, and so were the {} steps before it; the last weights "
          "are in {}. Lower learning_rate.peak, or raise spikes.deviations",
-         number, why, spikes_in_a_row_ - 1, run_.checkpoints().string());
+         number, why, guard_.state().in_a_row - 1, run_.checkpoints().string());
   }
   if (config_.spikes.action == "rewind") {
     rewind(why, number);
@@ -114,7 +115,16 @@ void Trainer::rewind(const std::string& why, std::int64_t number) {
   const auto place = newest_checkpoint(run_.checkpoints());
   if (!place.has_value()) return leave_out(why, number);
   restore(place->folder, *model_, *optimizer_);
+  rewinds_here_ = place->step == rewound_to_ ? rewinds_here_ + 1 : 1;
+  rewound_to_ = place->step;
+  if (rewinds_here_ > config_.spikes.most_in_a_row) {
+    fail(ErrorKind::kNonFinite,
+         "step {}: {}, after {} rewinds to {}. Lower learning_rate.peak, or "
+         "raise spikes.deviations",
+         number, why, rewinds_here_ - 1, place->folder.string());
+  }
   SpikeGuard::State then = read_state(place->folder).spikes;
+  then.in_a_row = guard_.state().in_a_row;
   then.skipped = guard_.state().skipped;
   then.rewound = guard_.state().rewound + 1;
   guard_.state() = then;
@@ -150,7 +160,6 @@ Trainer::Trainer(const config::Schema& schema, const Config& config,
   check_fits(needs, config);
   planned_bytes_ = needs.total_bytes();
   print_start(needs);
-  write_file_atomically(run_.tokenizer(), tokenizer_.json());
   model_ = std::make_unique<Model>(*backend_, config.model, precision_);
   optimizer_ =
       std::make_unique<Optimizer>(model_->parameters(), config.optimizer);
@@ -172,6 +181,8 @@ Trainer::Trainer(const config::Schema& schema, const Config& config,
       log::info("weights  {}", file.string());
     }
   }
+  // Nothing of the run was touched so far: it might have been refused.
+  write_file_atomically(run_.tokenizer(), tokenizer_.json());
   first_step_ = state_.step;
   keep_metrics_up_to(state_.step, run_.path);
   metrics_ = std::make_unique<MetricsWriter>(run_.path);
@@ -212,6 +223,11 @@ void Trainer::resume(const std::filesystem::path& checkpoint) {
   state_.seconds = before.seconds;
   state_.validation_before = before.validation_before;
   state_.sampler = before.sampler;
+  const std::int64_t aside = set_aside_after(before.step, run_.checkpoints());
+  if (aside > 0) {
+    log::info("resume   {} later checkpoints are now {}/abandoned-step-...",
+              aside, run_.checkpoints().string());
+  }
   log::info("resumed  {}, {} tokens so far", checkpoint.string(),
             human_number(static_cast<double>(before.tokens)));
 }
@@ -225,15 +241,16 @@ void Trainer::check_probe(const TrainingState& before) {
   const bool same_row = before.validation_hash == state_.validation_hash;
   if (!same_row) return;
   const double tolerance = (same ? 1e-5 : 2e-2) * std::abs(before.probe_loss);
-  if (std::abs(now - before.probe_loss) > tolerance) {
+  if (!(std::abs(now - before.probe_loss) <= tolerance)) {
     fail(ErrorKind::kData,
          "the checkpoint's weights give a loss of {:.6f} on its probe row, and "
          "gave {:.6f} when it was written: it is not what was saved, or this "
          "program computes something else",
          now, before.probe_loss);
   }
-  log::info("resume   probe loss {:.6f}, was {:.6f} on \"{}\"", now,
-            before.probe_loss, before.layout);
+  log::write(same ? log::Level::kWarning : log::Level::kInfo,
+             fmt::format("resume   probe loss {:.9f}, was {:.9f} on \"{}\"",
+                         now, before.probe_loss, before.layout));
 }
 
 Trainer::~Trainer() = default;
@@ -314,12 +331,15 @@ void Trainer::save_kernel_table(double seconds) {
   for (const KernelCount& count : backend_->kernels()) {
     table.kernels[std::string(count.name)] = {count.cost, count.seconds};
   }
-  const std::int64_t fewest = 10;
-  if (state_.step - first_step_ >= fewest) {
-    catena::save(table,
-                 kernel_table_path(config_.data.cache, precision_.compute));
-  }
   table_ = std::move(table);
+  constexpr std::int64_t kFewest = 10;
+  if (state_.step - first_step_ < kFewest) return;
+  try {
+    catena::save(table_,
+                 kernel_table_path(config_.data.cache, precision_.compute));
+  } catch (const Error& error) {
+    log::warning("no kernel table is kept: {}", error.what());
+  }
 }
 
 void Trainer::save() {
@@ -336,7 +356,7 @@ void Trainer::save() {
   checkpoint_due_ = false;
 }
 
-void Trainer::save_last() {
+void Trainer::save_last(const Result& result) {
   note(writer_->wait());
   if (writer_->last_step() == state_.step ||
       (state_.step == first_step_ && first_step_ > 0)) {
@@ -344,11 +364,15 @@ void Trainer::save_last() {
   }
   save();
   const auto outcome = writer_->wait();
-  note(outcome);
   if (outcome.has_value() && !outcome->error.empty()) {
-    write_result({.steps = state_.step, .tokens = state_.tokens}, "failed");
+    try {
+      write_result(result, "failed");
+    } catch (const Error& error) {
+      log::warning("{}", error.what());
+    }
     throw Error(ErrorKind::kIo, outcome->error);
   }
+  note(outcome);
 }
 
 void Trainer::note(const std::optional<CheckpointWriter::Outcome>& outcome) {

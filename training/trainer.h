@@ -64,7 +64,7 @@ class Trainer {
 
   /// Begins a checkpoint of the present state, unless one is under way.
   void save();
-  void save_last();
+  void save_last(const Result& result);
   void save_kernel_table(double seconds);
   void note(const std::optional<CheckpointWriter::Outcome>& outcome);
   void write_result(const Result& result, const char* state);
@@ -85,7 +85,7 @@ class Trainer {
   SpikeGuard guard_;
   TrainingState state_;
   std::int64_t first_step_ = 0;  ///< of this process
-  std::int64_t spikes_in_a_row_ = 0;
+  std::int64_t rewound_to_ = -1, rewinds_here_ = 0;
   bool checkpoint_due_ = false;
   double stall_seconds_ = 0;
   double peak_flops_ = 0;

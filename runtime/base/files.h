@@ -62,7 +62,8 @@ void sync_folder(const std::filesystem::path& folder);
 
 /// Puts folder `from` in the place of `to`, which may exist: a crash at any
 /// moment leaves at `to` the old one whole or the new one whole. The old one,
-/// if there was one, is then at `from`.
+/// if there was one, is then at `from`. File systems that cannot exchange names
+/// (NFS) have a moment in which neither is at `to`.
 /// Throws: Error(kIo).
 void replace_folder(const std::filesystem::path& from,
                     const std::filesystem::path& to);

@@ -67,7 +67,7 @@ TEST_F(CheckpointTest, StateSurvivesItsText) {
   state.seconds = 0.1;
   state.validation_before = std::nan("");
   state.sampler = {1, 2, 3};
-  state.spikes = {{1.1, 2.2}, {0.3}, 4, 5};
+  state.spikes = {{1.1, 2.2}, {0.3}, 4, 5, 6};
   state.probe_loss = 1.0 / 3;
   state.layout = "1 rank";
   state.data_hash = "a";

@@ -122,6 +122,9 @@ TEST_F(ResumeTest, AnotherRunIsRefusedByItsKeys) {
   const Outcome shape = run(small("run", "--resume --set model.hidden=64"));
   EXPECT_EQ(shape.code, 65);
   EXPECT_THAT(shape.err, HasSubstr("model.hidden was 32, is 64"));
+  // What was refused changed nothing.
+  EXPECT_THAT(read_file(folder_ / "run" / "config.toml"),
+              HasSubstr("hidden = 32"));
   const Outcome data = run(
       small("run", "--resume --set data.train=data/quickstart/train.jsonl"));
   EXPECT_EQ(data.code, 65);
@@ -149,6 +152,30 @@ TEST_F(ResumeTest, DamageIsNamedAndTheNextOneOffered) {
   const Outcome resumed = run(small("run", offer));
   EXPECT_EQ(resumed.code, 0) << resumed.err;
   EXPECT_EQ(final_state("run"), whole);
+}
+
+TEST_F(ResumeTest, AnEarlierCheckpointIsTheNewBeginning) {
+  ASSERT_EQ(run(small("run", "--set checkpoint.keep_every=3")).code, 0);
+  const fs::path checkpoints = folder_ / "run" / "checkpoints";
+  const std::string whole = final_state("run");
+  const auto early = checkpoints / "step-000003";
+  ASSERT_TRUE(fs::exists(early));
+  // Later ones neither count as kept nor are resumed from by mistake.
+  const Outcome again =
+      run(small("run", fmt::format("--resume-from {} --set train.steps=9",
+                                   early.string())));
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_TRUE(fs::exists(checkpoints / "abandoned-step-000030"));
+  EXPECT_EQ(newest_checkpoint(checkpoints)->step, 9);
+  EXPECT_EQ(losses("run").size(), 9U);
+  ASSERT_EQ(run(small("run", "--resume")).code, 0);
+  EXPECT_EQ(final_state("run"), whole);
+  // By its bare name, from its own folder.
+  const Outcome renamed =
+      run(small("run", "--resume-from " +
+                           (checkpoints / "abandoned-step-000030").string()));
+  EXPECT_EQ(renamed.code, 65);
+  EXPECT_THAT(renamed.err, HasSubstr("is no checkpoint"));
 }
 
 TEST_F(ResumeTest, TwoProcessesDoNotShareARun) {

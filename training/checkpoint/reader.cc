@@ -76,6 +76,38 @@ std::optional<CheckpointPlace> newest_checkpoint(const fs::path& checkpoints) {
   }
 }
 
+CheckpointPlace open_checkpoint(const fs::path& folder) {
+  const fs::path path = fs::absolute(folder / "").parent_path();
+  const auto step = step_of(path.filename().string());
+  if (!step.has_value()) {
+    fail(ErrorKind::kData,
+         "{}: is no checkpoint: their folders are named step-000100 and the "
+         "like, in RUN/checkpoints",
+         folder.string());
+  }
+  const CheckpointPlace place{*step, path};
+  (void)verify(place);
+  return place;
+}
+
+std::int64_t set_aside_after(std::int64_t step, const fs::path& checkpoints) {
+  std::int64_t count = 0;
+  for (const CheckpointPlace& place : list_checkpoints(checkpoints)) {
+    if (place.step <= step) continue;
+    const fs::path aside =
+        checkpoints / ("abandoned-" + place.folder.filename().string());
+    std::error_code code;
+    fs::remove_all(aside, code);
+    fs::rename(place.folder, aside, code);
+    if (code) {
+      fail(ErrorKind::kIo, "{}: cannot be renamed: {}", place.folder.string(),
+           code.message());
+    }
+    ++count;
+  }
+  return count;
+}
+
 TrainingState read_state(const fs::path& folder) {
   const fs::path path = folder / kStateFile;
   TrainingState state = parse_state(read_file(path), path.string());

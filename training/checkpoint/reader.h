@@ -25,6 +25,17 @@ struct CheckpointPlace {
 [[nodiscard]] std::optional<CheckpointPlace> newest_checkpoint(
     const std::filesystem::path& checkpoints);
 
+/// The checkpoint at `folder`, verified, whose name must be that of its step.
+/// Throws: Error(kData).
+[[nodiscard]] CheckpointPlace open_checkpoint(
+    const std::filesystem::path& folder);
+
+/// Renames checkpoints of later steps to abandoned-step-N: a run that goes on
+/// from an earlier one writes these steps again. Returns their number.
+/// Throws: Error(kIo).
+std::int64_t set_aside_after(std::int64_t step,
+                             const std::filesystem::path& checkpoints);
+
 /// Reads state.json of a verified checkpoint.
 /// Throws: Error(kData), also where its step is not the manifest's.
 [[nodiscard]] TrainingState read_state(const std::filesystem::path& folder);

@@ -57,7 +57,8 @@ std::string state_text(const TrainingState& s) {
        {{"losses", s.spikes.losses},
         {"norms", s.spikes.norms},
         {"skipped", s.spikes.skipped},
-        {"rewound", s.spikes.rewound}}},
+        {"rewound", s.spikes.rewound},
+        {"in_a_row", s.spikes.in_a_row}}},
       {"probe_loss", number_json(s.probe_loss)},
       {"layout", s.layout},
       {"data_hash", s.data_hash},
@@ -87,7 +88,8 @@ TrainingState parse_state(std::string_view text, const std::string& name) {
   const JsonNode spikes = root.member("spikes");
   spikes.require_object();
   s.spikes = {numbers(spikes.member("losses")), numbers(spikes.member("norms")),
-              count(spikes.member("skipped")), count(spikes.member("rewound"))};
+              count(spikes.member("skipped")), count(spikes.member("rewound")),
+              count(spikes.member("in_a_row"))};
   s.probe_loss = number_or_nan(root.member("probe_loss"));
   s.layout = root.member("layout").text();
   s.data_hash = root.member("data_hash").text();

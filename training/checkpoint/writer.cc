@@ -151,13 +151,11 @@ bool CheckpointWriter::busy() const {
 
 void CheckpointWriter::begin(const TrainingState& state) {
   CATENA_CHECK(!pending_.valid(), "[checkpoint] one is still under way");
-  const auto begin = Clock::now();
   model_.capture();
   optimizer_.capture();
   state_ = state;
   Outcome outcome;
   outcome.step = state.step;
-  outcome.stall_seconds = seconds_since(begin);
   pending_ = std::async(std::launch::async, [this, outcome]() mutable {
     const auto start = Clock::now();
     try {

@@ -55,9 +55,8 @@ class CheckpointWriter {
 
   struct Outcome {
     std::int64_t step = 0, bytes = 0;
-    double stall_seconds = 0;  ///< the training thread's share
-    double seconds = 0;        ///< of writing
-    std::string error;         ///< empty if it was written
+    double seconds = 0;  ///< of writing
+    std::string error;   ///< empty if it was written
   };
 
   /// One is still being written.

@@ -3,7 +3,6 @@
 #include "launcher/contract.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
-#include "training/checkpoint/manifest.h"
 #include "training/checkpoint/reader.h"
 #include "training/commands/commands.h"
 #include "training/trainer.h"
@@ -31,65 +30,42 @@ void print_next_commands(const RunFolder& run, const Options& options) {
   log::info("  build/catena config explain model.chain");
 }
 
-struct Place {
-  RunFolder run;
-  TrainerStart start;
-  bool made = false;  ///< the folder is new
-};
-
-/// The run's folder, and what it begins with.
-Place find_place(const Options& options, const std::filesystem::path& wanted) {
-  Place place;
-  if (!options.init_from.empty()) place.start.weights = options.init_from;
+/// The run's folder; `made` where it is new.
+RunFolder find_run(const Options& options, const std::filesystem::path& wanted,
+                   bool& made) {
   if (!options.resume_from.empty()) {
-    const std::filesystem::path checkpoint =
-        std::filesystem::path(options.resume_from) / "";
-    place.start.resume = checkpoint.parent_path();
-    (void)verify_checkpoint(*place.start.resume);
-    place.run.path = place.start.resume->parent_path().parent_path();
-    return place;
+    const auto checkpoint = std::filesystem::absolute(
+        std::filesystem::path(options.resume_from) / "");
+    return RunFolder::open(
+        checkpoint.parent_path().parent_path().parent_path());
   }
   if (options.resume) {
-    if (const auto latest = RunFolder::latest(wanted)) {
-      place.run = *latest;
-      if (const auto newest = newest_checkpoint(latest->checkpoints())) {
-        place.start.resume = newest->folder;
-        place.start.weights.reset();
-      }
-      return place;
+    if (const auto latest = RunFolder::latest(wanted)) return *latest;
+  }
+  made = true;
+  return RunFolder::create(wanted);
+}
+
+/// What the run begins with. The run's lock is held: nobody else writes there.
+TrainerStart find_start(const Options& options, const RunFolder& run) {
+  TrainerStart start;
+  if (!options.init_from.empty()) start.weights = options.init_from;
+  if (!options.resume_from.empty()) {
+    start.resume = open_checkpoint(options.resume_from).folder;
+  } else if (options.resume) {
+    const auto newest = newest_checkpoint(run.checkpoints());
+    if (newest.has_value()) {
+      start.resume = newest->folder;
+    } else {
+      log::info("resume   no checkpoint in {}: from the beginning",
+                run.path.string());
     }
   }
-  place.run = RunFolder::create(wanted);
-  place.made = true;
-  return place;
+  return start;
 }
 
-/// The trainer, ready; a folder made for a run that cannot begin is gone.
-std::unique_ptr<Trainer> make_trainer(const config::Schema& schema,
-                                      const Config& config,
-                                      const Place& place) {
-  try {
-    log::open_file(place.run.path / "log.txt");
-    write_file_atomically(place.run.config(), schema.toml(false, true));
-    return std::make_unique<Trainer>(schema, config, place.run, place.start);
-  } catch (...) {
-    std::error_code ignored;
-    if (place.made) std::filesystem::remove_all(place.run.path, ignored);
-    throw;
-  }
-}
-
-int train(const Options& options) {
-  Config config;
-  config::Schema schema;
-  describe(schema, config);
-  load(schema, config, options.config, options.assignments);
-  const std::string name =
-      std::filesystem::path(options.config).stem().string();
-  config.run.folder = RunFolder::resolve(config, name).string();
-  config.model_file.clear();  // every key is resolved, and must stay so
-  const Place place = find_place(options, config.run.folder);
-  const RunFolder& run = place.run;
+int train_in(const RunFolder& run, const Options& options,
+             const config::Schema& schema, const Config& config, bool made) {
   const FileLock lock(run.lock());
   if (!lock.held()) {
     fail(ErrorKind::kUsage,
@@ -97,11 +73,18 @@ int train(const Options& options) {
          "another folder with --set run.folder=...",
          run.path.string());
   }
-  if (options.resume && !place.start.resume.has_value()) {
-    log::info("resume   no checkpoint in {}: from the beginning",
-              run.path.string());
+  std::unique_ptr<Trainer> trainer;
+  try {
+    log::open_file(run.path / "log.txt");
+    trainer = std::make_unique<Trainer>(schema, config, run,
+                                        find_start(options, run));
+    write_file_atomically(run.config(), schema.toml(false, true));
+  } catch (...) {
+    // A folder made for a run that cannot begin is gone.
+    std::error_code ignored;
+    if (made) std::filesystem::remove_all(run.path, ignored);
+    throw;
   }
-  const auto trainer = make_trainer(schema, config, place);
   const Trainer::Result result = trainer->run();
   if (result.stopped) {
     log::info(
@@ -113,6 +96,20 @@ int train(const Options& options) {
   trainer->answer_prompts();
   print_next_commands(run, options);
   return kExitSuccess;
+}
+
+int train(const Options& options) {
+  Config config;
+  config::Schema schema;
+  describe(schema, config);
+  load(schema, config, options.config, options.assignments);
+  const std::string name =
+      std::filesystem::path(options.config).stem().string();
+  config.run.folder = RunFolder::resolve(config, name).string();
+  config.model_file.clear();  // every key is resolved, and must stay so
+  bool made = false;
+  const RunFolder run = find_run(options, config.run.folder, made);
+  return train_in(run, options, schema, config, made);
 }
 
 /// Every key and its default, for --help.
