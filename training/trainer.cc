@@ -110,32 +110,6 @@ void Trainer::leave_out(const std::string& why, std::int64_t number) {
                         nlohmann::json{{"reason", why}}.dump());
 }
 
-void Trainer::rewind(const std::string& why, std::int64_t number) {
-  note(writer_->wait());
-  const auto place = newest_checkpoint(run_.checkpoints());
-  if (!place.has_value()) return leave_out(why, number);
-  restore(place->folder, *model_, *optimizer_);
-  rewinds_here_ = place->step == rewound_to_ ? rewinds_here_ + 1 : 1;
-  rewound_to_ = place->step;
-  if (rewinds_here_ > config_.spikes.most_in_a_row) {
-    fail(ErrorKind::kNonFinite,
-         "step {}: {}, after {} rewinds to {}. Lower learning_rate.peak, or "
-         "raise spikes.deviations",
-         number, why, rewinds_here_ - 1, place->folder.string());
-  }
-  SpikeGuard::State then = read_state(place->folder).spikes;
-  then.in_a_row = guard_.state().in_a_row;
-  then.skipped = guard_.state().skipped;
-  then.rewound = guard_.state().rewound + 1;
-  guard_.state() = then;
-  state_.step = place->step;
-  log::warning("step {}: {}; back to step {}, the data since is not used again",
-               number, why, place->step);
-  metrics_->write_event(
-      "rewound", number,
-      nlohmann::json{{"reason", why}, {"to_step", place->step}}.dump());
-}
-
 Trainer::Trainer(const config::Schema& schema, const Config& config,
                  const RunFolder& run, const TrainerStart& start)
     : config_(config),
@@ -199,58 +173,6 @@ void Trainer::describe_state(const config::Schema& schema) {
   state_.data_hash = hexadecimal(train_data_.hash());
   state_.validation_hash = hexadecimal(validation_data_.hash());
   state_.tokenizer_hash = hexadecimal(hash64(tokenizer_.json()));
-}
-
-void Trainer::resume(const std::filesystem::path& checkpoint) {
-  const TrainingState before = read_state(checkpoint);
-  for (const ConfigDifference& d :
-       check_resumable(before, state_, checkpoint)) {
-    if (d.key.starts_with("run.")) continue;
-    log::info("resume   {} was {}, now {}", d.key, d.before, d.now);
-  }
-  if (before.step > config_.train.steps) {
-    fail(ErrorKind::kConfig,
-         "train.steps is {}, and {} is at step {}; set train.steps higher, or "
-         "resume from an earlier checkpoint with --resume-from",
-         config_.train.steps, checkpoint.string(), before.step);
-  }
-  restore(checkpoint, *model_, *optimizer_);
-  sampler_->restore(before.sampler);
-  guard_.state() = before.spikes;
-  check_probe(before);
-  state_.step = before.step;
-  state_.tokens = before.tokens;
-  state_.seconds = before.seconds;
-  state_.validation_before = before.validation_before;
-  state_.sampler = before.sampler;
-  const std::int64_t aside = set_aside_after(before.step, run_.checkpoints());
-  if (aside > 0) {
-    log::info("resume   {} later checkpoints are now {}/abandoned-step-...",
-              aside, run_.checkpoints().string());
-  }
-  log::info("resumed  {}, {} tokens so far", checkpoint.string(),
-            human_number(static_cast<double>(before.tokens)));
-}
-
-// The stored loss of the stored weights, formed again: what is in memory now
-// is what was in memory then.
-void Trainer::check_probe(const TrainingState& before) {
-  const double now = validation_.probe(*model_, step_->chunk());
-  const bool same = before.layout == state_.layout;
-  if (now == before.probe_loss || std::isnan(before.probe_loss)) return;
-  const bool same_row = before.validation_hash == state_.validation_hash;
-  if (!same_row) return;
-  const double tolerance = (same ? 1e-5 : 2e-2) * std::abs(before.probe_loss);
-  if (!(std::abs(now - before.probe_loss) <= tolerance)) {
-    fail(ErrorKind::kData,
-         "the checkpoint's weights give a loss of {:.6f} on its probe row, and "
-         "gave {:.6f} when it was written: it is not what was saved, or this "
-         "program computes something else",
-         now, before.probe_loss);
-  }
-  log::write(same ? log::Level::kWarning : log::Level::kInfo,
-             fmt::format("resume   probe loss {:.9f}, was {:.9f} on \"{}\"",
-                         now, before.probe_loss, before.layout));
 }
 
 Trainer::~Trainer() = default;
@@ -340,60 +262,6 @@ void Trainer::save_kernel_table(double seconds) {
   } catch (const Error& error) {
     log::warning("no kernel table is kept: {}", error.what());
   }
-}
-
-void Trainer::save() {
-  if (writer_->busy()) {
-    // Training does not wait for a slow disk; this one is saved a little late.
-    return;
-  }
-  note(writer_->poll());
-  const auto begin = Clock::now();
-  state_.spikes = guard_.state();
-  state_.probe_loss = validation_.probe(*model_, step_->chunk());
-  writer_->begin(state_);
-  stall_seconds_ = seconds_since(begin);
-  checkpoint_due_ = false;
-}
-
-void Trainer::save_last(const Result& result) {
-  note(writer_->wait());
-  if (writer_->last_step() == state_.step ||
-      (state_.step == first_step_ && first_step_ > 0)) {
-    return;
-  }
-  save();
-  const auto outcome = writer_->wait();
-  if (outcome.has_value() && !outcome->error.empty()) {
-    try {
-      write_result(result, "failed");
-    } catch (const Error& error) {
-      log::warning("{}", error.what());
-    }
-    throw Error(ErrorKind::kIo, outcome->error);
-  }
-  note(outcome);
-}
-
-void Trainer::note(const std::optional<CheckpointWriter::Outcome>& outcome) {
-  if (!outcome.has_value()) return;
-  if (!outcome->error.empty()) {
-    log::warning("checkpoint of step {} failed: {}; training goes on",
-                 outcome->step, outcome->error);
-    metrics_->write_event("checkpoint_failed", outcome->step,
-                          nlohmann::json{{"reason", outcome->error}}.dump());
-    return;
-  }
-  log::info("checkpoint {} ({}, stall {:.0f} ms, written in {:.2f} s)",
-            (run_.checkpoints() / checkpoint_name(outcome->step)).string(),
-            human_bytes(outcome->bytes), 1000 * stall_seconds_,
-            outcome->seconds);
-  metrics_->write_event(
-      "checkpoint", outcome->step,
-      nlohmann::json{{"catena_checkpoint_bytes", outcome->bytes},
-                     {"catena_checkpoint_stall_seconds", stall_seconds_},
-                     {"catena_checkpoint_write_seconds", outcome->seconds}}
-          .dump());
 }
 
 void Trainer::write_result(const Result& result, const char* state) {

@@ -27,12 +27,6 @@ std::string body_text(const Manifest& manifest) {
       .dump();
 }
 
-std::int64_t count(const JsonNode& node) {
-  const std::int64_t value = node.integer();
-  if (value < 0) node.refuse(fmt::format("is {}, below 0", value));
-  return value;
-}
-
 std::uint64_t hash_value(const JsonNode& node) {
   const std::string& text = node.text();
   if (text.size() != 16 ||
@@ -69,7 +63,7 @@ Manifest parse_manifest(std::string_view text, const std::string& name) {
   const JsonNode root(json, name, "");
   check_format(root);
   Manifest manifest;
-  manifest.step = count(root.member("step"));
+  manifest.step = root.member("step").count();
   const JsonNode files = root.member("files");
   for (std::size_t i = 0; i < files.size(); ++i) {
     const JsonNode entry = files.element(i);
@@ -80,7 +74,7 @@ Manifest parse_manifest(std::string_view text, const std::string& name) {
     }
     manifest.files.push_back(
         {file,
-         {count(entry.member("bytes")), hash_value(entry.member("xxh3"))}});
+         {entry.member("bytes").count(), hash_value(entry.member("xxh3"))}});
   }
   if (hash_value(root.member("xxh3")) != hash64(body_text(manifest))) {
     root.member("xxh3").refuse(

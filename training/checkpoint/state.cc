@@ -15,12 +15,6 @@ using data::JsonNode;
 
 constexpr std::int64_t kVersion = 1;
 
-std::int64_t count(const JsonNode& node) {
-  const std::int64_t value = node.integer();
-  if (value < 0) node.refuse(fmt::format("is {}, below 0", value));
-  return value;
-}
-
 std::vector<double> numbers(const JsonNode& node) {
   std::vector<double> values;
   for (std::size_t i = 0; i < node.size(); ++i) {
@@ -77,19 +71,20 @@ TrainingState parse_state(std::string_view text, const std::string& name) {
         fmt::format("is not {}: use the program that wrote it", kVersion));
   }
   TrainingState s;
-  s.step = count(root.member("step"));
-  s.tokens = count(root.member("tokens"));
+  s.step = root.member("step").count();
+  s.tokens = root.member("tokens").count();
   s.seconds = root.member("seconds").number();
   s.validation_before = number_or_nan(root.member("validation_before"));
   const JsonNode sampler = root.member("sampler");
   sampler.require_object();
-  s.sampler = {count(sampler.member("epoch")), count(sampler.member("index")),
-               count(sampler.member("token"))};
+  s.sampler = {sampler.member("epoch").count(), sampler.member("index").count(),
+               sampler.member("token").count()};
   const JsonNode spikes = root.member("spikes");
   spikes.require_object();
   s.spikes = {numbers(spikes.member("losses")), numbers(spikes.member("norms")),
-              count(spikes.member("skipped")), count(spikes.member("rewound")),
-              count(spikes.member("in_a_row"))};
+              spikes.member("skipped").count(),
+              spikes.member("rewound").count(),
+              spikes.member("in_a_row").count()};
   s.probe_loss = number_or_nan(root.member("probe_loss"));
   s.layout = root.member("layout").text();
   s.data_hash = root.member("data_hash").text();

@@ -15,14 +15,8 @@ OrderedJson file_json(const DatasetFileInfo& file) {
   return {{"name", file.name}, {"bytes", file.bytes}, {"xxh3", file.hash}};
 }
 
-std::int64_t count(const JsonNode& node) {
-  const std::int64_t value = node.integer();
-  if (value < 0) node.refuse(fmt::format("is {}, below 0", value));
-  return value;
-}
-
 DatasetFileInfo parse_file(const JsonNode& node) {
-  DatasetFileInfo file{node.member("name").text(), count(node.member("bytes")),
+  DatasetFileInfo file{node.member("name").text(), node.member("bytes").count(),
                        node.member("xxh3").text()};
   if (file.name.empty() || file.name.front() == '.' ||
       file.name.find('/') != std::string::npos) {
@@ -77,11 +71,11 @@ DatasetManifest parse_manifest(std::string_view json, const std::string& name) {
   const JsonNode root(document, name, "");
   check_format(root);
   DatasetManifest m;
-  m.documents = count(root.member("documents"));
-  m.tokens = count(root.member("tokens"));
-  m.response_tokens = count(root.member("response_tokens"));
-  m.bad_rows = count(root.member("bad_rows"));
-  m.vocabulary = count(root.member("vocabulary"));
+  m.documents = root.member("documents").count();
+  m.tokens = root.member("tokens").count();
+  m.response_tokens = root.member("response_tokens").count();
+  m.bad_rows = root.member("bad_rows").count();
+  m.vocabulary = root.member("vocabulary").count();
   m.append_end_of_text = root.member("append_end_of_text").flag();
   m.skip_bad_rows = root.member("skip_bad_rows").flag();
   m.row_template = root.member("template").text();
@@ -89,7 +83,7 @@ DatasetManifest parse_manifest(std::string_view json, const std::string& name) {
   m.source_hash = root.member("source_hash").text();
   const JsonNode end_of_text = root.member("end_of_text");
   if (!end_of_text.is_null()) {
-    const std::int64_t id = count(end_of_text);
+    const std::int64_t id = end_of_text.count();
     if (id >= m.vocabulary) end_of_text.refuse("is outside the vocabulary");
     m.end_of_text = static_cast<std::int32_t>(id);
   }

@@ -70,6 +70,12 @@ std::int64_t JsonNode::integer() const {
   return value_->get<std::int64_t>();
 }
 
+std::int64_t JsonNode::count() const {
+  const std::int64_t value = integer();
+  if (value < 0) refuse(fmt::format("is {}, below 0", value));
+  return value;
+}
+
 double JsonNode::number() const {
   if (!value_->is_number()) wrong_type("a number");
   return value_->get<double>();

@@ -35,6 +35,7 @@ class JsonNode {
   /// All of these throw Error(kData) naming file and key.
   [[nodiscard]] const std::string& text() const;
   [[nodiscard]] std::int64_t integer() const;
+  [[nodiscard]] std::int64_t count() const;  ///< an integer, not below 0
   [[nodiscard]] double number() const;
   [[nodiscard]] bool flag() const;
   [[nodiscard]] bool flag_or(bool otherwise) const {
