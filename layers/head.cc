@@ -7,7 +7,7 @@ namespace {
 
 // Large enough that the product runs at full speed, small enough that the
 // logits of a block stay in cache or nearly so.
-constexpr std::int64_t kBlockElements = std::int64_t{1} << 22;
+constexpr std::int64_t kBlockElements = std::int64_t{1} << 23;
 
 std::int64_t block_rows(std::int64_t vocabulary) {
   return std::clamp<std::int64_t>(kBlockElements / vocabulary / 32 * 32, 32,

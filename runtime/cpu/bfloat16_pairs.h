@@ -38,15 +38,57 @@ inline Pairs load_halves(const BFloat16* from, std::int64_t count) {
   return __builtin_convertvector(half, Pairs);
 }
 
-/// to[i] = (upper[i], lower[i]) for `columns` values, up to whole vectors.
+/// A register of BFloat16.
+typedef std::uint16_t FullVector __attribute__((vector_size(kVectorBytes)));
+
+/// (first[i], second[i]) for the lower and the upper half of their lanes.
+template <int... kLane>
+inline void zip(const FullVector& first, const FullVector& second, BFloat16* to,
+                std::integer_sequence<int, kLane...>) {
+  constexpr int kWidth = sizeof...(kLane);
+  const FullVector lower = __builtin_shufflevector(
+      first, second, (kLane / 2 + kLane % 2 * kWidth)...);
+  const FullVector upper = __builtin_shufflevector(
+      first, second, (kWidth / 2 + kLane / 2 + kLane % 2 * kWidth)...);
+  std::memcpy(to, &lower, sizeof(lower));
+  std::memcpy(to + kWidth, &upper, sizeof(upper));
+}
+
+/// to[i] = (upper[i], lower[i]) for `columns` values, zeros up to `room`.
 inline void interleave(const BFloat16* upper, const BFloat16* lower,
                        std::int64_t columns, std::int64_t room, BFloat16* to) {
-  for (std::int64_t i = 0; i < room; i += kLanes<float>) {
+  constexpr int kWidth = 2 * kLanes<float>;
+  std::int64_t i = 0;
+  for (; lower != nullptr && i + kWidth <= std::min(columns, room);
+       i += kWidth) {
+    FullVector first, second;
+    std::memcpy(&first, upper + i, sizeof(first));
+    std::memcpy(&second, lower + i, sizeof(second));
+    zip(first, second, to + 2 * i, std::make_integer_sequence<int, kWidth>());
+  }
+  for (; i < room; i += kLanes<float>) {
+    if (i >= columns) {
+      std::memset(to + 2 * i, 0, sizeof(Pairs));
+      continue;
+    }
     Pairs pairs = load_halves(upper + i, columns - i);
     if (lower != nullptr) {
       pairs |= load_halves(lower + i, columns - i) << 16;
     }
     std::memcpy(to + 2 * i, &pairs, sizeof(pairs));
+  }
+}
+
+/// `terms` values of each of kLanes<float> rows, zeros where there are fewer.
+inline void load_square(const BFloat16* b, std::int64_t b_row,
+                        std::int64_t rows, std::int64_t terms,
+                        Vector<float>* square) {
+  for (std::int64_t j = 0; j < kLanes<float>; ++j) {
+    square[j] = Vector<float>{};
+    if (j < rows) {
+      std::memcpy(&square[j], b + j * b_row,
+                  static_cast<std::size_t>(terms) * 2);
+    }
   }
 }
 
@@ -75,13 +117,15 @@ struct Packing<BFloat16, BFloat16> {
         const std::int64_t terms =
             std::min<std::int64_t>(depth - k, 2 * kWidth);
         Vector<float> square[kWidth];
-        for (int j = 0; j < kWidth; ++j) {
-          const std::int64_t column = v * kWidth + j;
-          square[j] = Vector<float>{};
-          if (column < columns) {
-            std::memcpy(&square[j], b + column * b_row + k,
-                        static_cast<std::size_t>(terms) * 2);
+        if (terms == 2 * kWidth && (v + 1) * kWidth <= columns) {
+#pragma GCC unroll 16
+          for (int j = 0; j < kWidth; ++j) {
+            std::memcpy(&square[j], b + (v * kWidth + j) * b_row + k,
+                        sizeof(square[j]));
           }
+        } else {
+          load_square(b + v * kWidth * b_row + k, b_row, columns - v * kWidth,
+                      terms, square);
         }
         transpose<float>(square);
         for (int t = 0; 2 * t < terms; ++t) {

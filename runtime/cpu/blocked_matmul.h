@@ -10,8 +10,14 @@ namespace catena::cpu {
 
 namespace internal {
 
-/// Terms of a sum taken at once: a packed panel of b stays in a near cache.
-inline constexpr std::int64_t kDepth = 256;
+/// Terms of a sum taken at once, so that a packed panel of b and the rows of a
+/// beside it stay in a near cache: all of a short sum, which then needs no
+/// partial sums in memory.
+template <class O>
+[[nodiscard]] constexpr std::int64_t depth_of(std::int64_t terms) {
+  constexpr auto kSize = static_cast<std::int64_t>(sizeof(O));
+  return terms <= 1024 / kSize ? terms : 512 / kSize;
+}
 
 /// to[i] = from[i] for rows of `columns`, read as Wide<T>. Rows of `to` have
 /// room for whole vectors; what is left of the last one is 0.
@@ -122,7 +128,8 @@ class BlockedProduct {
  public:
   using W = Wide<T>;
 
-  explicit BlockedProduct(const Product& p) : p_(p) {}
+  explicit BlockedProduct(const Product& p)
+      : p_(p), depth_(std::max<std::int64_t>(depth_of<O>(p.k), 1)) {}
 
   void run() const {
     if (p_.c_type == DTypeOf<W>::value) {
@@ -130,7 +137,7 @@ class BlockedProduct {
     }
     T* const c = static_cast<T*>(p_.c);
     // Partial sums are not rounded.
-    if (p_.k <= kDepth) return run_into(c, p_.c_row);
+    if (p_.k <= depth_) return run_into(c, p_.c_row);
     thread_local Scratch scratch;
     const std::int64_t row = apart<W>(p_.n);
     W* const sums = scratch.get<W>(p_.m * row);
@@ -145,10 +152,10 @@ class BlockedProduct {
   template <class C>
   void run_into(C* c, std::int64_t c_row) const {
     thread_local Scratch left, right;
-    O* const panel = right.get<O>(kDepth * kTileColumns<O>);
+    O* const panel = right.get<O>((depth_ + 1) * kTileColumns<O>);
     // k = 0 clears c if there is nothing to sum.
-    for (std::int64_t k = 0; k < p_.k || k == 0; k += kDepth) {
-      const std::int64_t depth = std::min(p_.k - k, kDepth);
+    for (std::int64_t k = 0; k < p_.k || k == 0; k += depth_) {
+      const std::int64_t depth = std::min(p_.k - k, depth_);
       const LeftFactor<O> a = left_factor(k, depth, left);
       for (std::int64_t j = 0; j < p_.n; j += kTileColumns<O>) {
         const std::int64_t columns =
@@ -156,7 +163,7 @@ class BlockedProduct {
         pack(k, depth, j, columns, panel);
         multiply_block(p_.m, columns, (depth + kTerms - 1) / kTerms, a, panel,
                        kTileColumns<O> * kTerms, c + j, c_row,
-                       p_.accumulate || k > 0, next_panel(k, depth, j));
+                       p_.accumulate || k > 0, ahead(k, depth, j));
       }
     }
   }
@@ -173,18 +180,46 @@ class BlockedProduct {
     }
   }
 
-  /// Where b's panel after that at (k, j) lies.
-  Ahead next_panel(std::int64_t k, std::int64_t depth, std::int64_t j) const {
-    const std::int64_t left = p_.n - j - kTileColumns<O>;
-    if (left <= 0) return {};
-    const std::int64_t columns = std::min<std::int64_t>(left, kTileColumns<O>);
+  /// What comes after b's panel at (k, j): the next panel and, of the next
+  /// terms of a, this panel's share.
+  Ahead ahead(std::int64_t k, std::int64_t depth, std::int64_t j) const {
+    const std::int64_t next_k = k + depth;
+    const std::int64_t next_depth = std::min(p_.k - next_k, depth_);
+    if (j + kTileColumns<O> < p_.n) {
+      return {panel_at(k, depth, j + kTileColumns<O>),
+              share_of_left(next_k, next_depth, j)};
+    }
+    if (next_depth <= 0) return {};
+    return {panel_at(next_k, next_depth, 0),
+            share_of_left(next_k, next_depth, j)};
+  }
+
+  Ahead::Rectangle panel_at(std::int64_t k, std::int64_t depth,
+                            std::int64_t j) const {
+    const std::int64_t columns =
+        std::min<std::int64_t>(p_.n - j, kTileColumns<O>);
     const T* const b = static_cast<const T*>(p_.b);
     constexpr std::int64_t kBytes = sizeof(T);
-    j += kTileColumns<O>;
-    return p_.transpose_b ? Ahead(b + j * p_.b_row + k, p_.b_row * kBytes,
-                                  columns, depth * kBytes)
-                          : Ahead(b + k * p_.b_row + j, p_.b_row * kBytes,
-                                  depth, columns * kBytes);
+    if (p_.transpose_b) {
+      return {b + j * p_.b_row + k, p_.b_row * kBytes, columns, depth * kBytes};
+    }
+    return {b + k * p_.b_row + j, p_.b_row * kBytes, depth, columns * kBytes};
+  }
+
+  Ahead::Rectangle share_of_left(std::int64_t k, std::int64_t depth,
+                                 std::int64_t j) const {
+    if (depth <= 0) return {};
+    const std::int64_t rows = p_.transpose_a ? depth : p_.m;
+    const std::int64_t panels = (p_.n + kTileColumns<O> - 1) / kTileColumns<O>;
+    const std::int64_t panel = j / kTileColumns<O>;
+    const std::int64_t begin = rows * panel / panels;
+    const std::int64_t end = rows * (panel + 1) / panels;
+    const T* const a = static_cast<const T*>(p_.a) +
+                       (p_.transpose_a ? k : 0) * p_.a_row +
+                       (p_.transpose_a ? 0 : k);
+    constexpr std::int64_t kBytes = sizeof(T);
+    return {a + begin * p_.a_row, p_.a_row * kBytes, end - begin,
+            (p_.transpose_a ? p_.m : depth) * kBytes};
   }
 
   LeftFactor<O> left_factor(std::int64_t k, std::int64_t depth,
@@ -198,6 +233,7 @@ class BlockedProduct {
   }
 
   Product p_;
+  std::int64_t depth_;
 };
 
 }  // namespace internal

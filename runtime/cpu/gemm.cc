@@ -12,7 +12,7 @@ namespace {
 // for any number of rows.
 constexpr std::int64_t kMostRows = 256, kColumns = 256;
 constexpr std::int64_t kFewestRows = 64;
-constexpr std::int64_t kWantedPieces = 16;
+constexpr std::int64_t kPiecesPerThread = 2;
 // About 20 microseconds of work; smaller pieces do not pay for a wake-up.
 constexpr std::int64_t kLeastWork = 1 << 20;
 
@@ -35,13 +35,13 @@ Product Product::part(std::int64_t row, std::int64_t rows, std::int64_t column,
   return p;
 }
 
-Tiling Tiling::choose(std::int64_t count, std::int64_t m, std::int64_t n,
-                      std::int64_t k) {
+Tiling Tiling::choose(std::int64_t threads, std::int64_t count, std::int64_t m,
+                      std::int64_t n, std::int64_t k) {
   Tiling t{kMostRows, std::clamp<std::int64_t>(n, 1, kColumns)};
   const auto pieces = [&] {
     return count * t.row_tiles(m) * t.column_tiles(n);
   };
-  while (t.rows > kFewestRows && pieces() < kWantedPieces &&
+  while (t.rows > kFewestRows && pieces() < kPiecesPerThread * threads &&
          t.rows * t.columns * k > kLeastWork) {
     t.rows /= 2;
   }
@@ -79,7 +79,8 @@ void CpuKernels::run(const Gemm& g) {
                         .transpose_a = g.transpose_a,
                         .transpose_b = g.transpose_b,
                         .accumulate = g.accumulate};
-  const Tiling tiling = Tiling::choose(1, product.m, product.n, product.k);
+  const Tiling tiling =
+      Tiling::choose(pool_.threads(), 1, product.m, product.n, product.k);
   const std::int64_t pieces =
       tiling.row_tiles(product.m) * tiling.column_tiles(product.n);
   pool_.run(pieces, [&](std::int64_t index, int) {

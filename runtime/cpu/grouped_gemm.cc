@@ -30,8 +30,8 @@ void CpuKernels::run(const GroupedGemm& g) {
   const std::int64_t groups = g.offsets.size(0) - 1;
   const std::int64_t rows = g.a.size(0), k = g.a.size(1), n = g.c.size(1);
   if (groups == 0 || rows == 0) return;
-  const Tiling tiling =
-      Tiling::choose(groups, (rows + groups - 1) / groups, n, k);
+  const Tiling tiling = Tiling::choose(pool_.threads(), groups,
+                                       (rows + groups - 1) / groups, n, k);
   std::vector<std::int64_t>& before = tile_list(groups);
   for (std::int64_t group = 0; group < groups; ++group) {
     const auto at = static_cast<std::size_t>(group);
@@ -67,8 +67,8 @@ void CpuKernels::run(const GroupedGemmGradient& g) {
   const std::int64_t groups = g.offsets.size(0) - 1;
   const std::int64_t rows = g.a.size(0), m = g.a.size(1), n = g.b.size(1);
   if (groups == 0 || rows == 0) return;
-  const Tiling tiling =
-      Tiling::choose(groups, m, n, (rows + groups - 1) / groups);
+  const Tiling tiling = Tiling::choose(pool_.threads(), groups, m, n,
+                                       (rows + groups - 1) / groups);
   const std::int64_t tiles = tiling.row_tiles(m) * tiling.column_tiles(n);
   pool_.run(groups * tiles, [&](std::int64_t index, int) {
     const std::int64_t group = index / tiles;

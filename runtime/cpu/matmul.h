@@ -46,15 +46,16 @@ void multiply_portably(const Product& product);
 /// multiply() of bfloat16 operands, only where multiplies_bfloat16().
 void multiply_bfloat16(const Product& product);
 
-/// How products with these lengths are cut into pieces for a pool: a function
-/// of shapes alone. `rows` is the height aimed at; all tiles of a product are
-/// about as high.
+/// How products with these lengths are cut into pieces for a pool; no bit of a
+/// result depends on it. `rows` is the height aimed at; all tiles of a product
+/// are about as high.
 struct Tiling {
   std::int64_t rows, columns;
 
   /// For `count` products of up to m x n, sums of k terms.
-  [[nodiscard]] static Tiling choose(std::int64_t count, std::int64_t m,
-                                     std::int64_t n, std::int64_t k);
+  [[nodiscard]] static Tiling choose(std::int64_t threads, std::int64_t count,
+                                     std::int64_t m, std::int64_t n,
+                                     std::int64_t k);
   [[nodiscard]] std::int64_t row_tiles(std::int64_t m) const;
   [[nodiscard]] std::int64_t column_tiles(std::int64_t n) const {
     return (n + columns - 1) / columns;

@@ -35,18 +35,20 @@ struct LeftFactor {
   std::int64_t row, step;
 };
 
-/// A rectangle of memory that will be needed soon: touch() fetches its next
-/// cache line. Without rows it does nothing.
+/// Rectangles of memory that will be needed soon, one after another: touch()
+/// fetches their next cache line. Without rows it does nothing.
 class Ahead {
  public:
+  struct Rectangle {
+    const void* data = nullptr;
+    std::int64_t row_bytes = 0, rows = 0, bytes = 0;
+  };
+
   Ahead() = default;
-  Ahead(const void* data, std::int64_t row_bytes, std::int64_t rows,
-        std::int64_t bytes)
-      : line_(static_cast<const char*>(data)),
-        end_(line_ + bytes),
-        skip_(row_bytes - bytes),
-        bytes_(bytes),
-        rows_(rows) {}
+  Ahead(const Rectangle& first, const Rectangle& second) : then_(second) {
+    begin(first);
+    if (rows_ <= 0) next();
+  }
   void touch() {
     if (rows_ <= 0) return;
     __builtin_prefetch(line_, 0, 2);
@@ -54,17 +56,34 @@ class Ahead {
     if (line_ < end_) return;
     line_ = end_ + skip_;
     end_ = line_ + bytes_;
-    --rows_;
+    if (--rows_ == 0) next();
   }
 
  private:
   static constexpr std::int64_t kLine = 64;
+
+  void begin(const Rectangle& r) {
+    line_ = static_cast<const char*>(r.data);
+    end_ = line_ + r.bytes;
+    skip_ = r.row_bytes - r.bytes;
+    bytes_ = r.bytes;
+    rows_ = r.rows;
+  }
+  void next() {
+    begin(then_);
+    then_ = {};
+  }
+
   const char* line_ = nullptr;
   const char* end_ = nullptr;
   std::int64_t skip_ = 0, bytes_ = 0, rows_ = 0;
+  Rectangle then_;
 };
 
 namespace internal {
+
+/// Lines of what comes after a block that are fetched in every stride.
+inline constexpr int kFetches = 3;
 
 /// Steps between prefetches: one row of a left factor then moves by a line.
 template <class T>
@@ -86,7 +105,7 @@ struct TileCall {
 };
 
 template <class T, class C, int kRows, int kVectors>
-inline void multiply_tile(const TileCall<T, C>& call) {
+[[gnu::noinline]] void multiply_tile(const TileCall<T, C>& call) {
   using W = Wide<T>;
   constexpr int kOperand = kLanes<W> * Step<T>::kTerms;
   const auto place = [&](int i, int v) {
@@ -120,8 +139,7 @@ inline void multiply_tile(const TileCall<T, C>& call) {
         ++next;
       }
     }
-    call.ahead->touch();
-    call.ahead->touch();
+    for (int line = 0; line < kFetches; ++line) call.ahead->touch();
     const std::int64_t end = std::min(begin + kStride<T>, call.steps);
     for (std::int64_t k = begin; k < end; ++k) {
       Vector<W> right[kVectors];

@@ -224,7 +224,7 @@ TEST(TilingTest, PiecesCoverTheProductOnce) {
   for (const Case& s :
        {Case{1, 4096, 1024}, Case{4096, 352, 256}, Case{352, 256, 4096},
         Case{1000, 1000, 1000}, Case{3, 5, 7}, Case{65, 513, 100000}}) {
-    const cpu::Tiling tiling = cpu::Tiling::choose(1, s.m, s.n, s.k);
+    const cpu::Tiling tiling = cpu::Tiling::choose(2, 1, s.m, s.n, s.k);
     std::vector<int> seen(static_cast<std::size_t>(s.m * s.n));
     const cpu::Product product{
         .m = s.m, .n = s.n, .k = s.k, .c = seen.data(), .c_row = s.n};
