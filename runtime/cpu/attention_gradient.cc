@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <vector>
 
 #include "runtime/cpu/attention_tiles.h"
 #include "runtime/cpu/backend.h"
@@ -8,164 +9,139 @@ namespace {
 
 constexpr std::int64_t kTile = kAttentionTile;
 
-/// Pieces of AttentionGradient. With p the weights, recomputed from scores and
-/// log_sum_exp, and delta[i] = <d_out[i], out[i]>:
+/// One piece of AttentionGradient: a key head, the query heads that share it,
+/// and a run of rows that attend to no row outside of it. With p the weights,
+/// recomputed from scores and log_sum_exp, and delta[i] = <d_out[i], out[i]>:
 ///   d_score[i, j] = scale * p[i, j] * (<d_out[i], v[j]> - delta[i])
 ///   d_q[i] = sum_j d_score[i, j] k[j]
 ///   d_k[j] = sum_i d_score[i, j] q[i],  d_v[j] = sum_i p[i, j] d_out[i]
-/// One set of pieces owns rows of d_q, another rows of d_k and d_v, so that
-/// none waits for or adds to another; the price is that weights are computed
-/// twice.
+/// Squares of scores have a row for each query and a lane for each key. d_k and
+/// d_v of a tile of keys are summed over all queries, d_q over tiles of keys.
 /// Source: arXiv 2205.14135, appendix B.
 template <class T>
-class GradientTile {
+class GradientPiece {
  public:
   using W = Wide<T>;
   static constexpr int kWidth = kLanes<W>;
 
-  GradientTile(const AttentionGradient& a, const W* delta)
+  GradientPiece(const AttentionGradient& a, const W* delta,
+                std::int64_t key_head, std::int64_t begin, std::int64_t end)
       : a_(a),
         first_(a.first.as<std::int32_t>()),
         delta_(delta),
-        rows_(a.q.size(0)),
+        key_head_(key_head),
+        begin_(begin),
+        end_(end),
         group_(a.q.size(1) / a.k.size(1)),
         size_(a.q.size(2)),
-        value_size_(a.v.size(2)) {
-    const std::int64_t row = tile_row<W>(size_);
-    const std::int64_t value_row = tile_row<W>(value_size_);
+        row_(tile_row<W>(size_)),
+        value_row_(tile_row<W>(a.v.size(2))) {
     thread_local Scratch scratch;
+    const std::int64_t value_size = a.v.size(2), rows = group_ * (end - begin);
     W* next = scratch.get<W>(
-        kTile * (size_ + value_size_ + 2 * kTile + 2 * row + 2 * value_row));
+        kTile * (size_ + value_size + 2 * kTile + 3 * row_ + 2 * value_row_) +
+        rows * row_);
     const auto take = [&](std::int64_t length) {
       W* const taken = next;
-      next += kTile * length;
+      next += length;
       return taken;
     };
-    own_ = take(size_);
-    own_value_ = take(value_size_);
-    weights_ = take(kTile);
-    d_scores_ = take(kTile);
-    other_ = take(row);
-    other_value_ = take(value_row);
-    sum_ = take(row);
-    value_sum_ = take(value_row);
+    keys_across_ = take(kTile * size_);
+    values_across_ = take(kTile * value_size);
+    weights_ = take(kTile * kTile);
+    d_scores_ = take(kTile * kTile);
+    keys_ = take(kTile * row_);
+    queries_ = take(kTile * row_);
+    d_keys_ = take(kTile * row_);
+    d_outs_ = take(kTile * value_row_);
+    d_values_ = take(kTile * value_row_);
+    d_queries_ = take(rows * row_);
+    std::fill_n(d_queries_, rows * row_, W{0});
   }
 
-  /// d_q of the queries from `begin` on: a row of the squares for each key, a
-  /// lane for each query.
-  void queries(std::int64_t head, std::int64_t begin) {
-    const std::int64_t count = std::min(kTile, rows_ - begin);
-    const Head<T> k(a_.k, head / group_), v(a_.v, head / group_);
-    load_transposed(Head<T>(a_.q, head), begin, count, own_);
-    load_transposed(Head<T>(a_.d_out, head), begin, count, own_value_);
-    std::fill_n(sum_, kTile * tile_row<W>(size_), W{0});
-    const std::int64_t end = begin + count;
-    for (std::int64_t key = first_[begin]; key < end; key += kTile) {
-      const std::int64_t keys = std::min(kTile, end - key);
-      load_tile(k, key, keys, other_);
-      load_tile(v, key, keys, other_value_);
-      square(keys, count);
-      const bool whole = first_[end - 1] <= key && key + keys - 1 <= begin;
-      for (std::int64_t lane = 0; lane < count; lane += kWidth) {
-        weigh_queries(head, begin, lane, count, key, keys, whole);
-      }
-      add_transposed_product(count, size_, keys, d_scores_, other_, sum_);
+  void run() {
+    for (std::int64_t key = begin_; key < end_; key += kTile) {
+      add_keys(key, std::min(kTile, end_ - key));
     }
-    write(sum_, Head<T>(a_.d_q, head), begin, count);
-  }
-
-  /// d_k and d_v of the keys from `begin` on, summed over the query heads that
-  /// share them: a row of the squares for each query, a lane for each key.
-  void keys(std::int64_t key_head, std::int64_t begin) {
-    const std::int64_t count = std::min(kTile, rows_ - begin);
-    load_transposed(Head<T>(a_.k, key_head), begin, count, own_);
-    load_transposed(Head<T>(a_.v, key_head), begin, count, own_value_);
-    std::fill_n(sum_, kTile * tile_row<W>(size_), W{0});
-    std::fill_n(value_sum_, kTile * tile_row<W>(value_size_), W{0});
-    const std::int64_t to = reach(begin + count - 1);
     for (std::int64_t h = 0; h < group_; ++h) {
-      const std::int64_t head = key_head * group_ + h;
-      const Head<T> q(a_.q, head), d_out(a_.d_out, head);
-      for (std::int64_t query = begin; query < to; query += kTile) {
-        const std::int64_t queries = std::min(kTile, to - query);
-        load_tile(q, query, queries, other_);
-        load_tile(d_out, query, queries, other_value_);
-        square(queries, count);
-        for (std::int64_t i = 0; i < queries; ++i) {
-          weigh_keys(head, query + i, i, begin, count);
-        }
-        add_transposed_product(count, value_size_, queries, weights_,
-                               other_value_, value_sum_);
-        add_transposed_product(count, size_, queries, d_scores_, other_, sum_);
-      }
+      const Head<T> to(a_.d_q, key_head_ * group_ + h);
+      write(d_query(h, begin_), row_, to, begin_, end_ - begin_);
     }
-    write(sum_, Head<T>(a_.d_k, key_head), begin, count);
-    write(value_sum_, Head<T>(a_.d_v, key_head), begin, count);
   }
 
  private:
+  void add_keys(std::int64_t key, std::int64_t count) {
+    const Head<T> k(a_.k, key_head_), v(a_.v, key_head_);
+    load_transposed(k, key, count, keys_across_);
+    load_transposed(v, key, count, values_across_);
+    load_tile(k, key, count, keys_);
+    std::fill_n(d_keys_, kTile * row_, W{0});
+    std::fill_n(d_values_, kTile * value_row_, W{0});
+    const std::int64_t to = reach(key + count - 1);
+    for (std::int64_t h = 0; h < group_; ++h) {
+      for (std::int64_t query = key; query < to; query += kTile) {
+        add_square(h, query, std::min(kTile, to - query), key, count);
+      }
+    }
+    write(d_keys_, row_, Head<T>(a_.d_k, key_head_), key, count);
+    write(d_values_, value_row_, Head<T>(a_.d_v, key_head_), key, count);
+  }
+
+  void add_square(std::int64_t h, std::int64_t query, std::int64_t queries,
+                  std::int64_t key, std::int64_t count) {
+    const std::int64_t head = key_head_ * group_ + h;
+    const std::int64_t value_size = a_.v.size(2), lanes = tile_row<W>(count);
+    load_tile(Head<T>(a_.q, head), query, queries, queries_);
+    load_tile(Head<T>(a_.d_out, head), query, queries, d_outs_);
+    multiply_square(queries, lanes, size_, queries_, keys_across_, weights_);
+    multiply_square(queries, lanes, value_size, d_outs_, values_across_,
+                    d_scores_);
+    for (std::int64_t i = 0; i < queries; ++i) {
+      weigh(head, query + i, i, key, count);
+    }
+    add_transposed_product(count, value_size, queries, weights_, d_outs_,
+                           d_values_);
+    add_transposed_product(count, size_, queries, d_scores_, queries_, d_keys_);
+    multiply_block(queries, size_, count, LeftFactor<W>{d_scores_, kTile, 1},
+                   keys_, row_, d_query(h, query), row_, true);
+  }
+
   // One past the last query that sees a key up to `key`: first is ascending.
   [[nodiscard]] std::int64_t reach(std::int64_t key) const {
-    return std::upper_bound(first_, first_ + rows_, key) - first_;
+    return std::upper_bound(first_ + key, first_ + end_, key) - first_;
   }
 
-  void square(std::int64_t rows, std::int64_t lanes) {
-    multiply_square(rows, tile_row<W>(lanes), size_, other_, own_, weights_);
-    multiply_square(rows, tile_row<W>(lanes), value_size_, other_value_,
-                    own_value_, d_scores_);
+  [[nodiscard]] W* d_query(std::int64_t h, std::int64_t query) {
+    return d_queries_ + (h * (end_ - begin_) + query - begin_) * row_;
   }
 
-  void weigh_queries(std::int64_t head, std::int64_t begin, std::int64_t lane,
-                     std::int64_t count, std::int64_t key, std::int64_t keys,
-                     bool whole) {
-    const W* const log_sums =
-        a_.log_sum_exp.as<W>() + head * a_.log_sum_exp.stride(0) + begin;
-    const std::int64_t left = count - lane;
-    const Vector<W> log_sum = load(log_sums + lane, left);
-    const Vector<W> delta = load(delta_ + head * rows_ + begin + lane, left);
-    const auto scale = static_cast<W>(a_.scale);
-    Vector<Index> first{}, query{};
-    for (int l = 0; l < kWidth; ++l) {
-      query[l] = static_cast<Index>(begin + lane + l);
-      first[l] = l < left ? first_[begin + lane + l] : query[l] + 1;
-    }
-    for (std::int64_t j = 0; j < keys; ++j) {
-      const std::int64_t at = j * kTile + lane;
-      Vector<W> weight = exp(load(weights_ + at) * scale - log_sum);
-      if (!whole) {
-        const auto place = broadcast(static_cast<Index>(key + j));
-        weight = ((first <= place) & (place <= query)) ? weight : Vector<W>{};
-      }
-      store(d_scores_ + at, weight * scale * (load(d_scores_ + at) - delta));
-    }
-  }
-
-  void weigh_keys(std::int64_t head, std::int64_t query, std::int64_t row,
-                  std::int64_t begin, std::int64_t count) {
+  // Scores of one query become weights and d_scores.
+  void weigh(std::int64_t head, std::int64_t query, std::int64_t row,
+             std::int64_t key, std::int64_t count) {
     const W log_sum =
         a_.log_sum_exp.as<W>()[head * a_.log_sum_exp.stride(0) + query];
-    const W delta = delta_[head * rows_ + query];
+    const W delta = delta_[head * a_.q.size(0) + query];
     const auto scale = static_cast<W>(a_.scale);
-    const bool whole = first_[query] <= begin && begin + count - 1 <= query;
+    const bool whole = first_[query] <= key && key + count - 1 <= query;
     for (std::int64_t lane = 0; lane < count; lane += kWidth) {
       const std::int64_t at = row * kTile + lane;
       Vector<W> weight = exp(load(weights_ + at) * scale - log_sum);
       if (!whole) {
-        Vector<Index> key = load(kCounting.values);
-        key += static_cast<Index>(begin + lane);
-        weight = ((key >= first_[query]) & (key <= static_cast<Index>(query)))
-                     ? weight
-                     : Vector<W>{};
+        Vector<Index> place = load(kCounting.values);
+        place += static_cast<Index>(key + lane);
+        weight =
+            ((place >= first_[query]) & (place <= static_cast<Index>(query)))
+                ? weight
+                : Vector<W>{};
       }
       store(weights_ + at, weight);
       store(d_scores_ + at, weight * scale * (load(d_scores_ + at) - delta));
     }
   }
 
-  void write(const W* sum, const Head<T>& to, std::int64_t begin,
-             std::int64_t count) {
-    internal::narrow_rows(sum, tile_row<W>(to.size), count, to.size,
-                          to.at(begin), to.row);
+  static void write(const W* sum, std::int64_t sum_row, const Head<T>& to,
+                    std::int64_t begin, std::int64_t count) {
+    internal::narrow_rows(sum, sum_row, count, to.size, to.at(begin), to.row);
   }
 
   using Index = LaneInteger<W>;
@@ -180,10 +156,10 @@ class GradientTile {
   const AttentionGradient& a_;
   const std::int32_t* first_;
   const W* delta_;
-  std::int64_t rows_, group_, size_, value_size_;
-  // The piece's own rows, transposed; squares; rows of the other side; sums.
-  W *own_, *own_value_, *weights_, *d_scores_;
-  W *other_, *other_value_, *sum_, *value_sum_;
+  std::int64_t key_head_, begin_, end_, group_, size_, row_, value_row_;
+  // `across`: transposed, a row for each channel.
+  W *keys_across_, *values_across_, *weights_, *d_scores_, *keys_, *queries_;
+  W *d_keys_, *d_outs_, *d_values_, *d_queries_;
 };
 
 /// delta[head][row] = <d_out, out> for the rows of one tile.
@@ -206,8 +182,21 @@ void row_products(const AttentionGradient& a, std::int64_t begin,
   }
 }
 
+/// The rows at which no later row attends to an earlier one, then the end.
+std::vector<std::int64_t>& cuts(const AttentionGradient& a) {
+  thread_local std::vector<std::int64_t> list;
+  list.clear();
+  const std::int32_t* const first = a.first.as<std::int32_t>();
+  const std::int64_t rows = a.q.size(0);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    if (first[i] == i) list.push_back(i);
+  }
+  list.push_back(rows);
+  return list;
+}
+
 template <class T>
-void run_tiles(ThreadPool& pool, const AttentionGradient& a) {
+void run_pieces(ThreadPool& pool, const AttentionGradient& a) {
   thread_local Scratch scratch;
   const std::int64_t rows = a.q.size(0), heads = a.q.size(1);
   const std::int64_t tiles = (rows + kTile - 1) / kTile;
@@ -215,15 +204,11 @@ void run_tiles(ThreadPool& pool, const AttentionGradient& a) {
   pool.run(tiles, [&](std::int64_t index, int) {
     row_products<T>(a, index * kTile, delta);
   });
-  const std::int64_t key_pieces = a.k.size(1) * tiles;
-  pool.run(key_pieces + heads * tiles, [&](std::int64_t index, int) {
-    GradientTile<T> tile(a, delta);
-    if (index < key_pieces) {
-      tile.keys(index / tiles, index % tiles * kTile);
-    } else {
-      const std::int64_t rest = index - key_pieces;
-      tile.queries(rest / tiles, rest % tiles * kTile);
-    }
+  const std::vector<std::int64_t>& cut = cuts(a);
+  const auto runs = static_cast<std::int64_t>(cut.size()) - 1;
+  pool.run(a.k.size(1) * runs, [&](std::int64_t index, int) {
+    const auto at = static_cast<std::size_t>(index % runs);
+    GradientPiece<T>(a, delta, index / runs, cut[at], cut[at + 1]).run();
   });
 }
 
@@ -232,11 +217,11 @@ void run_tiles(ThreadPool& pool, const AttentionGradient& a) {
 void CpuKernels::run(const AttentionGradient& a) {
   switch (a.q.dtype()) {
     case DType::kFloat32:
-      return run_tiles<float>(pool_, a);
+      return run_pieces<float>(pool_, a);
     case DType::kBFloat16:
-      return run_tiles<BFloat16>(pool_, a);
+      return run_pieces<BFloat16>(pool_, a);
     case DType::kFloat64:
-      return run_tiles<double>(pool_, a);
+      return run_pieces<double>(pool_, a);
     case DType::kInt32:
     case DType::kInt64:
       break;
