@@ -57,9 +57,12 @@ Task Chain::backward(Chunk& chunk, const RoutingStatistics& statistics,
   TensorView d_y = d_out, d_input = spare;
   for (std::int64_t t = config_.iterations - 1; t >= 0; --t) {
     Iteration& it = saved.iterations[static_cast<std::size_t>(t)];
-    const ArenaScope inner(chunk.scratch);
     const DType compute = chunk.compute(), wide = chunk.wide();
+    // These two last until the experts' gradients are taken.
     const TensorView d_result = chunk.temporary(compute, it.received.shape());
+    const TensorView d_activation =
+        chunk.temporary(compute, {it.plan.received, experts_->intermediate()});
+    const ArenaScope inner(chunk.scratch);
     const Pending sent = exchange.combine_gradient(it.plan, d_y, d_result);
     if (shared_) {
       shared_->backward(chunk, it.x, it.shared, d_y, d_input, false);
@@ -70,8 +73,8 @@ Task Chain::backward(Chunk& chunk, const RoutingStatistics& statistics,
     const TensorView d_received_weight =
         chunk.temporary(wide, {it.plan.received});
     experts_->backward(chunk, it.received, it.plan.offsets, it.experts,
-                       it.received_weight, d_result, d_received,
-                       d_received_weight);
+                       it.received_weight, d_result, d_activation, d_received,
+                       d_received_weight, saved.terms);
     const TensorView d_weights =
         chunk.temporary(wide, it.routes.weights.shape());
     co_await exchange.dispatch_gradient(it.plan, d_received, d_received_weight,
@@ -87,6 +90,7 @@ Task Chain::backward(Chunk& chunk, const RoutingStatistics& statistics,
     }
     std::swap(d_y, d_input);
   }
+  experts_->add_gradients(chunk, saved.terms);
   if (d_y.data() != d_x.data()) {
     chunk.kernels()(Copy{.from = d_y, .to = d_x});
   }

@@ -32,6 +32,7 @@ class Chain {
   };
   struct Saved {
     std::vector<Iteration> iterations;
+    Experts::Terms terms;
   };
 
   Chain(ParameterSet& set, const std::string& name, const ModelConfig& config,

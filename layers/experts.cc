@@ -50,10 +50,8 @@ void Experts::forward(Chunk& chunk, TensorView x, TensorView offsets,
 
 void Experts::backward(Chunk& chunk, TensorView x, TensorView offsets,
                        const Saved& saved, TensorView weight, TensorView d_y,
-                       TensorView d_x, TensorView d_weight) const {
-  const ArenaScope scope(chunk.scratch);
-  const TensorView d_activation =
-      chunk.temporary(chunk.compute(), {x.size(0), intermediate_});
+                       TensorView d_activation, TensorView d_x,
+                       TensorView d_weight, Terms& terms) const {
   chunk.kernels()(GroupedGemm{
       .a = d_y, .b = down_->weight(), .c = d_activation, .offsets = offsets});
   // <d_y, y> = <down^T d_y, activation>: no expert output needs to be kept.
@@ -67,12 +65,17 @@ void Experts::backward(Chunk& chunk, TensorView x, TensorView offsets,
                               .b = gate_up_->weight(),
                               .c = d_x,
                               .offsets = offsets});
-  chunk.kernels()(GroupedGemmGradient{
-      .a = d_y, .b = d_activation, .c = down_->gradient(), .offsets = offsets});
-  chunk.kernels()(GroupedGemmGradient{.a = saved.gate_up,
-                                      .b = x,
-                                      .c = gate_up_->gradient(),
-                                      .offsets = offsets});
+  terms.down.push_back({.a = d_y, .b = d_activation, .offsets = offsets});
+  terms.gate_up.push_back({.a = saved.gate_up, .b = x, .offsets = offsets});
+}
+
+void Experts::add_gradients(Chunk& chunk, Terms& terms) const {
+  chunk.kernels()(
+      GroupedGemmGradient{.parts = terms.down, .c = down_->gradient()});
+  chunk.kernels()(
+      GroupedGemmGradient{.parts = terms.gate_up, .c = gate_up_->gradient()});
+  terms.down.clear();
+  terms.gate_up.clear();
 }
 
 }  // namespace catena

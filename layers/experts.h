@@ -1,5 +1,7 @@
 #pragma once
 
+#include <vector>
+
 #include "layers/chunk.h"
 #include "layers/model_config.h"
 
@@ -22,13 +24,26 @@ class Experts {
   void forward(Chunk& chunk, TensorView x, TensorView offsets, TensorView y,
                Saved& saved) const;
 
+  /// Operands of the experts' gradients, an entry for each backward().
+  struct Terms {
+    std::vector<GroupedGemmGradient::Part> gate_up, down;
+  };
+
   /// Given d_y before the combine weight was applied:
   ///   d_x = weight * J^T d_y,  d_weight[r] = <d_y[r], y[r]>
-  /// and the experts' gradients. Uses up `saved`.
-  ///   weight, d_weight [rows] W
+  /// Uses up `saved`, and adds to `terms` what the experts' gradients are made
+  /// of: x, d_y, `saved` and d_activation have to last until then.
+  ///   weight, d_weight [rows] W;  d_activation [rows, intermediate] T
   void backward(Chunk& chunk, TensorView x, TensorView offsets,
                 const Saved& saved, TensorView weight, TensorView d_y,
-                TensorView d_x, TensorView d_weight) const;
+                TensorView d_activation, TensorView d_x, TensorView d_weight,
+                Terms& terms) const;
+
+  /// Adds the gradients of all terms in the order they were added, and forgets
+  /// them: gradients pass through memory once, however long the chain.
+  void add_gradients(Chunk& chunk, Terms& terms) const;
+
+  [[nodiscard]] std::int64_t intermediate() const { return intermediate_; }
 
  private:
   Parameter* gate_up_;

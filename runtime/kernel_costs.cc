@@ -46,9 +46,12 @@ Cost GroupedGemm::cost() const {
 }
 
 Cost GroupedGemmGradient::cost() const {
-  return {.flops = 2 * product({a.size(0), a.size(1), b.size(1)}),
-          .read_bytes = bytes(a, b, c, offsets),
-          .write_bytes = bytes(c)};
+  Cost cost{.flops = 0, .read_bytes = bytes(c), .write_bytes = bytes(c)};
+  for (const auto& [a, b, offsets] : parts) {
+    cost.flops += 2 * product({a.size(0), a.size(1), b.size(1)});
+    cost.read_bytes += bytes(a, b, offsets);
+  }
+  return cost;
 }
 
 Cost GroupRows::cost() const {

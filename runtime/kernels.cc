@@ -48,12 +48,16 @@ void GroupedGemm::check() const {
 
 void GroupedGemmGradient::check() const {
   const KernelChecker checker(kName);
-  checker.activation("a", a, 2);
-  checker.activation("b", b, 2);
-  checker.offsets("offsets", offsets);
-  checker.exactly("b", b, a.dtype(), {a.size(0), b.size(1)});
-  checker.exactly("c", c, wide(a.dtype()),
-                  {offsets.size(0) - 1, a.size(1), b.size(1)});
+  checker.holds(!parts.empty(), "at least one part");
+  for (const Part& part : parts) {
+    const TensorView &a = part.a, &b = part.b;
+    checker.activation("a", a, 2);
+    checker.activation("b", b, 2);
+    checker.offsets("offsets", part.offsets);
+    checker.exactly("b", b, a.dtype(), {a.size(0), b.size(1)});
+    checker.exactly("c", c, wide(a.dtype()),
+                    {part.offsets.size(0) - 1, a.size(1), b.size(1)});
+  }
   checker.distinct("c", c);
 }
 

@@ -3,6 +3,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <span>
 #include <string_view>
 
 #include "runtime/tensor.h"
@@ -47,11 +48,17 @@ struct GroupedGemm {
   CATENA_KERNEL("grouped_gemm");
 };
 
-/// c[g] += a_g^T b_g over the rows of each group; a group without rows leaves
-/// c[g] as it is.
-///   a [rows, m], b [rows, n]: one T;  c [groups, m, n]: W
+/// c[g] += a_g^T b_g over the rows of each group of each part, part after part;
+/// a group without rows leaves c[g] as it is. Several parts in one call read
+/// and write c once.
+///   a [rows, m], b [rows, n]: one T;  offsets [groups + 1] int32: per part
+///   c [groups, m, n]: W;  parts are borrowed
 struct GroupedGemmGradient {
-  TensorView a, b, c, offsets;
+  struct Part {
+    TensorView a, b, offsets;
+  };
+  std::span<const Part> parts;
+  TensorView c;
   CATENA_KERNEL("grouped_gemm_gradient");
 };
 

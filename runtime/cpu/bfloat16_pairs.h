@@ -139,7 +139,7 @@ struct Packing<BFloat16, BFloat16> {
   static LeftFactor<BFloat16> left(const BFloat16* a, std::int64_t a_row,
                                    std::int64_t rows, std::int64_t depth,
                                    Scratch& scratch) {
-    if (depth % 2 == 0 && !share_cache_sets<BFloat16>(a_row, kTileRows)) {
+    if (depth % 2 == 0 && !share_cache_sets<BFloat16>(a_row)) {
       return {a, a_row, 2};
     }
     const std::int64_t row = (depth + 1) / 2 * 2 + 32;

@@ -51,13 +51,10 @@ template <class W>
   return (columns + kLanes<W> - 1) / kLanes<W> * kLanes<W> + kLanes<W>;
 }
 
-/// Rows of T at this distance lie in the same few sets of a cache; `rows` of
-/// them are read side by side.
+/// Rows of T at this distance lie in the same few sets of a cache.
 template <class T>
-[[nodiscard]] constexpr bool share_cache_sets(std::int64_t row,
-                                              std::int64_t rows) {
-  const std::int64_t unit = rows > kTileRows ? 1024 : 4096;
-  return row * static_cast<std::int64_t>(sizeof(T)) % unit == 0;
+[[nodiscard]] constexpr bool share_cache_sets(std::int64_t row) {
+  return row * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0;
 }
 
 /// How operands of storage type T become those of Step<O>. O is Wide<T>, or
@@ -102,23 +99,29 @@ struct Packing {
   /// rows whose distance would put them into the same few cache sets are
   /// copied apart.
   static LeftFactor<O> left(const T* a, std::int64_t a_row, std::int64_t rows,
-                            std::int64_t depth, Scratch& scratch,
-                            std::int64_t together = kTileRows) {
+                            std::int64_t depth, Scratch& scratch) {
     if constexpr (std::is_same_v<T, O>) {
-      if (!share_cache_sets<T>(a_row, together)) return {a, a_row, 1};
+      if (!share_cache_sets<T>(a_row)) return {a, a_row, 1};
     }
-    const std::int64_t row = apart<O>(depth);
-    O* const copy = scratch.get<O>(rows * row);
-    widen_rows(a, a_row, rows, depth, copy, row);
-    return {copy, row, 1};
+    return copied(a, a_row, rows, depth, scratch);
   }
 
-  /// The left factor from `depth` rows of `rows` terms each.
+  /// The left factor from `depth` rows of `rows` terms each, which are read
+  /// several times: a copy is read in order once.
   static LeftFactor<O> left_transposed(const T* a, std::int64_t a_row,
                                        std::int64_t rows, std::int64_t depth,
                                        Scratch& scratch) {
-    const LeftFactor<O> turned = left(a, a_row, depth, rows, scratch, depth);
+    const LeftFactor<O> turned = copied(a, a_row, depth, rows, scratch);
     return {turned.data, 1, turned.row};
+  }
+
+ private:
+  static LeftFactor<O> copied(const T* a, std::int64_t a_row, std::int64_t rows,
+                              std::int64_t columns, Scratch& scratch) {
+    const std::int64_t row = apart<O>(columns);
+    O* const copy = scratch.get<O>(rows * row);
+    widen_rows(a, a_row, rows, columns, copy, row);
+    return {copy, row, 1};
   }
 };
 

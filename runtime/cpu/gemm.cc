@@ -11,6 +11,8 @@ namespace {
 // 256 the operands no longer share a 1 MiB cache. Columns are cut the same way
 // for any number of rows.
 constexpr std::int64_t kMostRows = 256, kColumns = 256;
+// Short sums need no partial results in the cache: twice as many rows fit.
+constexpr std::int64_t kShortSum = 512;
 constexpr std::int64_t kFewestRows = 64;
 constexpr std::int64_t kPiecesPerThread = 2;
 // About 20 microseconds of work; smaller pieces do not pay for a wake-up.
@@ -37,7 +39,8 @@ Product Product::part(std::int64_t row, std::int64_t rows, std::int64_t column,
 
 Tiling Tiling::choose(std::int64_t threads, std::int64_t count, std::int64_t m,
                       std::int64_t n, std::int64_t k) {
-  Tiling t{kMostRows, std::clamp<std::int64_t>(n, 1, kColumns)};
+  Tiling t{k <= kShortSum ? 2 * kMostRows : kMostRows,
+           std::clamp<std::int64_t>(n, 1, kColumns)};
   const auto pieces = [&] {
     return count * t.row_tiles(m) * t.column_tiles(n);
   };

@@ -63,35 +63,35 @@ void CpuKernels::run(const GroupedGemm& g) {
 }
 
 void CpuKernels::run(const GroupedGemmGradient& g) {
-  const std::int32_t* const offsets = g.offsets.as<std::int32_t>();
-  const std::int64_t groups = g.offsets.size(0) - 1;
-  const std::int64_t rows = g.a.size(0), m = g.a.size(1), n = g.b.size(1);
+  const std::int64_t groups = g.c.size(0), m = g.c.size(1), n = g.c.size(2);
+  std::int64_t rows = 0;
+  for (const GroupedGemmGradient::Part& part : g.parts) rows += part.a.size(0);
   if (groups == 0 || rows == 0) return;
   const Tiling tiling = Tiling::choose(pool_.threads(), groups, m, n,
                                        (rows + groups - 1) / groups);
   const std::int64_t tiles = tiling.row_tiles(m) * tiling.column_tiles(n);
   pool_.run(groups * tiles, [&](std::int64_t index, int) {
-    const std::int64_t group = index / tiles;
-    const std::int64_t first = offsets[group];
-    const std::int64_t count = offsets[group + 1] - first;
-    if (count == 0) return;
-    const TensorView c = g.c.at(group);
-    const Product product{
-        .m = m,
-        .n = n,
-        .k = count,
-        .a = g.a.slice(0, first, 0).data(),
-        .a_row = g.a.stride(0),
-        .b = g.b.slice(0, first, 0).data(),
-        .b_row = g.b.stride(0),
-        .c = c.data(),
-        .c_row = c.stride(0),
-        .type = g.a.dtype(),
-        .c_type = g.c.dtype(),
-        .transpose_a = true,
-        .accumulate = true,
-    };
-    multiply(tiling.piece(product, index % tiles));
+    const TensorView c = g.c.at(index / tiles);
+    for (const auto& [a, b, row_offsets] : g.parts) {
+      const auto* offsets = row_offsets.as<std::int32_t>() + index / tiles;
+      if (offsets[0] == offsets[1]) continue;
+      const Product product{
+          .m = m,
+          .n = n,
+          .k = offsets[1] - offsets[0],
+          .a = a.slice(0, offsets[0], 0).data(),
+          .a_row = a.stride(0),
+          .b = b.slice(0, offsets[0], 0).data(),
+          .b_row = b.stride(0),
+          .c = c.data(),
+          .c_row = c.stride(0),
+          .type = a.dtype(),
+          .c_type = g.c.dtype(),
+          .transpose_a = true,
+          .accumulate = true,
+      };
+      multiply(tiling.piece(product, index % tiles));
+    }
   });
 }
 

@@ -86,8 +86,12 @@ struct ExpertsFixture : LayerFixture {
     write_values(*backend, weight, weights);
     const TensorView d_weight = chunk.keep(DType::kFloat64, {batch.size()});
     const Values r = read_values(*backend, d_out);
-    experts.backward(chunk, x, plan.offsets, saved, weight, d_out, d_x,
-                     d_weight);
+    const TensorView d_activation =
+        chunk.keep(DType::kFloat64, {batch.size(), experts.intermediate()});
+    Experts::Terms terms;
+    experts.backward(chunk, x, plan.offsets, saved, weight, d_out, d_activation,
+                     d_x, d_weight, terms);
+    experts.add_gradients(chunk, terms);
     const Values found = read_values(*backend, d_weight);
     for (std::size_t row = 0; row < found.size(); ++row) {
       double expected = 0;

@@ -101,8 +101,8 @@ Values run_gradient(Backend& backend, const Case& s, DType type,
   TestTensor c(backend, wide(type), {groups, s.k, s.n},
                random_values(groups * s.k * s.n, 3), padding);
   TestTensor offsets(backend, DType::kInt32, {groups + 1}, offsets_of(s));
-  backend.kernels()(
-      GroupedGemmGradient{.a = a, .b = b, .c = c, .offsets = offsets});
+  const GroupedGemmGradient::Part whole{.a = a, .b = b, .offsets = offsets};
+  backend.kernels()(GroupedGemmGradient{.parts = {&whole, 1}, .c = c});
   EXPECT_TRUE(c.padding_intact());
   return c.values();
 }
@@ -138,6 +138,31 @@ TEST_P(GroupedGemmTest, AgreesWithLoop) {
 
 TEST_P(GroupedGemmTest, GradientAgreesWithLoop) {
   for (const Case& s : kCases) expect_gradient(dtype(), s);
+}
+
+// Parts are summed one after another: as many calls give the same bits.
+TEST_P(GroupedGemmTest, PartsAreAsSeparateCalls) {
+  const Case s{{3, 0, 70}, 65, 40};
+  const std::int64_t rows = total_rows(s), groups = groups_of(s);
+  Backend& backend = cpu(2);
+  TestTensor a(backend, dtype(), {rows, s.k}, random_values(rows * s.k, 1));
+  TestTensor b(backend, dtype(), {rows, s.n}, random_values(rows * s.n, 2));
+  TestTensor d(backend, dtype(), {rows, s.n}, random_values(rows * s.n, 4));
+  TestTensor offsets(backend, DType::kInt32, {groups + 1}, offsets_of(s));
+  TestTensor others(backend, DType::kInt32, {groups + 1}, {0, 20, 73, 73});
+  const std::vector<GroupedGemmGradient::Part> parts{
+      {.a = a, .b = b, .offsets = offsets},
+      {.a = a, .b = d, .offsets = others}};
+  const auto run = [&](std::size_t at_once) {
+    TestTensor c(backend, wide_dtype(), {groups, s.k, s.n},
+                 random_values(groups * s.k * s.n, 3));
+    for (std::size_t i = 0; i < parts.size(); i += at_once) {
+      backend.kernels()(GroupedGemmGradient{
+          .parts = std::span(parts).subspan(i, at_once), .c = c});
+    }
+    return c.values();
+  };
+  EXPECT_EQ(run(2), run(1));
 }
 
 TEST_P(GroupedGemmTest, AgreesWithLoopOnRandomShapes) {
