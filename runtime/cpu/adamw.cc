@@ -24,8 +24,20 @@ struct Step {
     return 1 - std::pow(beta, static_cast<double>(step));
   }
 
-  void update(W* __restrict x, W* __restrict gradient, W* __restrict m,
-              W* __restrict v, std::int64_t count) const {
+  /// A run at a time; `copy` may be absent.
+  void update(W* x, W* gradient, W* m, W* v, BFloat16* copy,
+              std::int64_t count) const {
+    for_runs(count, [&](std::int64_t i, std::int64_t length) {
+      for (const W* from : {x, gradient, m, v}) fetch_ahead(from + i, length);
+      update_run(x + i, gradient + i, m + i, v + i, length);
+      if (copy != nullptr) {
+        convert(x + i, copy + i, length);
+      }
+    });
+  }
+
+  void update_run(W* __restrict x, W* __restrict gradient, W* __restrict m,
+                  W* __restrict v, std::int64_t count) const {
     for (std::int64_t i = 0; i < count; ++i) {
       const W g = gradient[i] * scale;
       m[i] = beta1 * m[i] + rest1 * g;
@@ -50,10 +62,9 @@ void CpuKernels::run(const AdamW& k) {
     BFloat16* copy = k.copy.defined() ? k.copy.as<BFloat16>() : nullptr;
     for_column_blocks(pool_, k.x.size(0), kPieceElements,
                       [&](std::int64_t begin, std::int64_t count) {
-                        step.update(x + begin, gradient + begin, m + begin,
-                                    v + begin, count);
-                        if (copy != nullptr)
-                          convert(x + begin, copy + begin, count);
+                        step.update(
+                            x + begin, gradient + begin, m + begin, v + begin,
+                            copy != nullptr ? copy + begin : nullptr, count);
                       });
   });
 }

@@ -6,35 +6,34 @@
 namespace catena::cpu {
 namespace {
 
+/// terms[c] = exp(logits[c] - high), high the largest of them.
+/// Returns high; the sum of the terms goes to `total`.
 template <class W>
-W log_sum_exp(const W* logits, std::int64_t columns) {
+W exponentials(const W* logits, std::int64_t columns, W* terms, W* total) {
   const W high = largest(logits, columns);
-  W terms[kRun];
-  LaneSum<W> sum;
-  for_runs(columns, [&](std::int64_t begin, std::int64_t count) {
-    for (std::int64_t c = 0; c < count; ++c) {
-      terms[c] = logits[begin + c] - high;
+  Vector<W> sums{};
+  for (std::int64_t c = 0; c < columns; c += kLanes<W>) {
+    const std::int64_t left = columns - c;
+    Vector<W> term = exp(load(logits + c, left) - high);
+    if (left < kLanes<W>) {
+      for (std::int64_t l = left; l < kLanes<W>; ++l) term[l] = 0;
     }
-    exp_in_place(terms, count);
-    sum.add(count, [&](std::int64_t c) { return terms[c]; });
-  });
-  return high + std::log(sum.total());
+    store(terms + c, term, left);
+    sums += term;
+  }
+  *total = sum<W>(sums);
+  return high;
 }
 
-/// gradient may be the logits: a run is read before it is written.
+/// gradient = terms * factor, less `scale` at the target.
 template <class T, class W>
-void gradient_row(const W* logits, std::int64_t columns, std::int32_t target,
-                  W log_sum, W scale, T* gradient) {
-  W terms[kRun];
-  for_runs(columns, [&](std::int64_t begin, std::int64_t count) {
-    for (std::int64_t c = 0; c < count; ++c) {
-      terms[c] = logits[begin + c] - log_sum;
-    }
-    exp_in_place(terms, count);
-    if (target >= begin && target < begin + count) terms[target - begin] -= 1;
-    for (std::int64_t c = 0; c < count; ++c) terms[c] *= scale;
-    convert(terms, gradient + begin, count);
-  });
+void gradient_row(const W* terms, std::int64_t columns, std::int32_t target,
+                  W factor, W scale, T* gradient) {
+  for (std::int64_t c = 0; c < columns; c += kLanes<W>) {
+    store(gradient + c, load(terms + c, columns - c) * factor, columns - c);
+  }
+  const W chosen[kLanes<W>] = {terms[target] * factor - scale};
+  store(gradient + target, load(chosen), 1);
 }
 
 /// G is T, or W where no gradient is wanted.
@@ -62,11 +61,13 @@ void cross_entropy(ThreadPool& pool, const CrossEntropy& k) {
             continue;
           }
           const W* row = row_of(logits, k.logits, i);
-          const W log_sum = log_sum_exp(row, columns);
-          loss[i] = log_sum - row[target];
+          W* const terms = scratch<W>(columns);
+          W total;
+          const W high = exponentials(row, columns, terms, &total);
+          loss[i] = high + std::log(total) - row[target];
           if (d_row == nullptr) continue;
-          gradient_row(row, columns, target, log_sum, static_cast<W>(k.scale),
-                       d_row);
+          const auto scale = static_cast<W>(k.scale);
+          gradient_row(terms, columns, target, scale / total, scale, d_row);
         }
       });
 }

@@ -29,24 +29,30 @@ void combine(ThreadPool& pool, const CombineRows& k) {
                    i);
       check_index(CombineRows::kName, index[j], k.source.size(0));
     }
-    W sum[kRun], term[kRun];
-    for_runs(columns, [&](std::int64_t begin, std::int64_t count) {
-      std::fill_n(sum, count, W{0});
+    for (std::int64_t c = 0; c < columns; c += kLanes<W>) {
+      const std::int64_t left = columns - c;
+      Vector<W> sum{};
       for (std::int64_t j = 0; j < choices; ++j) {
-        convert(row_of(source, k.source, index[j]) + begin, term, count);
-        const W factor = weight ? weight[j] : W{1};
-        for (std::int64_t c = 0; c < count; ++c) sum[c] += factor * term[c];
+        const T* const from = row_of(source, k.source, index[j]);
+        sum += (weight ? weight[j] : W{1}) * load(from + c, left);
       }
-      if (k.accumulate) {
-        convert(to + begin, term, count);
-        for (std::int64_t c = 0; c < count; ++c) sum[c] += term[c];
-      }
-      convert(sum, to + begin, count);
-    });
+      if (k.accumulate) sum += load(to + c, left);
+      store(to + c, sum, left);
+    }
+  };
+  // Rows of one choice lie anywhere.
+  const auto fetch_row = [&](std::int64_t i) {
+    const std::int32_t* const index = row_of(indices, k.index, i);
+    for (std::int64_t j = 0; j < choices; ++j) {
+      fetch(row_of(source, k.source, index[j]), columns);
+    }
   };
   for_row_blocks(pool, k.out.size(0), columns * (choices + 1),
                  [&](std::int64_t begin, std::int64_t end) {
-                   for (std::int64_t i = begin; i < end; ++i) combine_row(i);
+                   for (std::int64_t i = begin; i < end; ++i) {
+                     if (i + 1 < end) fetch_row(i + 1);
+                     combine_row(i);
+                   }
                  });
 }
 

@@ -50,24 +50,55 @@ void for_parts(ThreadPool& pool, const Rows& rows, const Body& body) {
                  });
 }
 
-/// Adds add(sum, values, count) over fixed pieces of contiguous memory, each
-/// piece by itself, then the pieces in order.
-template <class T, class Add>
-double sum_pieces(ThreadPool& pool, const TensorView& x, const Add& add) {
+/// kLanes<double> values from any address, in float64.
+template <class T>
+Vector<double> load_double(const T* from) {
+  if constexpr (std::is_same_v<T, double>) {
+    return load(from);
+  } else {
+    typedef float Half __attribute__((vector_size(kVectorBytes / 2)));
+    float lanes[kLanes<double>];
+    for (int l = 0; l < kLanes<double>; ++l) {
+      lanes[l] = static_cast<float>(from[l]);
+    }
+    Half half;
+    std::memcpy(&half, lanes, sizeof(half));
+    return __builtin_convertvector(half, Vector<double>);
+  }
+}
+
+/// Sum of term(x[i]) in four chains of registers.
+template <class T, class Term>
+double sum_piece(const T* x, std::int64_t count, const Term& term) {
+  constexpr std::int64_t kChains = 4, kWidth = kLanes<double>;
+  Vector<double> sums[kChains] = {};
+  std::int64_t i = 0;
+  for (; i + kChains * kWidth <= count; i += kChains * kWidth) {
+    fetch_ahead(x + i, kChains * kWidth);
+    for (std::int64_t s = 0; s < kChains; ++s) {
+      sums[s] += term(load_double(x + i + s * kWidth));
+    }
+  }
+  for (; i < count; i += kWidth) {
+    T rest[kWidth] = {};
+    std::copy_n(x + i, std::min(kWidth, count - i), rest);
+    sums[0] += term(load_double(rest));
+  }
+  return sum<double>((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+/// Sums term over fixed pieces of contiguous memory, each piece by itself,
+/// then the pieces in order.
+template <class T, class Term>
+double sum_pieces(ThreadPool& pool, const TensorView& x, const Term& term) {
   const std::int64_t elements = x.elements();
   const std::int64_t pieces = (elements + kPieceElements - 1) / kPieceElements;
   const T* data = x.as<T>();
   double* partial = scratch<double>(pieces);
   for_column_blocks(pool, elements, kPieceElements,
                     [&](std::int64_t begin, std::int64_t count) {
-                      LaneSum<double> sum;
-                      double values[kRun];
-                      for_runs(count,
-                               [&](std::int64_t first, std::int64_t length) {
-                                 convert(data + begin + first, values, length);
-                                 add(sum, values, length);
-                               });
-                      partial[begin / kPieceElements] = sum.total();
+                      partial[begin / kPieceElements] =
+                          sum_piece(data + begin, count, term);
                     });
   double result = 0;
   for (std::int64_t i = 0; i < pieces; ++i) result += partial[i];
@@ -148,20 +179,14 @@ void sum_middle(ThreadPool& pool, const SumMiddle& k) {
 void CpuKernels::run(const SumSquares& k) {
   visit_floating(k.x.dtype(), [&]<class T>(T) {
     *k.out.as<double>() = sum_pieces<T>(
-        pool_, k.x,
-        [](LaneSum<double>& sum, const double* values, std::int64_t count) {
-          sum.add(count, [&](std::int64_t c) { return values[c] * values[c]; });
-        });
+        pool_, k.x, [](const Vector<double>& x) { return x * x; });
   });
 }
 
 void CpuKernels::run(const Sum& k) {
   visit_floating(k.x.dtype(), [&]<class T>(T) {
-    *k.out.as<double>() = sum_pieces<T>(
-        pool_, k.x,
-        [](LaneSum<double>& sum, const double* values, std::int64_t count) {
-          sum.add(count, [&](std::int64_t c) { return values[c]; });
-        });
+    *k.out.as<double>() =
+        sum_pieces<T>(pool_, k.x, [](const Vector<double>& x) { return x; });
   });
 }
 

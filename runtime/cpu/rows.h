@@ -117,6 +117,21 @@ template <class T>
   return data + row * view.stride(0);
 }
 
+/// Begins to bring `count` values from memory, for a row that is read next;
+/// any address will do.
+template <class T>
+void fetch(const T* row, std::int64_t count) {
+  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
+  for (std::int64_t i = 0; i < count; i += kLine) __builtin_prefetch(row + i);
+}
+
+/// fetch() for long contiguous memory of which `count` values at x are read
+/// now: a page ahead, which the processor's own prefetching stops short of.
+template <class T>
+void fetch_ahead(const T* x, std::int64_t count) {
+  fetch(x + 4096 / sizeof(T), count);
+}
+
 /// Calls body(begin, end) for blocks of rows, in parallel; a block has about
 /// kPieceElements elements, `elements_per_row` each.
 template <class Body>

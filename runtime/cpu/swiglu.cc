@@ -4,55 +4,44 @@
 namespace catena::cpu {
 namespace {
 
-/// s[c] = 1 / (1 + exp(-x[c])).
-template <class W>
-void sigmoid(const W* x, W* s, std::int64_t count) {
-  for (std::int64_t c = 0; c < count; ++c) s[c] = -x[c];
-  exp_in_place(s, count);
-  for (std::int64_t c = 0; c < count; ++c) s[c] = W{1} / (W{1} + s[c]);
+template <class V>
+V sigmoid(const V& x) {
+  const V negative = -x;
+  return 1 / (1 + exp(negative));
 }
 
 template <class T>
-void forward_row(const T* gate_up, std::int64_t columns, T* out) {
+void forward_row(const T* gate, const T* up, std::int64_t columns, T* out) {
   using W = Wide<T>;
-  W gate[kRun], up[kRun], s[kRun];
-  for_runs(columns, [&](std::int64_t begin, std::int64_t count) {
-    convert(gate_up + begin, gate, count);
-    convert(gate_up + columns + begin, up, count);
-    sigmoid(gate, s, count);
-    for (std::int64_t c = 0; c < count; ++c) up[c] *= gate[c] * s[c];
-    convert(up, out + begin, count);
-  });
+  for (std::int64_t c = 0; c < columns; c += kLanes<W>) {
+    const std::int64_t left = columns - c;
+    const Vector<W> g = load(gate + c, left);
+    store(out + c, g * sigmoid(g) * load(up + c, left), left);
+  }
 }
 
-/// Returns <d_out, a>. Every run is read before it is written, so the outputs
-/// may be the inputs.
+/// Returns <d_out, a>. Every vector is read before it is written, so the
+/// outputs may be the inputs.
 template <class T>
 Wide<T> gradient_row(const T* gate_up, const T* d_out, Wide<T> weight,
                      std::int64_t columns, T* d_gate_up, T* activation) {
   using W = Wide<T>;
-  W gate[kRun], up[kRun], s[kRun], d[kRun], a[kRun];
-  LaneSum<W> product;
-  for_runs(columns, [&](std::int64_t begin, std::int64_t count) {
-    convert(gate_up + begin, gate, count);
-    convert(gate_up + columns + begin, up, count);
-    convert(d_out + begin, d, count);
-    sigmoid(gate, s, count);
-    for (std::int64_t c = 0; c < count; ++c) a[c] = gate[c] * s[c] * up[c];
-    product.add(count, [&](std::int64_t c) { return d[c] * a[c]; });
-    for (std::int64_t c = 0; c < count; ++c) {
-      const W silu = gate[c] * s[c];
-      const W slope = s[c] * (W{1} + gate[c] * (W{1} - s[c]));
-      const W d_a = weight * d[c];
-      gate[c] = d_a * up[c] * slope;
-      up[c] = d_a * silu;
-      a[c] *= weight;
-    }
-    convert(gate, d_gate_up + begin, count);
-    convert(up, d_gate_up + columns + begin, count);
-    convert(a, activation + begin, count);
-  });
-  return product.total();
+  Vector<W> product{};
+  for (std::int64_t c = 0; c < columns; c += kLanes<W>) {
+    const std::int64_t left = columns - c;
+    const Vector<W> g = load(gate_up + c, left);
+    const Vector<W> u = load(gate_up + columns + c, left);
+    const Vector<W> d = load(d_out + c, left);
+    const Vector<W> s = sigmoid(g);
+    const Vector<W> silu = g * s;
+    const Vector<W> a = silu * u;
+    product += d * a;
+    const Vector<W> d_a = weight * d;
+    store(d_gate_up + c, d_a * u * (s * (1 + g * (1 - s))), left);
+    store(d_gate_up + columns + c, d_a * silu, left);
+    store(activation + c, weight * a, left);
+  }
+  return sum<W>(product);
 }
 
 }  // namespace
@@ -65,7 +54,9 @@ void CpuKernels::run(const SwiGlu& k) {
     for_row_blocks(pool_, k.out.size(0), columns,
                    [&](std::int64_t begin, std::int64_t end) {
                      for (std::int64_t i = begin; i < end; ++i) {
-                       forward_row(row_of(gate_up, k.gate_up, i), columns,
+                       const T* const row = row_of(gate_up, k.gate_up, i);
+                       fetch(row + 2 * k.gate_up.stride(0), 2 * columns);
+                       forward_row(row, row + columns, columns,
                                    row_of(out, k.out, i));
                      }
                    });
@@ -86,12 +77,14 @@ void CpuKernels::run(const SwiGluGradient& k) {
     for_row_blocks(pool_, k.d_out.size(0), columns,
                    [&](std::int64_t begin, std::int64_t end) {
                      for (std::int64_t i = begin; i < end; ++i) {
-                       const W product =
-                           gradient_row(row_of(gate_up, k.gate_up, i),
-                                        row_of(d_out, k.d_out, i),
-                                        weighted ? weight[i] : W{1}, columns,
-                                        row_of(d_gate_up, k.d_gate_up, i),
-                                        row_of(activation, k.activation, i));
+                       const T* const row = row_of(gate_up, k.gate_up, i);
+                       const T* const d_row = row_of(d_out, k.d_out, i);
+                       fetch(row + 2 * k.gate_up.stride(0), 2 * columns);
+                       fetch(d_row + 2 * k.d_out.stride(0), columns);
+                       const W product = gradient_row(
+                           row, d_row, weighted ? weight[i] : W{1}, columns,
+                           row_of(d_gate_up, k.d_gate_up, i),
+                           row_of(activation, k.activation, i));
                        if (weighted) d_weight[i] = product;
                      }
                    });
