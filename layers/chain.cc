@@ -29,11 +29,9 @@ Task Chain::forward(Chunk& chunk, TensorView x, TensorView out,
         chunk.temporary(chunk.compute(), it.received.shape());
     experts_->forward(chunk, it.received, it.plan.offsets, result, it.experts);
     co_await exchange.combine(it.plan, result, it.routes.weights, y,
-                              shared_ != nullptr);
+                              shared_ != nullptr,
+                              config_.inner_residual() ? x : TensorView());
 
-    if (config_.inner_residual()) {
-      chunk.kernels()(Add{.a = y, .b = x, .out = y});
-    }
     if (chunk.training && t > 0) {
       chunk.kernels()(PairCounts{
           .first =
@@ -77,14 +75,12 @@ Task Chain::backward(Chunk& chunk, const RoutingStatistics& statistics,
                        d_received_weight, saved.terms);
     const TensorView d_weights =
         chunk.temporary(wide, it.routes.weights.shape());
-    co_await exchange.dispatch_gradient(it.plan, d_received, d_received_weight,
-                                        d_input, shared_ != nullptr, d_weights);
+    co_await exchange.dispatch_gradient(
+        it.plan, d_received, d_received_weight, d_input, shared_ != nullptr,
+        config_.inner_residual() ? d_y : TensorView(), d_weights);
 
     router(t).backward(chunk, statistics.cell(layer_, t), it.routes, d_weights,
                        d_input);
-    if (config_.inner_residual()) {
-      chunk.kernels()(Add{.a = d_input, .b = d_y, .out = d_input});
-    }
     if (chunk.observer != nullptr) {
       chunk.computed(fmt::format("{}.{}.input.gradient", name_, t), d_input);
     }

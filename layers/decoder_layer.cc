@@ -41,8 +41,7 @@ Task DecoderLayer::forward(Chunk& chunk, TensorView h, TensorView out,
   if (chunk.observer != nullptr) {
     chunk.computed(name_ + ".self_attn.output", a);
   }
-  chunk.kernels()(Add{.a = a, .b = h, .out = a});
-  post_norm_.forward(chunk, a, saved.x, saved.post_norm);
+  post_norm_.forward(chunk, a, saved.x, saved.post_norm, h);
   if (chain_) {
     co_await chain_->forward(chunk, saved.x, out, statistics, saved.chain);
   } else {

@@ -34,10 +34,11 @@ RmsNormLayer::RmsNormLayer(ParameterSet& set, const std::string& name,
       epsilon_(epsilon) {}
 
 void RmsNormLayer::forward(Chunk& chunk, TensorView x, TensorView y,
-                           Saved& saved) const {
+                           Saved& saved, TensorView residual) const {
   saved.x = x;
   saved.inverse_rms = chunk.keep(chunk.wide(), {x.size(0)});
   chunk.kernels()(RmsNorm{.x = x,
+                          .residual = residual,
                           .weight = weight_->master(),
                           .out = y,
                           .inverse_rms = saved.inverse_rms,

@@ -34,7 +34,9 @@ class RmsNormLayer {
   RmsNormLayer(ParameterSet& set, const std::string& name, std::int64_t size,
                double epsilon);
 
-  void forward(Chunk& chunk, TensorView x, TensorView y, Saved& saved) const;
+  /// y = norm(x); with a residual x += residual first.
+  void forward(Chunk& chunk, TensorView x, TensorView y, Saved& saved,
+               TensorView residual = {}) const;
   /// d_x may be d_y.
   void backward(Chunk& chunk, const Saved& saved, TensorView d_y,
                 TensorView d_x, bool accumulate = false) const;

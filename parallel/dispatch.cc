@@ -32,11 +32,12 @@ Pending Dispatch::dispatch(const DispatchPlan& plan, TensorView x,
 }
 
 Pending Dispatch::combine(const DispatchPlan& plan, TensorView result,
-                          TensorView weight, TensorView out,
-                          bool accumulate) const {
+                          TensorView weight, TensorView out, bool accumulate,
+                          TensorView residual) const {
   (*kernels_)(CombineRows{.source = result,
                           .index = plan.place,
                           .weight = weight,
+                          .residual = residual,
                           .out = out,
                           .accumulate = accumulate});
   return {};
@@ -52,10 +53,12 @@ Pending Dispatch::dispatch_gradient(const DispatchPlan& plan,
                                     TensorView d_received,
                                     TensorView d_received_weight,
                                     TensorView d_x, bool accumulate,
+                                    TensorView residual,
                                     TensorView d_weight) const {
   (*kernels_)(CombineRows{.source = d_received,
                           .index = plan.place,
                           .weight = {},
+                          .residual = residual,
                           .out = d_x,
                           .accumulate = accumulate});
   (*kernels_)(

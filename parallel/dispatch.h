@@ -23,9 +23,11 @@ struct DispatchPlan {
 ///   plan      [tokens, top_k] choices -> plan
 ///   dispatch  received[r] = x[row[r]],  received_weight[r] = weight[entry[r]]
 ///   combine   out[t] (+)= sum_j weight[t, j] * result[place[t, j]]
+///                         (+ residual[t])
 /// and their adjoints
 ///   combine_gradient   d_result[r] = d_out[row[r]]     (before the weight)
-///   dispatch_gradient  d_x[t] (+)= sum_j d_received[place[t, j]],
+///   dispatch_gradient  d_x[t] (+)= sum_j d_received[place[t, j]]
+///                                  (+ residual[t]),
 ///                      d_weight[t, j] = d_received_weight[place[t, j]]
 /// Order: an expert's rows keep the order of tokens; sums run over j ascending.
 /// Ownership: all views are borrowed until the Pending is ready.
@@ -43,9 +45,11 @@ class Dispatch {
   Pending dispatch(const DispatchPlan& plan, TensorView x, TensorView weight,
                    TensorView received, TensorView received_weight) const;
 
-  /// result [plan.received, hidden] T, out [tokens, hidden] T.
+  /// result [plan.received, hidden] T, out [tokens, hidden] T; residual as
+  /// out, or undefined.
   Pending combine(const DispatchPlan& plan, TensorView result,
-                  TensorView weight, TensorView out, bool accumulate) const;
+                  TensorView weight, TensorView out, bool accumulate,
+                  TensorView residual = {}) const;
 
   Pending combine_gradient(const DispatchPlan& plan, TensorView d_out,
                            TensorView d_result) const;
@@ -53,7 +57,8 @@ class Dispatch {
   /// d_received_weight [plan.received] W, d_weight [tokens, top_k] W.
   Pending dispatch_gradient(const DispatchPlan& plan, TensorView d_received,
                             TensorView d_received_weight, TensorView d_x,
-                            bool accumulate, TensorView d_weight) const;
+                            bool accumulate, TensorView residual,
+                            TensorView d_weight) const;
 
  private:
   Kernels* kernels_;

@@ -75,12 +75,13 @@ Cost ScatterAddRows::cost() const {
 // A multiply and an add for each entry; without weights only the add.
 Cost CombineRows::cost() const {
   const double terms = product({index.size(0), index.size(1), out.size(1)});
-  return {
-      .flops =
-          (weight.defined() ? 2 : 1) * terms + (accumulate ? elements(out) : 0),
-      .read_bytes = bytes(index, weight) + row_bytes(source, index.elements()) +
-                    (accumulate ? bytes(out) : 0),
-      .write_bytes = bytes(out)};
+  return {.flops = (weight.defined() ? 2 : 1) * terms +
+                   (accumulate ? elements(out) : 0) +
+                   (residual.defined() ? elements(out) : 0),
+          .read_bytes = bytes(index, weight, residual) +
+                        row_bytes(source, index.elements()) +
+                        (accumulate ? bytes(out) : 0),
+          .write_bytes = bytes(out)};
 }
 
 // Per column: difference, exp, sum and quotient for the score, product, log
@@ -124,9 +125,10 @@ Cost PairCounts::cost() const {
 
 // Per element: square and sum, two products.
 Cost RmsNorm::cost() const {
-  return {.flops = 4 * elements(x),
-          .read_bytes = bytes(x, weight),
-          .write_bytes = bytes(out, inverse_rms)};
+  return {.flops = (residual.defined() ? 5 : 4) * elements(x),
+          .read_bytes = bytes(x, residual, weight),
+          .write_bytes =
+              bytes(out, inverse_rms) + (residual.defined() ? bytes(x) : 0)};
 }
 
 // Per element: n, g, g n and its sum, n times mean, difference, times

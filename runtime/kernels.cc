@@ -94,6 +94,7 @@ void CombineRows::check() const {
   checker.indices("index", index);
   checker.optional("weight", weight, wide(source.dtype()), index.shape());
   checker.exactly("out", out, source.dtype(), {index.size(0), source.size(1)});
+  checker.optional("residual", residual, out.dtype(), out.shape());
 }
 
 void TopK::check() const {
@@ -176,6 +177,7 @@ void RmsNorm::check() const {
   const KernelChecker checker(kName);
   checker.activation("x", x, 2);
   const DType type = wide(x.dtype());
+  checker.optional("residual", residual, x.dtype(), x.shape());
   checker.exactly("weight", weight, type, {x.size(1)});
   checker.exactly("out", out, x.dtype(), x.shape());
   checker.exactly("inverse_rms", inverse_rms, type, {x.size(0)});

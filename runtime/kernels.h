@@ -89,12 +89,13 @@ struct ScatterAddRows {
   CATENA_KERNEL("scatter_add_rows");
 };
 
-/// out[i] = sum_j weight[i, j] * source[index[i, j]] (+ out[i]), j ascending;
+/// out[i] = sum_j weight[i, j] * source[index[i, j]] (+ out[i])
+///          (+ residual[i]), j ascending;
 /// an undefined weight is 1.
 ///   source [m, columns] T, index [rows, k] int32, weight [rows, k] W,
-///   out [rows, columns] T
+///   residual [rows, columns] T or undefined, out [rows, columns] T
 struct CombineRows {
-  TensorView source, index, weight, out;
+  TensorView source, index, weight, residual, out;
   bool accumulate = false;
   CATENA_KERNEL("combine_rows");
 };
@@ -179,12 +180,13 @@ struct PairCounts {
   CATENA_KERNEL("pair_counts");
 };
 
-/// out = x / sqrt(mean(x^2) + epsilon) * weight, each row.
-///   x, out [rows, columns] T;  weight [columns] W
+/// x += residual, where defined; then out = x / sqrt(mean(x^2) + epsilon) *
+/// weight, each row.
+///   x, residual, out [rows, columns] T;  weight [columns] W
 ///   inverse_rms [rows] W: 1 / sqrt(...), kept for the gradient
 /// Source: arXiv 1910.07467, eq. 4.
 struct RmsNorm {
-  TensorView x, weight, out, inverse_rms;
+  TensorView x, residual, weight, out, inverse_rms;
   double epsilon = 1e-6;
   CATENA_KERNEL("rms_norm");
 };

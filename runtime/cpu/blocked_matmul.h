@@ -16,7 +16,7 @@ namespace internal {
 template <class O>
 [[nodiscard]] constexpr std::int64_t depth_of(std::int64_t terms) {
   constexpr auto kSize = static_cast<std::int64_t>(sizeof(O));
-  return terms <= 1024 / kSize ? terms : 512 / kSize;
+  return terms <= 1536 / kSize ? terms : 512 / kSize;
 }
 
 /// to[i] = from[i] for rows of `columns`, read as Wide<T>. Rows of `to` have

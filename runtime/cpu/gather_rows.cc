@@ -24,6 +24,9 @@ void combine(ThreadPool& pool, const CombineRows& k) {
     const std::int32_t* index = row_of(indices, k.index, i);
     const W* weight = weights ? row_of(weights, k.weight, i) : nullptr;
     T* to = row_of(out, k.out, i);
+    const T* residual = k.residual.defined()
+                            ? row_of(k.residual.as<T>(), k.residual, i)
+                            : nullptr;
     for (std::int64_t j = 0; j < choices; ++j) {
       CATENA_CHECK(index[j] >= 0, "[combine_rows] index {} of row {}", index[j],
                    i);
@@ -37,6 +40,7 @@ void combine(ThreadPool& pool, const CombineRows& k) {
         sum += (weight ? weight[j] : W{1}) * load(from + c, left);
       }
       if (k.accumulate) sum += load(to + c, left);
+      if (residual) sum += load(residual + c, left);
       store(to + c, sum, left);
     }
   };

@@ -7,6 +7,16 @@
 namespace catena::cpu {
 namespace {
 
+/// x += residual, rounded.
+template <class T>
+void add_residual(const T* residual, std::int64_t columns, T* x) {
+  using W = Wide<T>;
+  for (std::int64_t c = 0; c < columns; c += kLanes<W>) {
+    const std::int64_t left = columns - c;
+    store(x + c, load(x + c, left) + load(residual + c, left), left);
+  }
+}
+
 template <class T>
 void normalize_row(const T* x, const Wide<T>* weight, std::int64_t columns,
                    double epsilon, T* out, Wide<T>* inverse_rms) {
@@ -125,7 +135,8 @@ void gradient(ThreadPool& pool, const RmsNormGradient& k) {
 void CpuKernels::run(const RmsNorm& k) {
   visit_floating(k.x.dtype(), [&]<class T>(T) {
     using W = Wide<T>;
-    const T* x = k.x.as<T>();
+    T* x = k.x.as<T>();
+    const T* residual = k.residual.defined() ? k.residual.as<T>() : nullptr;
     const W* weight = k.weight.as<W>();
     T* out = k.out.as<T>();
     W* inverse_rms = k.inverse_rms.as<W>();
@@ -133,6 +144,10 @@ void CpuKernels::run(const RmsNorm& k) {
     for_row_blocks(
         pool_, k.x.size(0), columns, [&](std::int64_t begin, std::int64_t end) {
           for (std::int64_t i = begin; i < end; ++i) {
+            if (residual != nullptr) {
+              add_residual(row_of(residual, k.residual, i), columns,
+                           row_of(x, k.x, i));
+            }
             normalize_row(row_of(x, k.x, i), weight, columns, k.epsilon,
                           row_of(out, k.out, i), inverse_rms + i);
           }

@@ -36,6 +36,8 @@ void CudaKernels::run(const RmsNorm& k) {
             .columns = k.x.size(1),
             .x = k.x.data(),
             .x_stride = k.x.stride(0),
+            .residual = k.residual.defined() ? k.residual.data() : nullptr,
+            .residual_stride = k.residual.defined() ? k.residual.stride(0) : 0,
             .weight = k.weight.data(),
             .out = k.out.data(),
             .out_stride = k.out.stride(0),

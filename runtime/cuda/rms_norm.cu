@@ -74,11 +74,14 @@ __global__ void forward_kernel(RmsNormArguments k) {
       static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
   if (row >= k.rows) return;
   const int lane = threadIdx.x % kWarp;
-  const T* x = static_cast<const T*>(k.x) + row * k.x_stride;
+  T* x = static_cast<T*>(k.x) + row * k.x_stride;
+  const T* residual = static_cast<const T*>(k.residual);
+  if (residual != nullptr) residual += row * k.residual_stride;
   const W* weight = static_cast<const W*>(k.weight);
   T* out = static_cast<T*>(k.out) + row * k.out_stride;
   W squares = 0;
   for (std::int64_t c = lane; c < k.columns; c += kWarp) {
+    if (residual != nullptr) x[c] = narrow<T>(widen(x[c]) + widen(residual[c]));
     const W value = widen(x[c]);
     squares += value * value;
   }

@@ -15,8 +15,10 @@ namespace catena::cuda {
 struct RmsNormArguments {
   DType dtype;
   std::int64_t rows, columns;
-  const void* x;
+  void* x;
   std::int64_t x_stride;
+  const void* residual;  ///< added to x first, unless null
+  std::int64_t residual_stride;
   const void* weight;
   void* out;
   std::int64_t out_stride;

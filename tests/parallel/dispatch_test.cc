@@ -83,7 +83,7 @@ class Exchange {
     const TestTensor to_weight = choices({});
     EXPECT_TRUE(dispatch_
                     .dispatch_gradient(plan_, from, from_weight, to,
-                                       onto != nullptr, to_weight)
+                                       onto != nullptr, {}, to_weight)
                     .ready());
     return {to.values(), to_weight.values()};
   }

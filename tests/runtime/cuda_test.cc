@@ -52,8 +52,9 @@ struct Case {
 const Case kCases[] = {{0, 16, 0},  {1, 1, 0},     {3, 17, 5},   {33, 64, 0},
                        {7, 513, 3}, {700, 130, 1}, {65, 1024, 8}};
 
-/// out, inverse_rms, d_x, d_weight.
+/// x, out, inverse_rms, d_x, d_weight.
 Values run(Backend& backend, DType type, const Case& c, bool accumulate) {
+  // A residual goes with accumulation, so that both are seen.
   const Shape shape{c.rows, c.columns};
   const std::int64_t n = c.rows * c.columns;
   const TestTensor x(backend, type, shape, random_values(n, 1), c.padding);
@@ -65,8 +66,13 @@ Values run(Backend& backend, DType type, const Case& c, bool accumulate) {
   const TestTensor d_x(backend, type, shape, random_values(n, 4), c.padding);
   const TestTensor d_weight(backend, wide(type), {c.columns},
                             random_values(c.columns, 5));
+  const TestTensor residual(backend, type, shape, random_values(n, 6));
   backend.kernels()(
-      RmsNorm{.x = x, .weight = weight, .out = out, .inverse_rms = inverse});
+      RmsNorm{.x = x,
+              .residual = accumulate ? residual.view() : TensorView(),
+              .weight = weight,
+              .out = out,
+              .inverse_rms = inverse});
   backend.kernels()(RmsNormGradient{.d_out = d_out,
                                     .x = x,
                                     .weight = weight,
@@ -75,7 +81,7 @@ Values run(Backend& backend, DType type, const Case& c, bool accumulate) {
                                     .d_weight = d_weight,
                                     .accumulate = accumulate});
   Values all;
-  for (const TestTensor* part : {&out, &inverse, &d_x, &d_weight}) {
+  for (const TestTensor* part : {&x, &out, &inverse, &d_x, &d_weight}) {
     EXPECT_TRUE(part->padding_intact());
     append(all, part->values());
   }

@@ -89,17 +89,21 @@ TEST_P(GatherRowsTest, ScatterAddsRepeatedRows) {
 
 Values combine(Backend& backend, DType type, const Case& c,
                const Values& source, const Values& index, const Values& weight,
-               const Values& start, bool weighted, bool accumulate) {
+               const Values& start, bool weighted, bool accumulate,
+               const Values* residual = nullptr) {
   const TestTensor from(backend, type, {c.source_rows, c.columns}, source,
                         c.padding);
   const Shape choices{c.rows, c.choices};
   const TestTensor at(backend, DType::kInt32, choices, index, c.padding);
   const TestTensor factor(backend, wide(type), choices, weight, c.padding);
   const TestTensor out(backend, type, {c.rows, c.columns}, start, c.padding);
+  const TestTensor added(backend, type, {c.rows, c.columns},
+                         residual != nullptr ? *residual : start, c.padding);
   backend.kernels()(
       CombineRows{.source = from,
                   .index = at,
                   .weight = weighted ? factor.view() : TensorView(),
+                  .residual = residual != nullptr ? added.view() : TensorView(),
                   .out = out,
                   .accumulate = accumulate});
   EXPECT_TRUE(out.padding_intact());
@@ -112,6 +116,7 @@ void expect_combined(DType type, const Case& c) {
   const Values weight =
       rounded(wide(type), random_values(c.rows * c.choices, 6));
   const Values start = rounded(type, random_values(c.rows * c.columns, 7));
+  const Values residual = rounded(type, random_values(c.rows * c.columns, 8));
   const auto columns = static_cast<std::size_t>(c.columns);
   const auto choices = static_cast<std::size_t>(c.choices);
   for (const bool weighted : {false, true}) {
@@ -129,6 +134,12 @@ void expect_combined(DType type, const Case& c) {
       expect_close(combine(cpu(2), type, c, source, index, weight, start,
                            weighted, accumulate),
                    expected, tolerance(type), "out");
+      for (std::size_t e = 0; e < expected.size(); ++e) {
+        expected[e] += residual[e];
+      }
+      expect_close(combine(cpu(2), type, c, source, index, weight, start,
+                           weighted, accumulate, &residual),
+                   expected, tolerance(type), "out with residual");
     }
   }
 }

@@ -79,6 +79,7 @@ Values run_forward(Backend& backend, DType type, const Problem& p,
   const TestTensor out(backend, type, {c.rows, c.columns}, c.padding);
   const TestTensor inverse(backend, wide(type), {c.rows});
   backend.kernels()(RmsNorm{.x = x,
+                            .residual = {},
                             .weight = weight,
                             .out = out,
                             .inverse_rms = inverse,
@@ -119,6 +120,35 @@ void expect_forward(DType type, const Case& c) {
   append(expected, inverse_rms(p, c));
   expect_close(run_forward(cpu(2), type, p, c), expected, tolerance(type),
                "out");
+}
+
+// With a residual: the same bits as adding it first.
+TEST_P(RmsNormTest, ResidualIsAddedFirst) {
+  for (const Case& c : kCases) {
+    const Problem p = make_problem(dtype(), c);
+    const Shape shape{c.rows, c.columns};
+    Backend& backend = cpu(2);
+    const auto run = [&](bool fused) {
+      const TestTensor x(backend, dtype(), shape, p.x, c.padding);
+      const TestTensor residual(backend, dtype(), shape, p.d_out, c.padding);
+      const TestTensor weight(backend, wide_dtype(), {c.columns}, p.weight);
+      const TestTensor out(backend, dtype(), shape, c.padding);
+      const TestTensor inverse(backend, wide_dtype(), {c.rows});
+      if (!fused) backend.kernels()(Add{.a = x, .b = residual, .out = x});
+      backend.kernels()(
+          RmsNorm{.x = x,
+                  .residual = fused ? residual.view() : TensorView(),
+                  .weight = weight,
+                  .out = out,
+                  .inverse_rms = inverse});
+      EXPECT_TRUE(x.padding_intact() && out.padding_intact());
+      Values all = x.values();
+      append(all, out.values());
+      append(all, inverse.values());
+      return all;
+    };
+    EXPECT_EQ(run(true), run(false));
+  }
 }
 
 TEST_P(RmsNormTest, AgreesWithLoop) {
