@@ -27,6 +27,27 @@ double seconds_since(Clock::time_point begin) {
 
 Trainer::Result Trainer::run() {
   install_stop_signals();
+  try {
+    return run_to_end();
+  } catch (const std::exception& error) {
+    try {
+      write_result(result_so_far(), "failed", error.what());
+    } catch (const Error& unwritten) {
+      log::warning("{}", unwritten.what());
+    }
+    throw;
+  }
+}
+
+Trainer::Result Trainer::result_so_far() const {
+  return {.steps = state_.step,
+          .tokens = state_.tokens,
+          .seconds = state_.seconds,
+          .validation_before = state_.validation_before,
+          .stopped = state_.step < config_.train.steps};
+}
+
+Trainer::Result Trainer::run_to_end() {
   if (state_.step == 0) state_.validation_before = validate(0);
   backend_->kernels().reset_counts();
   StepReport report;
@@ -53,13 +74,9 @@ Trainer::Result Trainer::run() {
   }
   const double step_seconds = seconds_since(begin);
   log::progress("");
-  Result result{.steps = state_.step,
-                .tokens = state_.tokens,
-                .seconds = state_.seconds,
-                .validation_before = state_.validation_before,
-                .stopped = state_.step < config_.train.steps};
+  Result result = result_so_far();
   // First what must not be lost: who stops a run does not wait long.
-  save_last(result);
+  save_last();
   restore_stop_signals();
   save_kernel_table(step_seconds);
   if (!result.stopped) result.validation_after = validate(state_.step);
@@ -156,7 +173,9 @@ Trainer::Trainer(const config::Schema& schema, const Config& config,
     }
   }
   // Nothing of the run was touched so far: it might have been refused.
+  writer_->check_folder();
   write_file_atomically(run_.tokenizer(), tokenizer_.json());
+  std::filesystem::remove(run_.result());  // it has not ended yet
   first_step_ = state_.step;
   keep_metrics_up_to(state_.step, run_.path);
   metrics_ = std::make_unique<MetricsWriter>(run_.path);
@@ -264,11 +283,13 @@ void Trainer::save_kernel_table(double seconds) {
   }
 }
 
-void Trainer::write_result(const Result& result, const char* state) {
+void Trainer::write_result(const Result& result, const char* state,
+                           const char* error) {
   const double speed =
       static_cast<double>(result.tokens) / std::max(result.seconds, 1e-9);
   nlohmann::ordered_json json{
       {"state", state},
+      {"error", nullptr},
       {"step", result.steps},
       {"steps", config_.train.steps},
       {"tokens", result.tokens},
@@ -278,6 +299,8 @@ void Trainer::write_result(const Result& result, const char* state) {
       {"validation_loss_after", nullptr},
       {"steps_skipped", guard_.state().skipped},
       {"rewinds", guard_.state().rewound},
+      {"checkpoints_failed", checkpoints_failed_},
+      {"checkpoint_error", nullptr},
       {"memory_peak_bytes", peak_resident_bytes()},
       {"memory_planned_bytes", planned_bytes_},
       {"memory_anonymous_bytes", anonymous_peak_ - anonymous_at_start_}};
@@ -286,6 +309,8 @@ void Trainer::write_result(const Result& result, const char* state) {
   }
   json["kernel_seconds"]["everything else"] =
       table_.step_seconds - table_.kernel_seconds();
+  if (error != nullptr) json["error"] = error;
+  if (checkpoints_failed_ > 0) json["checkpoint_error"] = checkpoint_error_;
   const bool whole = std::string_view(state) == "succeeded";
   if (whole) json["validation_loss_after"] = result.validation_after;
   write_file_atomically(run_.result(), json.dump(2) + "\n");
@@ -294,6 +319,10 @@ void Trainer::write_result(const Result& result, const char* state) {
             human_number(static_cast<double>(result.tokens)),
             human_seconds(result.seconds), human_number(speed),
             human_bytes(peak_resident_bytes()));
+  if (checkpoints_failed_ > 0) {
+    log::warning("{} checkpoints could not be written, the last because {}",
+                 checkpoints_failed_, checkpoint_error_);
+  }
   if (whole) {
     log::info("validation loss {:.4f} before, {:.4f} after",
               result.validation_before, result.validation_after);

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "runtime/base/machine.h"
 #include "training/checkpoint/state.h"
@@ -43,6 +44,7 @@ class Trainer {
     double validation_before = 0, validation_after = 0;
     bool stopped = false;  ///< by a signal
   };
+  /// However it ends, result.json says so.
   /// Throws: Error(kIo) if the last checkpoint could not be written.
   Result run();
 
@@ -55,6 +57,8 @@ class Trainer {
   void resume(const std::filesystem::path& checkpoint);
   void check_probe(const TrainingState& before);
 
+  Result run_to_end();
+  [[nodiscard]] Result result_so_far() const;
   /// Computes the next step and takes it, skips it or goes back.
   void take_step(const data::Batch& batch, StepReport& report);
   void leave_out(const std::string& why, std::int64_t number);
@@ -64,10 +68,12 @@ class Trainer {
 
   /// Begins a checkpoint of the present state, unless one is under way.
   void save();
-  void save_last(const Result& result);
+  void save_last();
   void save_kernel_table(double seconds);
   void note(const std::optional<CheckpointWriter::Outcome>& outcome);
-  void write_result(const Result& result, const char* state);
+  void note_failure(const CheckpointWriter::Outcome& outcome);
+  void write_result(const Result& result, const char* state,
+                    const char* error = nullptr);
 
   const Config& config_;
   RunFolder run_;
@@ -87,6 +93,8 @@ class Trainer {
   std::int64_t first_step_ = 0;  ///< of this process
   std::int64_t rewound_to_ = -1, rewinds_here_ = 0;
   bool checkpoint_due_ = false;
+  std::int64_t checkpoints_failed_ = 0;  ///< of this process
+  std::string checkpoint_error_;         ///< of the last that failed
   double stall_seconds_ = 0;
   double peak_flops_ = 0;
   KernelTable table_;  ///< of this process's steps

@@ -103,7 +103,7 @@ void Trainer::save() {
   checkpoint_due_ = false;
 }
 
-void Trainer::save_last(const Result& result) {
+void Trainer::save_last() {
   note(writer_->wait());
   if (writer_->last_step() == state_.step ||
       (state_.step == first_step_ && first_step_ > 0)) {
@@ -112,14 +112,17 @@ void Trainer::save_last(const Result& result) {
   save();
   const auto outcome = writer_->wait();
   if (outcome.has_value() && !outcome->error.empty()) {
-    try {
-      write_result(result, "failed");
-    } catch (const Error& error) {
-      log::warning("{}", error.what());
-    }
+    note_failure(*outcome);
     throw Error(ErrorKind::kIo, outcome->error);
   }
   note(outcome);
+}
+
+void Trainer::note_failure(const CheckpointWriter::Outcome& outcome) {
+  ++checkpoints_failed_;
+  checkpoint_error_ = outcome.error;
+  metrics_->write_event("checkpoint_failed", outcome.step,
+                        nlohmann::json{{"reason", outcome.error}}.dump());
 }
 
 void Trainer::note(const std::optional<CheckpointWriter::Outcome>& outcome) {
@@ -127,9 +130,7 @@ void Trainer::note(const std::optional<CheckpointWriter::Outcome>& outcome) {
   if (!outcome->error.empty()) {
     log::warning("checkpoint of step {} failed: {}; training goes on",
                  outcome->step, outcome->error);
-    metrics_->write_event("checkpoint_failed", outcome->step,
-                          nlohmann::json{{"reason", outcome->error}}.dump());
-    return;
+    return note_failure(*outcome);
   }
   log::info("checkpoint {} ({}, stall {:.0f} ms, written in {:.2f} s)",
             (run_.checkpoints() / checkpoint_name(outcome->step)).string(),

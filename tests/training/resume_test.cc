@@ -1,13 +1,8 @@
-// Runs that are stopped, killed, starved of disk space and gone on with.
+// Runs that are stopped, killed and gone on with.
 
 #include <signal.h>
 
-#include <fstream>
-#include <nlohmann/json.hpp>
-
-#include "tests/training/command_fixture.h"
-#include "training/checkpoint/reader.h"
-#include "training/checkpoint/writer.h"
+#include "tests/training/run_fixture.h"
 
 namespace catena {
 namespace {
@@ -15,40 +10,7 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-class ResumeTest : public CommandFixture {
- protected:
-  /// 30 steps, a checkpoint every third.
-  [[nodiscard]] std::string small(const std::string& folder,
-                                  const std::string& more = "") const {
-    return fmt::format(
-        "train '{0}/tiny.toml' --set run.folder='{0}/{1}' --set "
-        "data.cache='{0}/cache' --set train.steps=30 --set validation.every=0 "
-        "--set run.prompts= --set checkpoint.every=3 {2}",
-        folder_.string(), folder, more);
-  }
-  /// Weights and moments of a run's newest checkpoint, as bytes.
-  [[nodiscard]] std::string final_state(const std::string& run) const {
-    const auto place = newest_checkpoint(folder_ / run / "checkpoints");
-    if (!place.has_value()) return "nothing";
-    return read_file(place->folder / kModelFile) +
-           read_file(place->folder / kOptimizerFile);
-  }
-  /// The training losses that metrics.jsonl ends up with, step by step.
-  [[nodiscard]] std::vector<std::pair<std::int64_t, double>> losses(
-      const std::string& run) const {
-    std::vector<std::pair<std::int64_t, double>> result;
-    std::ifstream file(folder_ / run / "metrics.jsonl");
-    for (std::string line; std::getline(file, line);) {
-      const auto json = nlohmann::json::parse(line);
-      if (!json.contains("catena_loss")) continue;
-      const auto& loss = json["catena_loss"];
-      if (!loss.contains("train")) continue;
-      result.emplace_back(json["catena_step"].get<std::int64_t>(),
-                          loss["train"].get<double>());
-    }
-    return result;
-  }
-};
+using ResumeTest = RunFixture;
 
 TEST_F(ResumeTest, KilledAtAnyMomentEndsWithTheSameBits) {
   ASSERT_EQ(run(small("whole")).code, 0);
@@ -94,10 +56,8 @@ TEST_F(ResumeTest, StoppedRunsSaveAndGoOn) {
     const Outcome stopped = wait(child);
     EXPECT_EQ(stopped.code, 75) << stopped.err;
     EXPECT_THAT(stopped.err, HasSubstr("--resume-from"));
-    const auto result =
-        nlohmann::json::parse(read_file(folder_ / "run" / "result.json"));
-    EXPECT_EQ(result["state"], "stopped");
-    EXPECT_LT(result["step"], 300);
+    EXPECT_EQ(result("run")["state"], "stopped");
+    EXPECT_LT(result("run")["step"], 300);
     const Outcome resumed = run(small("run", "--resume --set train.steps=300"));
     EXPECT_EQ(resumed.code, 0) << resumed.err;
     EXPECT_EQ(final_state("run"), final_state("whole"));
@@ -140,7 +100,7 @@ TEST_F(ResumeTest, AnotherRunIsRefusedByItsKeys) {
 
 TEST_F(ResumeTest, DamageIsNamedAndTheNextOneOffered) {
   ASSERT_EQ(run(small("run", "--set checkpoint.keep_last=5")).code, 0);
-  const auto places = list_checkpoints(folder_ / "run" / "checkpoints");
+  const auto places = list_checkpoints(checkpoints("run"));
   ASSERT_GE(places.size(), 2U);
   const std::string whole = final_state("run");
   fs::resize_file(places[0].folder / kOptimizerFile, 1000);
@@ -156,24 +116,23 @@ TEST_F(ResumeTest, DamageIsNamedAndTheNextOneOffered) {
 
 TEST_F(ResumeTest, AnEarlierCheckpointIsTheNewBeginning) {
   ASSERT_EQ(run(small("run", "--set checkpoint.keep_every=3")).code, 0);
-  const fs::path checkpoints = folder_ / "run" / "checkpoints";
+  const fs::path folder = checkpoints("run");
   const std::string whole = final_state("run");
-  const auto early = checkpoints / "step-000003";
+  const auto early = folder / "step-000003";
   ASSERT_TRUE(fs::exists(early));
   // Later ones neither count as kept nor are resumed from by mistake.
   const Outcome again =
       run(small("run", fmt::format("--resume-from {} --set train.steps=9",
                                    early.string())));
   EXPECT_EQ(again.code, 0) << again.err;
-  EXPECT_TRUE(fs::exists(checkpoints / "abandoned-step-000030"));
-  EXPECT_EQ(newest_checkpoint(checkpoints)->step, 9);
+  EXPECT_TRUE(fs::exists(folder / "abandoned-step-000030"));
+  EXPECT_EQ(newest_checkpoint(folder)->step, 9);
   EXPECT_EQ(losses("run").size(), 9U);
   ASSERT_EQ(run(small("run", "--resume")).code, 0);
   EXPECT_EQ(final_state("run"), whole);
   // By its bare name, from its own folder.
-  const Outcome renamed =
-      run(small("run", "--resume-from " +
-                           (checkpoints / "abandoned-step-000030").string()));
+  const Outcome renamed = run(small(
+      "run", "--resume-from " + (folder / "abandoned-step-000030").string()));
   EXPECT_EQ(renamed.code, 65);
   EXPECT_THAT(renamed.err, HasSubstr("is no checkpoint"));
 }
@@ -191,29 +150,13 @@ TEST_F(ResumeTest, TwoProcessesDoNotShareARun) {
   (void)wait(first);
 }
 
-TEST_F(ResumeTest, TrainingGoesOnWhenTheDiskIsFull) {
-  // Metrics still fit under the limit; 2 MiB of state do not.
-  const Outcome full = run(small("run"), "trap '' XFSZ; ulimit -f 600;");
-  EXPECT_EQ(full.code, 74) << full.err;
-  EXPECT_THAT(full.err, HasSubstr("training goes on"));
-  EXPECT_EQ(losses("run").size(), 30U);
-  EXPECT_THAT(read_file(folder_ / "run" / "metrics.jsonl"),
-              HasSubstr("\"checkpoint_failed\""));
-  const auto result =
-      nlohmann::json::parse(read_file(folder_ / "run" / "result.json"));
-  EXPECT_EQ(result["state"], "failed");
-  EXPECT_TRUE(list_checkpoints(folder_ / "run" / "checkpoints").empty());
-}
-
 TEST_F(ResumeTest, SpikesAreSkippedOrRewoundAndCounted) {
   const std::string eager =
       "--set spikes.deviations=1 --set train.steps=60 "
       "--set spikes.most_in_a_row=60 --set learning_rate.peak=0.05 ";
   const Outcome skipped = run(small("run", eager + "--set spikes.action=skip"));
   ASSERT_EQ(skipped.code, 0) << skipped.err;
-  auto result =
-      nlohmann::json::parse(read_file(folder_ / "run" / "result.json"));
-  const auto count = result["steps_skipped"].get<int>();
+  const auto count = result("run")["steps_skipped"].get<int>();
   EXPECT_GT(count, 0);
   EXPECT_THAT(skipped.err, HasSubstr(fmt::format("({} so far)", count)));
   EXPECT_THAT(read_file(folder_ / "run" / "metrics.jsonl"),
@@ -221,8 +164,7 @@ TEST_F(ResumeTest, SpikesAreSkippedOrRewoundAndCounted) {
 
   const Outcome back = run(small("back", eager + "--set spikes.action=rewind"));
   ASSERT_EQ(back.code, 0) << back.err;
-  result = nlohmann::json::parse(read_file(folder_ / "back" / "result.json"));
-  EXPECT_GT(result["rewinds"].get<int>(), 0);
+  EXPECT_GT(result("back")["rewinds"].get<int>(), 0);
   EXPECT_THAT(back.err, HasSubstr("back to step "));
 }
 
@@ -235,6 +177,9 @@ TEST_F(ResumeTest, StepsThatAreNotFiniteAreNeverTaken) {
   EXPECT_EQ(lost.code, 76) << lost.err;
   EXPECT_THAT(lost.err, HasSubstr("is not finite; skipped (4 so far)"));
   EXPECT_THAT(lost.err, Not(HasSubstr("skipped (5 so far)")));
+  EXPECT_EQ(result("run")["state"], "failed");
+  EXPECT_EQ(result("run")["steps_skipped"], 4);
+  EXPECT_THAT(result("run")["error"], HasSubstr("is not finite"));
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/error.h"
+#include "runtime/base/log.h"
 #include "training/checkpoint/manifest.h"
 #include "training/checkpoint/reader.h"
 
@@ -65,8 +66,8 @@ std::int64_t write_checkpoint(
   };
   const std::string name = checkpoint_name(state.step);
   const Unfinished folder{checkpoints / (kUnfinished + name)};
-  std::error_code ignored;
-  fs::remove_all(folder.path, ignored);
+  // What an earlier one left when nothing could be removed takes room too.
+  remove_unfinished_checkpoints(checkpoints);
   make_folder(folder.path);
   Manifest manifest{state.step, {}};
   enter("model");
@@ -142,6 +143,25 @@ CheckpointWriter::CheckpointWriter(fs::path checkpoints,
 
 CheckpointWriter::~CheckpointWriter() {
   if (pending_.valid()) pending_.wait();
+}
+
+void CheckpointWriter::check_folder() const {
+  const fs::path probe = checkpoints_ / (std::string(kUnfinished) + "probe");
+  std::error_code code;
+  fs::create_directories(probe, code);
+  if (code) {
+    fail(ErrorKind::kIo,
+         "{}: checkpoints cannot be saved there: {}; mend that, or choose "
+         "another folder with --set run.folder=...",
+         checkpoints_.string(), code.message());
+  }
+  fs::remove(probe, code);
+  const fs::space_info space = fs::space(checkpoints_, code);
+  const auto needed = static_cast<std::uintmax_t>(bytes());
+  if (!code && space.available < needed) {
+    log::warning("{}: has {} MiB free, a checkpoint takes {} MiB",
+                 checkpoints_.string(), space.available >> 20, needed >> 20);
+  }
 }
 
 bool CheckpointWriter::busy() const {

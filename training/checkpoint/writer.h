@@ -59,6 +59,10 @@ class CheckpointWriter {
     std::string error;   ///< empty if it was written
   };
 
+  /// Makes the folder and shows that it can be written to; warns where one
+  /// checkpoint is more than there is room for.
+  /// Throws: Error(kIo).
+  void check_folder() const;
   /// One is still being written.
   [[nodiscard]] bool busy() const;
   /// Copies the state and returns; writing goes on behind. Not while busy().
