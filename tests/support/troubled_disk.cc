@@ -1,0 +1,74 @@
+// A library for LD_PRELOAD: a disk in trouble. What a program writes below a
+// folder named "checkpoints" waits or fails as the file that CATENA_TROUBLE
+// names says, from the moment it is there until it is gone. It holds the name
+// of a call and what befalls it, such as "fsync wait" or "write 122" (an
+// error number).
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+namespace {
+
+// Returns the error number that the call is to fail with, or 0.
+int trouble(const char* call, const char* path) {
+  const char* const file = std::getenv("CATENA_TROUBLE");
+  if (file == nullptr || std::strstr(path, "/checkpoints/") == nullptr) {
+    return 0;
+  }
+  for (;; ::usleep(1000)) {
+    std::FILE* const open = std::fopen(file, "re");
+    if (open == nullptr) return 0;
+    char name[16] = "", what[16] = "";
+    const int words = std::fscanf(open, "%15s %15s", name, what);
+    std::fclose(open);
+    if (words != 2 || std::strcmp(name, call) != 0) return 0;
+    if (std::strcmp(what, "wait") != 0) return std::atoi(what);
+  }
+}
+
+int trouble(const char* call, int descriptor) {
+  char link[64], path[4096];
+  std::snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+  const ssize_t size = ::readlink(link, path, sizeof path - 1);
+  path[size < 0 ? 0 : size] = '\0';
+  return trouble(call, path);
+}
+
+template <class Function>
+Function* real(const char* name) {
+  return reinterpret_cast<Function*>(::dlsym(RTLD_NEXT, name));
+}
+
+bool fails(int error) {
+  if (error != 0) errno = error;
+  return error != 0;
+}
+
+}  // namespace
+
+extern "C" {
+
+ssize_t write(int descriptor, const void* data, size_t size) {
+  static auto* const next = real<decltype(::write)>("write");
+  if (fails(trouble("write", descriptor))) return -1;
+  return next(descriptor, data, size);
+}
+
+int fsync(int descriptor) {
+  static auto* const next = real<decltype(::fsync)>("fsync");
+  return fails(trouble("fsync", descriptor)) ? -1 : next(descriptor);
+}
+
+int renameat2(int from_folder, const char* from, int to_folder, const char* to,
+              unsigned int flags) noexcept {
+  static auto* const next = real<decltype(::renameat2)>("renameat2");
+  if (fails(trouble("renameat2", from))) return -1;
+  return next(from_folder, from, to_folder, to, flags);
+}
+
+}  // extern "C"

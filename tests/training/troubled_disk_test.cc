@@ -1,0 +1,126 @@
+// Runs on disks that are slow or refuse: tests/support/troubled_disk.cc.
+
+#include <signal.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "tests/training/run_fixture.h"
+
+namespace catena {
+namespace {
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+constexpr const char* kLong = "--set train.steps=120";
+
+class TroubledDiskTest : public RunFixture {
+ protected:
+  [[nodiscard]] pid_t start_troubled(const std::string& arguments) const {
+    return start(arguments,
+                 fmt::format("export LD_PRELOAD='{}' CATENA_TROUBLE='{}';",
+                             CATENA_TROUBLED_DISK, trouble().string()));
+  }
+  /// From now on, such as "fsync wait".
+  void begin_trouble(const std::string& what) const {
+    write_file_atomically(trouble(), what);
+  }
+  void end_trouble() const { fs::remove(trouble()); }
+
+ private:
+  [[nodiscard]] fs::path trouble() const { return folder_ / "trouble"; }
+};
+
+TEST_F(TroubledDiskTest, TrainingDoesNotWaitForASlowDisk) {
+  begin_trouble("fsync wait");
+  const pid_t child = start_troubled(small("run", "--set train.steps=1000000"));
+  wait_for_step("run", 50);
+  // The first is still being written, and those due since are not begun.
+  const auto unfinished = checkpoints("run") / ".unfinished-step-000003";
+  EXPECT_TRUE(fs::exists(unfinished));
+  EXPECT_THAT(list_checkpoints(checkpoints("run")), IsEmpty());
+  EXPECT_THAT(events("run", "checkpoint"), IsEmpty());
+  end_trouble();
+  // What was due meanwhile is saved once, as soon as the disk is free.
+  EXPECT_GE(wait_for_event("run", "checkpoint", 2), 50);
+  EXPECT_EQ(events("run", "checkpoint").front(), 3);
+  ::kill(child, SIGTERM);
+  const Outcome stopped = wait(child);
+  EXPECT_EQ(stopped.code, 75) << stopped.err;
+  EXPECT_EQ(result("run")["checkpoints_failed"], 0);
+  // No step is missing from the metrics.
+  EXPECT_EQ(losses("run").back().first,
+            static_cast<std::int64_t>(losses("run").size()));
+}
+
+TEST_F(TroubledDiskTest, ASecondSignalEndsTheRunAtOnce) {
+  ASSERT_EQ(run(small("whole", kLong)).code, 0);
+  for (const auto& [first, second] :
+       {std::pair(SIGINT, SIGINT), std::pair(SIGTERM, SIGINT),
+        std::pair(SIGINT, SIGTERM), std::pair(SIGTERM, SIGTERM)}) {
+    fs::remove_all(folder_ / "run");
+    const pid_t child = start_troubled(small("run", kLong));
+    wait_for_event("run", "checkpoint", 2);
+    // The checkpoint that the first signal asks for is never finished.
+    begin_trouble("fsync wait");
+    ::kill(child, first);
+    wait_for_words("once more ends at once");
+    ::kill(child, second);
+    EXPECT_EQ(wait(child).code, 128 + second);
+    end_trouble();
+    EXPECT_FALSE(fs::exists(folder_ / "run" / "result.json"));
+    const auto left = newest_checkpoint(checkpoints("run"));
+    ASSERT_TRUE(left.has_value());
+    EXPECT_LT(left->step, 120);
+    const Outcome resumed = run(small("run", std::string("--resume ") + kLong));
+    ASSERT_EQ(resumed.code, 0) << resumed.err;
+    EXPECT_THAT(resumed.err, HasSubstr("resumed  " + left->folder.string()));
+    EXPECT_TRUE(final_state("run") == final_state("whole"));
+  }
+}
+
+struct Refusal {
+  const char* call;
+  int error;
+};
+
+class RefusalTest : public TroubledDiskTest,
+                    public testing::WithParamInterface<Refusal> {};
+
+TEST_P(RefusalTest, TrainingGoesOnAndTheLastOneStays) {
+  const auto& [call, error] = GetParam();
+  const pid_t child = start_troubled(small("run", "--set train.steps=1000000"));
+  wait_for_event("run", "checkpoint");
+  begin_trouble(fmt::format("{} {}", call, error));
+  const std::int64_t failed = wait_for_event("run", "checkpoint_failed", 2);
+  EXPECT_LT(newest_checkpoint(checkpoints("run"))->step, failed);
+  end_trouble();
+  const std::size_t good = events("run", "checkpoint").size();
+  EXPECT_GT(wait_for_event("run", "checkpoint", good + 1), failed);
+  ::kill(child, SIGTERM);
+  const Outcome stopped = wait(child);
+  EXPECT_EQ(stopped.code, 75) << stopped.err;
+  EXPECT_THAT(stopped.err,
+              HasSubstr(std::string(std::strerror(error)) + "; training goes "
+                                                            "on"));
+  const auto report = result("run");
+  EXPECT_EQ(report["state"], "stopped");
+  EXPECT_EQ(report["checkpoints_failed"],
+            events("run", "checkpoint_failed").size());
+  EXPECT_THAT(report["checkpoint_error"], HasSubstr(std::strerror(error)));
+  EXPECT_EQ(newest_checkpoint(checkpoints("run"))->step, report["step"]);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Calls, RefusalTest,
+    testing::Values(Refusal{"write", ENOSPC}, Refusal{"write", EDQUOT},
+                    Refusal{"write", EIO}, Refusal{"fsync", EDQUOT},
+                    Refusal{"fsync", EIO}, Refusal{"renameat2", EDQUOT},
+                    Refusal{"renameat2", EROFS}),
+    [](const auto& info) {
+      return fmt::format("{}_{}", info.param.call, info.param.error);
+    });
+
+}  // namespace
+}  // namespace catena
