@@ -1,5 +1,6 @@
 #include "runtime/base/machine.h"
 
+#include <fmt/format.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -27,6 +28,13 @@ std::string field(const char* file, std::string_view key) {
   return "";
 }
 
+/// Of a value such as "1024 kB".
+std::int64_t kibibytes(const std::string& text) {
+  std::int64_t count = 0;
+  std::from_chars(text.data(), text.data() + text.size(), count);
+  return count * 1024;
+}
+
 }  // namespace
 
 std::int64_t memory_limit_bytes() {
@@ -41,13 +49,44 @@ std::int64_t memory_limit_bytes() {
   return limit;
 }
 
+std::int64_t available_memory_bytes() {
+  std::int64_t available = std::min(
+      memory_limit_bytes(), kibibytes(field("/proc/meminfo", "MemAvailable")));
+  std::ifstream most("/sys/fs/cgroup/memory.max");
+  std::ifstream now("/sys/fs/cgroup/memory.current");
+  std::int64_t limit = 0, used = 0;
+  if (most >> limit && now >> used) {
+    available = std::min(available, std::max<std::int64_t>(0, limit - used));
+  }
+  return available;
+}
+
 int available_cores() {
   cpu_set_t set;
   if (::sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
   return std::max(1, static_cast<int>(::sysconf(_SC_NPROCESSORS_ONLN)));
 }
 
+std::string core_list() {
+  return field("/proc/self/status", "Cpus_allowed_list");
+}
+
+double core_quota() {
+  std::ifstream file("/sys/fs/cgroup/cpu.max");
+  double quota = 0, period = 0;
+  return file >> quota >> period && period > 0 ? quota / period : 0;
+}
+
 std::string processor_name() { return field("/proc/cpuinfo", "model name"); }
+
+bool has_processor_flag(std::string_view flag) {
+  static const std::string kFlags = [] {
+    const char* const file = "/proc/cpuinfo";
+    const std::string x86 = field(file, "flags");
+    return " " + (x86.empty() ? field(file, "Features") : x86) + " ";
+  }();
+  return kFlags.find(fmt::format(" {} ", flag)) != std::string::npos;
+}
 
 std::int64_t resident_bytes() {
   std::ifstream file("/proc/self/statm");
@@ -63,10 +102,7 @@ std::int64_t peak_resident_bytes() {
 }
 
 std::int64_t anonymous_bytes() {
-  const std::string text = field("/proc/self/status", "RssAnon");
-  std::int64_t kibibytes = 0;
-  std::from_chars(text.data(), text.data() + text.size(), kibibytes);
-  return kibibytes * 1024;
+  return kibibytes(field("/proc/self/status", "RssAnon"));
 }
 
 }  // namespace catena

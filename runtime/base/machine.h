@@ -2,16 +2,24 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace catena {
 
 /// Memory this process may use: the machine's, or less where its control
 /// group says so.
 [[nodiscard]] std::int64_t memory_limit_bytes();
-/// Cores this process may run on.
+/// The part of it that nobody uses now.
+[[nodiscard]] std::int64_t available_memory_bytes();
+/// Cores this process may run on, and which: "0-3,8".
 [[nodiscard]] int available_cores();
+[[nodiscard]] std::string core_list();
+/// How many cores a control group lets be busy at a time; 0: any number.
+[[nodiscard]] double core_quota();
 /// "AMD EPYC", as the kernel names it; empty if it does not.
 [[nodiscard]] std::string processor_name();
+/// Whether the kernel lists this among what the processor can do: "avx2".
+[[nodiscard]] bool has_processor_flag(std::string_view flag);
 
 /// Resident memory of this process: now, at its highest, and the part now
 /// that belongs to no file.

@@ -1,4 +1,4 @@
-// catena plan, evaluate and doctor, as a user runs them.
+// catena plan and evaluate, as a user runs them.
 
 #include <nlohmann/json.hpp>
 
@@ -50,17 +50,6 @@ TEST_F(EvaluateCommandTest, PlanForetellsFromTheTableOfARun) {
   EXPECT_GT(plan["step_seconds"], 0);
   EXPECT_THAT(plan["step_seconds_from"], HasSubstr("kernels-"));
   EXPECT_EQ(plan["fits"], true);
-}
-
-TEST_F(EvaluateCommandTest, DoctorNamesWhatIsThere) {
-  const Outcome text = run("doctor");
-  EXPECT_EQ(text.code, 0) << text.out;
-  for (const char* name : {"compiler", "processor", "cores", "memory", "disk",
-                           "CUDA", "MPI", "NCCL", "network", "FLOP/s"}) {
-    EXPECT_THAT(text.out, HasSubstr(name));
-  }
-  const Outcome json = run("doctor --json");
-  EXPECT_TRUE(nlohmann::json::parse(json.out).is_array());
 }
 
 }  // namespace
