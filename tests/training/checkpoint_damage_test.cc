@@ -160,6 +160,20 @@ TEST_F(CheckpointDamageTest, RefusesForeignManifests) {
   }
 }
 
+TEST_F(CheckpointDamageTest, RefusesStatesOfAnotherVersion) {
+  std::string text = state_text({});
+  const std::string version = "\"version\": 1";
+  ASSERT_THAT(text, HasSubstr(version));
+  text.replace(text.find(version), version.size(), "\"version\": 2");
+  try {
+    (void)parse_state(text, "state.json");
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kData);
+    EXPECT_THAT(error.what(), HasSubstr("is not 1: use the program that"));
+  }
+}
+
 TEST_F(CheckpointDamageTest, RefusesAnotherModel) {
   ModelConfig other = config();
   other.hidden = 32;

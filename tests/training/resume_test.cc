@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include "tests/training/run_fixture.h"
+#include "training/checkpoint/manifest.h"
 
 namespace catena {
 namespace {
@@ -88,7 +89,17 @@ TEST_F(ResumeTest, AnotherRunIsRefusedByItsKeys) {
   const Outcome data = run(
       small("run", "--resume --set data.train=data/quickstart/train.jsonl"));
   EXPECT_EQ(data.code, 65);
-  EXPECT_THAT(data.err, HasSubstr("data.train"));
+  EXPECT_THAT(data.err, HasSubstr("the training data (data.train) was "));
+  ASSERT_EQ(run(fmt::format("data tokenizer --input data/quickstart/val.jsonl "
+                            "--vocabulary 300 --output '{}/other.json'",
+                            folder_.string()))
+                .code,
+            0);
+  const Outcome tokens = run(
+      small("run", fmt::format("--resume --set data.tokenizer={}/other.json",
+                               folder_.string())));
+  EXPECT_EQ(tokens.code, 65);
+  EXPECT_THAT(tokens.err, HasSubstr("the tokenizer (data.tokenizer) was "));
   // The weights alone may go anywhere they fit.
   const Outcome weights =
       run(small("other", fmt::format("--init-from '{}/run' --set "
@@ -98,20 +109,105 @@ TEST_F(ResumeTest, AnotherRunIsRefusedByItsKeys) {
   EXPECT_LT(losses("other").front().second, losses("run").front().second - 1);
 }
 
-TEST_F(ResumeTest, DamageIsNamedAndTheNextOneOffered) {
+TEST_F(ResumeTest, TheOneOfferedEndsWithTheSameBits) {
   ASSERT_EQ(run(small("run", "--set checkpoint.keep_last=5")).code, 0);
   const auto places = list_checkpoints(checkpoints("run"));
   ASSERT_GE(places.size(), 2U);
   const std::string whole = final_state("run");
   fs::resize_file(places[0].folder / kOptimizerFile, 1000);
-  const Outcome refused = run(small("run", "--resume"));
-  EXPECT_EQ(refused.code, 65);
-  EXPECT_THAT(refused.err, HasSubstr("step-000030/optimizer"));
-  const std::string offer = "--resume-from " + places[1].folder.string();
-  EXPECT_THAT(refused.err, HasSubstr(offer));
-  const Outcome resumed = run(small("run", offer));
+  const Outcome resumed =
+      run(small("run", "--resume-from " + places[1].folder.string()));
   EXPECT_EQ(resumed.code, 0) << resumed.err;
   EXPECT_EQ(final_state("run"), whole);
+}
+
+struct Damage {
+  const char* name;
+  std::function<void(const fs::path& newest)> inflict;
+  const char* message;
+};
+
+void flip_a_bit(const fs::path& path) {
+  std::string bytes = read_file(path);
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+  write_file_atomically(path, bytes);
+}
+
+class DamageTest : public RunFixture,
+                   public testing::WithParamInterface<Damage> {};
+
+TEST_P(DamageTest, IsRefusedByNameAndTheNextOneIsOffered) {
+  ASSERT_EQ(run(small("run", "--set checkpoint.keep_last=5")).code, 0);
+  const auto places = list_checkpoints(checkpoints("run"));
+  GetParam().inflict(places[0].folder);
+  const std::string config = read_file(folder_ / "run" / "config.toml");
+  const std::string generate =
+      fmt::format("generate '{}' --prompt x", (folder_ / "run").string());
+  for (const std::string& command :
+       {small("run", "--resume --set train.steps=60"), generate}) {
+    const Outcome refused = run(command);
+    EXPECT_EQ(refused.code, 65) << command;
+    EXPECT_THAT(refused.err, HasSubstr(GetParam().message));
+    EXPECT_THAT(refused.err,
+                HasSubstr("--resume-from " + places[1].folder.string()));
+  }
+  EXPECT_EQ(read_file(folder_ / "run" / "config.toml"), config);
+  EXPECT_EQ(losses("run").size(), 30U);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, DamageTest,
+    testing::Values(
+        Damage{"Truncated",
+               [](const fs::path& newest) {
+                 fs::resize_file(newest / kOptimizerFile, 1000);
+               },
+               "step-000030/optimizer-00001-of-00001.safetensors: has 1000 "
+               "bytes, its manifest says "},
+        Damage{"BitFlipped",
+               [](const fs::path& newest) { flip_a_bit(newest / kModelFile); },
+               "step-000030/model-00001-of-00001.safetensors: was altered"},
+        Damage{"Foreign",
+               [](const fs::path& newest) {
+                 write_file_atomically(newest / kManifestFile,
+                                       R"({"format": "other"})");
+               },
+               "is not \"catena-checkpoint\": no checkpoint of Catena"},
+        Damage{
+            "WithoutManifest",
+            [](const fs::path& newest) { fs::remove(newest / kManifestFile); },
+            "step-000030: is no checkpoint: MANIFEST.json is missing"},
+        Damage{"Empty",
+               [](const fs::path& newest) {
+                 fs::remove_all(newest);
+                 fs::create_directory(newest);
+               },
+               "step-000030: is no checkpoint: MANIFEST.json is missing"},
+        Damage{"Renamed",
+               [](const fs::path& newest) {
+                 fs::rename(newest, newest.parent_path() / "step-000040");
+               },
+               "step-000040: holds step 30: the folder was renamed"},
+        Damage{"WrongVersion",
+               [](const fs::path& newest) {
+                 write_file_atomically(
+                     newest / kManifestFile,
+                     R"({"format": "catena-checkpoint", "version": 2})");
+               },
+               "is 2; this program reads version 1: use the program that "
+               "wrote it"}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+TEST_F(ResumeTest, WhatWasNeverFinishedIsPassedOverAndRemoved) {
+  ASSERT_EQ(run(small("run")).code, 0);
+  const auto newest = newest_checkpoint(checkpoints("run"))->folder;
+  const fs::path unfinished = checkpoints("run") / ".unfinished-step-000033";
+  fs::copy(newest, unfinished);
+  fs::remove(unfinished / kManifestFile);
+  const Outcome resumed = run(small("run", "--resume --set train.steps=36"));
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_THAT(resumed.err, HasSubstr("resumed  " + newest.string()));
+  EXPECT_FALSE(fs::exists(unfinished));
 }
 
 TEST_F(ResumeTest, AnEarlierCheckpointIsTheNewBeginning) {
