@@ -1,5 +1,6 @@
 #include "layers/chunk.h"
 
+#include <algorithm>
 #include <numeric>
 
 namespace catena {
@@ -19,8 +20,10 @@ void Chunk::clear() {
   scratch.rewind({});
 }
 
-void Chunk::reserve(const ChunkMemory& memory) {
+void Chunk::reserve(const ChunkMemory& memory, std::int64_t most) {
   clear();
+  staging_.reserve(
+      static_cast<std::size_t>(most * std::max<std::int64_t>(1, balanced_k)));
   activations.reserve(memory.activations);
   scratch.reserve(memory.scratch);
 }

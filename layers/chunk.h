@@ -77,9 +77,9 @@ class Chunk : public FrameMemory {
                    std::span<KeyValueCache> caches);
   /// Ends the use of all activations.
   void clear();
-  /// clear(), and takes so much memory at once: from then on nothing more is
-  /// allocated for rows that fit.
-  void reserve(const ChunkMemory& memory);
+  /// clear(), and takes so much memory at once, and what the host needs for
+  /// `most` tokens: from then on nothing more is allocated for rows that fit.
+  void reserve(const ChunkMemory& memory, std::int64_t most = 0);
 
   [[nodiscard]] Backend& backend() { return *backend_; }
   [[nodiscard]] Kernels& kernels() { return backend_->kernels(); }

@@ -152,7 +152,7 @@ double Model::evaluate(const Tokens& tokens, Chunk& chunk) {
   const TensorView loss = chunk.keep(DType::kFloat64, {1});
   chunk.kernels()(Fill{.x = loss});
   head_->forward(chunk, h, loss, {});
-  return read_values(backend(), loss)[0];
+  return read_value(backend(), loss);
 }
 
 TensorView Model::logits(const Tokens& tokens, Chunk& chunk) {
@@ -185,23 +185,26 @@ std::vector<KeyValueCache> Model::make_caches(std::int64_t capacity) const {
 }
 
 void Model::update_router_biases() {
-  const std::vector<Chain*> all = chains();
-  for (std::size_t layer = 0; layer < all.size(); ++layer) {
-    std::vector<double> load;
-    for (std::int64_t t = 0; t < config_.chain.iterations; ++t) {
-      const RouteSummary summary =
-          statistics_->summary(static_cast<std::int64_t>(layer), t);
-      // A shared gate answers for all its iterations together.
-      if (config_.chain.independent_gates || t == 0) {
-        load = summary.load;
-      } else {
-        std::transform(load.begin(), load.end(), summary.load.begin(),
-                       load.begin(), std::plus<>());
-      }
-      if (config_.chain.independent_gates ||
-          t + 1 == config_.chain.iterations) {
-        all[layer]->router(t).update_bias(backend(), load);
-      }
+  if (!config_.router.correction_bias) return;
+  std::int64_t number = 0;
+  for (const auto& layer : layers_) {
+    if (layer->chain() != nullptr) update_biases(*layer->chain(), number++);
+  }
+}
+
+void Model::update_biases(Chain& chain, std::int64_t number) {
+  std::vector<double>& load = loads_.load;
+  for (std::int64_t t = 0; t < config_.chain.iterations; ++t) {
+    statistics_->summarize(number, t, iteration_loads_);
+    // A shared gate answers for all its iterations together.
+    if (config_.chain.independent_gates || t == 0) {
+      load = iteration_loads_.load;
+    } else {
+      std::transform(load.begin(), load.end(), iteration_loads_.load.begin(),
+                     load.begin(), std::plus<>());
+    }
+    if (config_.chain.independent_gates || t + 1 == config_.chain.iterations) {
+      chain.router(t).update_bias(backend(), load);
     }
   }
 }

@@ -58,6 +58,7 @@ class Model {
   [[nodiscard]] std::unique_ptr<RoutingStatistics> make_statistics();
   Task forward(Chunk& chunk, Saved& saved);
   Task backward(Chunk& chunk, Saved& saved);
+  void update_biases(Chain& chain, std::int64_t number);
   /// The stream after the last layer, without keeping what is between.
   TensorView infer(Chunk& chunk);
 
@@ -72,6 +73,7 @@ class Model {
   std::vector<std::unique_ptr<Saved>> saved_;
   Pipeline pipeline_;
   std::vector<Task> tasks_;
+  RouteSummary loads_, iteration_loads_;  ///< of update_biases()
 };
 
 }  // namespace catena

@@ -1,5 +1,7 @@
 #include "layers/parameter.h"
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 #include "runtime/base/hash.h"
@@ -8,35 +10,42 @@
 namespace catena {
 namespace {
 
+// Values pass through this many at a time: nothing is allocated in a step.
+constexpr std::size_t kPart = 1024;
+
 template <class T>
-std::vector<double> read_as(Backend& backend, TensorView view) {
-  std::vector<T> host(static_cast<std::size_t>(view.elements()));
-  backend.copy_to_host(host.data(), view.data(),
-                       static_cast<std::size_t>(view.bytes()));
-  std::vector<double> values(host.size());
-  for (std::size_t i = 0; i < host.size(); ++i) {
-    if constexpr (std::is_same_v<T, BFloat16>) {
-      values[i] = static_cast<float>(host[i]);
-    } else {
-      values[i] = static_cast<double>(host[i]);
+void read_as(Backend& backend, TensorView view, std::span<double> values) {
+  std::array<T, kPart> part;
+  const T* from = static_cast<const T*>(view.data());
+  for (std::size_t begin = 0; begin < values.size(); begin += kPart) {
+    const std::size_t count = std::min(kPart, values.size() - begin);
+    backend.copy_to_host(part.data(), from + begin, count * sizeof(T));
+    for (std::size_t i = 0; i < count; ++i) {
+      if constexpr (std::is_same_v<T, BFloat16>) {
+        values[begin + i] = static_cast<float>(part[i]);
+      } else {
+        values[begin + i] = static_cast<double>(part[i]);
+      }
     }
   }
-  return values;
 }
 
 template <class T>
 void write_as(Backend& backend, TensorView view,
-              const std::vector<double>& values) {
-  std::vector<T> host(values.size());
-  for (std::size_t i = 0; i < host.size(); ++i) {
-    if constexpr (std::is_same_v<T, BFloat16>) {
-      host[i] = BFloat16(static_cast<float>(values[i]));
-    } else {
-      host[i] = static_cast<T>(values[i]);
+              std::span<const double> values) {
+  std::array<T, kPart> part;
+  T* const to = static_cast<T*>(view.data());
+  for (std::size_t begin = 0; begin < values.size(); begin += kPart) {
+    const std::size_t count = std::min(kPart, values.size() - begin);
+    for (std::size_t i = 0; i < count; ++i) {
+      if constexpr (std::is_same_v<T, BFloat16>) {
+        part[i] = BFloat16(static_cast<float>(values[begin + i]));
+      } else {
+        part[i] = static_cast<T>(values[begin + i]);
+      }
     }
+    backend.copy_from_host(to + begin, part.data(), count * sizeof(T));
   }
-  backend.copy_from_host(view.data(), host.data(),
-                         static_cast<std::size_t>(view.bytes()));
 }
 
 std::vector<double> draw(const ParameterSpec& spec, const NamedPart& part,
@@ -64,21 +73,35 @@ std::vector<double> draw(const ParameterSpec& spec, const NamedPart& part,
 
 }  // namespace
 
-std::vector<double> read_values(Backend& backend, TensorView view) {
-  CATENA_CHECK(view.contiguous(), "[read_values] strided view");
+void read_values(Backend& backend, TensorView view, std::span<double> values) {
+  CATENA_CHECK(view.contiguous() &&
+                   view.elements() == static_cast<std::int64_t>(values.size()),
+               "[read_values] {} values of {}", values.size(),
+               view.shape().text());
   switch (view.dtype()) {
     case DType::kFloat32:
-      return read_as<float>(backend, view);
+      return read_as<float>(backend, view, values);
     case DType::kBFloat16:
-      return read_as<BFloat16>(backend, view);
+      return read_as<BFloat16>(backend, view, values);
     case DType::kFloat64:
-      return read_as<double>(backend, view);
+      return read_as<double>(backend, view, values);
     case DType::kInt32:
-      return read_as<std::int32_t>(backend, view);
+      return read_as<std::int32_t>(backend, view, values);
     case DType::kInt64:
-      return read_as<std::int64_t>(backend, view);
+      return read_as<std::int64_t>(backend, view, values);
   }
-  return {};
+}
+
+std::vector<double> read_values(Backend& backend, TensorView view) {
+  std::vector<double> values(static_cast<std::size_t>(view.elements()));
+  read_values(backend, view, values);
+  return values;
+}
+
+double read_value(Backend& backend, TensorView view) {
+  double value = 0;
+  read_values(backend, view, {&value, 1});
+  return value;
 }
 
 void write_values(Backend& backend, TensorView view,

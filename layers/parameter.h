@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -102,9 +103,12 @@ class ParameterSet {
 };
 
 /// Host copy of one part, converted to double, and back. For checkpoints,
-/// tests and reports; slow.
+/// tests and reports; slow. Those that return no vector allocate nothing.
 [[nodiscard]] std::vector<double> read_values(Backend& backend,
                                               TensorView view);
+void read_values(Backend& backend, TensorView view, std::span<double> values);
+/// Of a tensor of one element.
+[[nodiscard]] double read_value(Backend& backend, TensorView view);
 void write_values(Backend& backend, TensorView view,
                   const std::vector<double>& values);
 /// The part of `whole` (master or gradient of part's parameter).

@@ -174,12 +174,13 @@ void Router::update_bias(Backend& backend, const std::vector<double>& load) {
   if (!bias_.defined()) return;
   const double mean = std::accumulate(load.begin(), load.end(), 0.0) /
                       static_cast<double>(load.size());
-  std::vector<double> bias = read_values(backend, bias_.view());
-  for (std::size_t e = 0; e < bias.size(); ++e) {
-    if (load[e] < mean) bias[e] += config_.bias_update_rate;
-    if (load[e] > mean) bias[e] -= config_.bias_update_rate;
+  bias_values_.resize(load.size());
+  read_values(backend, bias_.view(), bias_values_);
+  for (std::size_t e = 0; e < load.size(); ++e) {
+    if (load[e] < mean) bias_values_[e] += config_.bias_update_rate;
+    if (load[e] > mean) bias_values_[e] -= config_.bias_update_rate;
   }
-  write_values(backend, bias_.view(), bias);
+  write_values(backend, bias_.view(), bias_values_);
 }
 
 }  // namespace catena

@@ -48,6 +48,7 @@ class Router {
   TopKRule rule_;
   Parameter* weight_;
   Tensor bias_;
+  std::vector<double> bias_values_;  ///< of update_bias()
   std::int64_t experts_;
 };
 

@@ -72,17 +72,23 @@ RoutingStatistics::Cell RoutingStatistics::cell(std::int64_t layer,
 
 RouteSummary RoutingStatistics::summary(std::int64_t layer,
                                         std::int64_t iteration) const {
-  const Cell views = cell(layer, iteration);
   RouteSummary summary;
-  summary.load = read_values(*backend_, views.load);
+  summarize(layer, iteration, summary);
+  return summary;
+}
+
+void RoutingStatistics::summarize(std::int64_t layer, std::int64_t iteration,
+                                  RouteSummary& summary) const {
+  const Cell views = cell(layer, iteration);
+  summary.load.resize(static_cast<std::size_t>(experts_));
+  read_values(*backend_, views.load, summary.load);
   const double choices =
       std::accumulate(summary.load.begin(), summary.load.end(), 0.0);
   summary.tokens = choices / static_cast<double>(top_k_);
   const double each = summary.tokens > 0 ? 1 / summary.tokens : 0;
-  summary.entropy_nats = read_values(*backend_, views.entropy)[0] * each;
-  summary.auxiliary_loss = read_values(*backend_, views.auxiliary)[0];
-  summary.z_loss = read_values(*backend_, views.z)[0] * each;
-  return summary;
+  summary.entropy_nats = read_value(*backend_, views.entropy) * each;
+  summary.auxiliary_loss = read_value(*backend_, views.auxiliary);
+  summary.z_loss = read_value(*backend_, views.z) * each;
 }
 
 std::vector<std::int64_t> RoutingStatistics::transitions(
@@ -96,7 +102,7 @@ std::vector<std::int64_t> RoutingStatistics::transitions(
 }
 
 double RoutingStatistics::total_loss() const {
-  return read_values(*backend_, loss_.view())[0];
+  return read_value(*backend_, loss_.view());
 }
 
 void add_sum(Chunk& chunk, TensorView x, TensorView sum, bool squares) {

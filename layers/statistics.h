@@ -44,6 +44,9 @@ class RoutingStatistics {
 
   [[nodiscard]] RouteSummary summary(std::int64_t layer,
                                      std::int64_t iteration) const;
+  /// The same into one whose memory is used again.
+  void summarize(std::int64_t layer, std::int64_t iteration,
+                 RouteSummary& summary) const;
   /// [experts * experts] counts from `iteration` to the next, row-major.
   [[nodiscard]] std::vector<std::int64_t> transitions(
       std::int64_t layer, std::int64_t iteration) const;

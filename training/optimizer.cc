@@ -16,6 +16,7 @@ Optimizer::Optimizer(ParameterSet& parameters, const OptimizerConfig& config)
   }
   squares_ = Tensor(backend, DType::kFloat64,
                     {static_cast<std::int64_t>(parameters.size())});
+  squares_here_.resize(parameters.size());
 }
 
 double Optimizer::gradient_norm() {
@@ -25,8 +26,9 @@ double Optimizer::gradient_norm() {
         .x = (*parameters_)[i].gradient(),
         .out = squares_.view().slice(0, static_cast<std::int64_t>(i), 1)});
   }
-  const std::vector<double> squares = read_values(backend, squares_.view());
-  return std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
+  read_values(backend, squares_.view(), squares_here_);
+  return std::sqrt(
+      std::accumulate(squares_here_.begin(), squares_here_.end(), 0.0));
 }
 
 double Optimizer::clip_scale(double norm) const {

@@ -46,7 +46,8 @@ class Optimizer {
   ParameterSet* parameters_;
   OptimizerConfig config_;
   std::vector<Moments> moments_;
-  Tensor squares_;  ///< [parameters] float64
+  Tensor squares_;                    ///< [parameters] float64
+  std::vector<double> squares_here_;  ///< the same, on the host
 };
 
 }  // namespace catena

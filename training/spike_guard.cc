@@ -38,6 +38,7 @@ std::string judge_one(const char* what, double x,
 }
 
 void push(std::vector<double>& values, double value, std::int64_t most) {
+  values.reserve(static_cast<std::size_t>(most) + 1);
   values.push_back(value);
   while (static_cast<std::int64_t>(values.size()) > most) {
     values.erase(values.begin());

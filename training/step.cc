@@ -89,11 +89,13 @@ void Step::compute(const data::Batch& batch, std::int64_t number,
   report.gradient_norm = finite ? optimizer_.gradient_norm() : std::nan("");
   report.learning_rate =
       learning_rate(config_.learning_rate, number, config_.train.steps);
-  report.routes.clear();
-  for (std::int64_t l = 0; l < statistics.layers(); ++l) {
-    auto& layer = report.routes.emplace_back();
-    for (std::int64_t t = 0; t < statistics.iterations(); ++t) {
-      layer.push_back(statistics.summary(l, t));
+  report.routes.resize(static_cast<std::size_t>(statistics.layers()));
+  for (std::size_t l = 0; l < report.routes.size(); ++l) {
+    auto& layer = report.routes[l];
+    layer.resize(static_cast<std::size_t>(statistics.iterations()));
+    for (std::size_t t = 0; t < layer.size(); ++t) {
+      statistics.summarize(static_cast<std::int64_t>(l),
+                           static_cast<std::int64_t>(t), layer[t]);
     }
   }
   if (finite) check_loads(report);
@@ -106,8 +108,11 @@ void Step::apply(const StepReport& report) {
 }
 
 void Step::reserve(const std::vector<ChunkMemory>& memory) {
+  const auto count = static_cast<std::int64_t>(chunks_.size());
+  const std::int64_t rows = std::min(micro_rows_, config_.rows_per_step());
+  const std::int64_t most = (rows + count - 1) / count * config_.data.sequence;
   for (std::size_t i = 0; i < chunks_.size() && i < memory.size(); ++i) {
-    chunks_[i]->reserve(memory[i]);
+    chunks_[i]->reserve(memory[i], most);
   }
 }
 

@@ -23,6 +23,15 @@ void clear(Batch& batch, std::int64_t sequence) {
   batch.padding_tokens = 0;
 }
 
+// Rows are of uneven length: memory is taken for full ones, and not again.
+void reserve(Batch& batch, std::int64_t rows, std::int64_t sequence) {
+  batch.row_offsets.reserve(static_cast<std::size_t>(rows) + 1);
+  for (auto* values :
+       {&batch.tokens, &batch.targets, &batch.positions, &batch.first}) {
+    values->reserve(static_cast<std::size_t>(rows * sequence));
+  }
+}
+
 }  // namespace
 
 Sampler::Sampler(const Dataset& dataset, const SamplerOptions& options)
@@ -35,6 +44,7 @@ Sampler::Sampler(const Dataset& dataset, const SamplerOptions& options)
     fail(ErrorKind::kConfig,
          "padding can be kept only with one document a row, not packed ones");
   }
+  scratch_.reserve(static_cast<std::size_t>(options_.sequence) + 1);
   for (std::int64_t i = 0; i < dataset_.documents(); ++i) {
     if (dataset_.length(i) < 2) ++short_;
   }
@@ -155,6 +165,7 @@ bool Sampler::add_row(bool wrap, Batch& batch) {
 }
 
 void Sampler::next(std::int64_t rows, Batch& batch) {
+  reserve(batch, rows, options_.sequence);
   clear(batch, options_.sequence);
   for (std::int64_t row = 0; row < rows; ++row) add_row(true, batch);
 }
