@@ -53,6 +53,7 @@ Task Chain::backward(Chunk& chunk, const RoutingStatistics& statistics,
   const TensorView spare =
       chunk.temporary(chunk.compute(), {chunk.tokens, hidden_});
   TensorView d_y = d_out, d_input = spare;
+  saved.terms.clear();  // what an earlier call left that threw
   for (std::int64_t t = config_.iterations - 1; t >= 0; --t) {
     Iteration& it = saved.iterations[static_cast<std::size_t>(t)];
     const DType compute = chunk.compute(), wide = chunk.wide();

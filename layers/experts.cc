@@ -74,8 +74,7 @@ void Experts::add_gradients(Chunk& chunk, Terms& terms) const {
       GroupedGemmGradient{.parts = terms.down, .c = down_->gradient()});
   chunk.kernels()(
       GroupedGemmGradient{.parts = terms.gate_up, .c = gate_up_->gradient()});
-  terms.down.clear();
-  terms.gate_up.clear();
+  terms.clear();
 }
 
 }  // namespace catena

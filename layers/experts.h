@@ -27,6 +27,10 @@ class Experts {
   /// Operands of the experts' gradients, an entry for each backward().
   struct Terms {
     std::vector<GroupedGemmGradient::Part> gate_up, down;
+    void clear() {
+      gate_up.clear();
+      down.clear();
+    }
   };
 
   /// Given d_y before the combine weight was applied:
@@ -40,7 +44,8 @@ class Experts {
                 Terms& terms) const;
 
   /// Adds the gradients of all terms in the order they were added, and forgets
-  /// them: gradients pass through memory once, however long the chain.
+  /// them: gradients pass through memory once, however long the chain. The
+  /// price is that d_y and d_activation of all iterations wait for it.
   void add_gradients(Chunk& chunk, Terms& terms) const;
 
   [[nodiscard]] std::int64_t intermediate() const { return intermediate_; }

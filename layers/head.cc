@@ -5,8 +5,8 @@
 namespace catena {
 namespace {
 
-// Large enough that the product runs at full speed, small enough that the
-// logits of a block stay in cache or nearly so.
+// Large enough that the products run at full speed and the weight's gradient
+// passes through memory few times; small beside the activations.
 constexpr std::int64_t kBlockElements = std::int64_t{1} << 23;
 
 std::int64_t block_rows(std::int64_t vocabulary) {

@@ -49,8 +49,8 @@ struct GroupedGemm {
 };
 
 /// c[g] += a_g^T b_g over the rows of each group of each part, part after part;
-/// a group without rows leaves c[g] as it is. Several parts in one call read
-/// and write c once.
+/// a group without rows leaves c[g] as it is. Several parts in one call fetch
+/// c from memory once.
 ///   a [rows, m], b [rows, n]: one T;  offsets [groups + 1] int32: per part
 ///   c [groups, m, n]: W;  parts are borrowed
 struct GroupedGemmGradient {
@@ -287,7 +287,8 @@ struct AdamW {
   CATENA_KERNEL("adamw");
 };
 
-/// out[0] = sum of x^2, formed in float64 in an order fixed by the length.
+/// out[0] = sum of x^2, formed in float64 in an order fixed by the length and
+/// the width of registers.
 ///   x: any shape, contiguous, floating;  out [1] float64
 struct SumSquares {
   TensorView x, out;

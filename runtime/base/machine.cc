@@ -56,7 +56,14 @@ std::int64_t available_memory_bytes() {
   std::ifstream now("/sys/fs/cgroup/memory.current");
   std::int64_t limit = 0, used = 0;
   if (most >> limit && now >> used) {
-    available = std::min(available, std::max<std::int64_t>(0, limit - used));
+    // Files that were read lie in memory until somebody wants it.
+    std::int64_t files = 0, value = 0;
+    std::ifstream counts("/sys/fs/cgroup/memory.stat");
+    for (std::string key; counts >> key >> value;) {
+      if (key == "inactive_file") files = value;
+    }
+    available =
+        std::min(available, std::max<std::int64_t>(0, limit - used + files));
   }
   return available;
 }

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <vector>
 
 #include "runtime/cpu/attention_tiles.h"
 #include "runtime/cpu/backend.h"
@@ -8,15 +7,18 @@ namespace catena::cpu {
 namespace {
 
 constexpr std::int64_t kTile = kAttentionTile;
+// Rows of one piece: bounds its memory, and leaves pieces for many threads.
+constexpr std::int64_t kMostRows = 512;
 
 /// One piece of AttentionGradient: a key head, the query heads that share it,
-/// and a run of rows that attend to no row outside of it. With p the weights,
-/// recomputed from scores and log_sum_exp, and delta[i] = <d_out[i], out[i]>:
+/// and rows of one document, whose d_q, d_k and d_v it owns, so that no piece
+/// waits for another. With p the weights, recomputed from scores and
+/// log_sum_exp, and delta[i] = <d_out[i], out[i]>:
 ///   d_score[i, j] = scale * p[i, j] * (<d_out[i], v[j]> - delta[i])
 ///   d_q[i] = sum_j d_score[i, j] k[j]
 ///   d_k[j] = sum_i d_score[i, j] q[i],  d_v[j] = sum_i p[i, j] d_out[i]
-/// Squares of scores have a row for each query and a lane for each key. d_k and
-/// d_v of a tile of keys are summed over all queries, d_q over tiles of keys.
+/// Squares of scores have a row for each query and a lane for each key. Those
+/// between two pieces of a document are formed in both.
 /// Source: arXiv 2205.14135, appendix B.
 template <class T>
 class GradientPiece {
@@ -60,6 +62,9 @@ class GradientPiece {
   }
 
   void run() {
+    for (std::int64_t key = first_[begin_]; key < begin_; key += kTile) {
+      add_earlier_keys(key, std::min(kTile, begin_ - key));
+    }
     for (std::int64_t key = begin_; key < end_; key += kTile) {
       add_keys(key, std::min(kTile, end_ - key));
     }
@@ -70,25 +75,48 @@ class GradientPiece {
   }
 
  private:
-  void add_keys(std::int64_t key, std::int64_t count) {
+  void load_keys(std::int64_t key, std::int64_t count) {
     const Head<T> k(a_.k, key_head_), v(a_.v, key_head_);
     load_transposed(k, key, count, keys_across_);
     load_transposed(v, key, count, values_across_);
     load_tile(k, key, count, keys_);
+  }
+
+  // Another piece owns these keys: only d_q takes part.
+  void add_earlier_keys(std::int64_t key, std::int64_t count) {
+    load_keys(key, count);
+    const std::int64_t to = std::min(end_, reach(key + count - 1));
+    for (std::int64_t h = 0; h < group_; ++h) {
+      for (std::int64_t query = begin_; query < to; query += kTile) {
+        const std::int64_t queries = std::min(kTile, to - query);
+        form_square(h, query, queries, key, count);
+        add_to_queries(h, query, queries, count);
+      }
+    }
+  }
+
+  void add_keys(std::int64_t key, std::int64_t count) {
+    load_keys(key, count);
     std::fill_n(d_keys_, kTile * row_, W{0});
     std::fill_n(d_values_, kTile * value_row_, W{0});
     const std::int64_t to = reach(key + count - 1);
     for (std::int64_t h = 0; h < group_; ++h) {
-      for (std::int64_t query = key; query < to; query += kTile) {
-        add_square(h, query, std::min(kTile, to - query), key, count);
+      std::int64_t query = key;
+      for (std::int64_t queries; query < to; query += queries) {
+        const bool own = query < end_;
+        queries = std::min(kTile, (own ? std::min(to, end_) : to) - query);
+        form_square(h, query, queries, key, count);
+        add_to_keys(queries, count);
+        if (own) add_to_queries(h, query, queries, count);
       }
     }
     write(d_keys_, row_, Head<T>(a_.d_k, key_head_), key, count);
     write(d_values_, value_row_, Head<T>(a_.d_v, key_head_), key, count);
   }
 
-  void add_square(std::int64_t h, std::int64_t query, std::int64_t queries,
-                  std::int64_t key, std::int64_t count) {
+  // Weights and d_scores of some queries and the keys that are loaded.
+  void form_square(std::int64_t h, std::int64_t query, std::int64_t queries,
+                   std::int64_t key, std::int64_t count) {
     const std::int64_t head = key_head_ * group_ + h;
     const std::int64_t value_size = a_.v.size(2), lanes = tile_row<W>(count);
     load_tile(Head<T>(a_.q, head), query, queries, queries_);
@@ -99,16 +127,23 @@ class GradientPiece {
     for (std::int64_t i = 0; i < queries; ++i) {
       weigh(head, query + i, i, key, count);
     }
-    add_transposed_product(count, value_size, queries, weights_, d_outs_,
+  }
+
+  void add_to_keys(std::int64_t queries, std::int64_t count) {
+    add_transposed_product(count, a_.v.size(2), queries, weights_, d_outs_,
                            d_values_);
     add_transposed_product(count, size_, queries, d_scores_, queries_, d_keys_);
+  }
+
+  void add_to_queries(std::int64_t h, std::int64_t query, std::int64_t queries,
+                      std::int64_t count) {
     multiply_block(queries, size_, count, LeftFactor<W>{d_scores_, kTile, 1},
                    keys_, row_, d_query(h, query), row_, true);
   }
 
   // One past the last query that sees a key up to `key`: first is ascending.
   [[nodiscard]] std::int64_t reach(std::int64_t key) const {
-    return std::upper_bound(first_ + key, first_ + end_, key) - first_;
+    return std::upper_bound(first_ + key, first_ + a_.q.size(0), key) - first_;
   }
 
   [[nodiscard]] W* d_query(std::int64_t h, std::int64_t query) {
@@ -182,33 +217,34 @@ void row_products(const AttentionGradient& a, std::int64_t begin,
   }
 }
 
-/// The rows at which no later row attends to an earlier one, then the end.
-std::vector<std::int64_t>& cuts(const AttentionGradient& a) {
-  thread_local std::vector<std::int64_t> list;
-  list.clear();
+/// Where pieces begin, then the end; returns their number. They begin where no
+/// later row attends to an earlier one, and after kMostRows rows.
+std::int64_t cut(const AttentionGradient& a, std::int64_t* cuts) {
   const std::int32_t* const first = a.first.as<std::int32_t>();
   const std::int64_t rows = a.q.size(0);
+  std::int64_t pieces = 0;
   for (std::int64_t i = 0; i < rows; ++i) {
-    if (first[i] == i) list.push_back(i);
+    const bool begins = i == 0 || first[i] == i;
+    if (begins || i == cuts[pieces - 1] + kMostRows) cuts[pieces++] = i;
   }
-  list.push_back(rows);
-  return list;
+  cuts[pieces] = rows;
+  return pieces;
 }
 
 template <class T>
 void run_pieces(ThreadPool& pool, const AttentionGradient& a) {
-  thread_local Scratch scratch;
+  thread_local Scratch scratch, list;
   const std::int64_t rows = a.q.size(0), heads = a.q.size(1);
   const std::int64_t tiles = (rows + kTile - 1) / kTile;
   Wide<T>* const delta = scratch.get<Wide<T>>(heads * rows);
   pool.run(tiles, [&](std::int64_t index, int) {
     row_products<T>(a, index * kTile, delta);
   });
-  const std::vector<std::int64_t>& cut = cuts(a);
-  const auto runs = static_cast<std::int64_t>(cut.size()) - 1;
-  pool.run(a.k.size(1) * runs, [&](std::int64_t index, int) {
-    const auto at = static_cast<std::size_t>(index % runs);
-    GradientPiece<T>(a, delta, index / runs, cut[at], cut[at + 1]).run();
+  std::int64_t* const cuts = list.get<std::int64_t>(rows + 1);
+  const std::int64_t pieces = cut(a, cuts);
+  pool.run(a.k.size(1) * pieces, [&](std::int64_t index, int) {
+    const std::int64_t* const at = cuts + index % pieces;
+    GradientPiece<T>(a, delta, index / pieces, at[0], at[1]).run();
   });
 }
 

@@ -156,8 +156,12 @@ class BlockedProduct {
   void run_into(C* c, std::int64_t c_row) const {
     thread_local Scratch left, right;
     O* const panel = right.get<O>((depth_ + 1) * kTileColumns<O>);
-    // k = 0 clears c if there is nothing to sum.
-    for (std::int64_t k = 0; k < p_.k || k == 0; k += depth_) {
+    if (p_.k == 0 && !p_.accumulate) {
+      for (std::int64_t i = 0; i < p_.m; ++i) {
+        std::fill_n(c + i * c_row, p_.n, C{});
+      }
+    }
+    for (std::int64_t k = 0; k < p_.k; k += depth_) {
       const std::int64_t depth = std::min(p_.k - k, depth_);
       const LeftFactor<O> a = left_factor(k, depth, left);
       for (std::int64_t j = 0; j < p_.n; j += kTileColumns<O>) {

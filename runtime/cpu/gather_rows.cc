@@ -108,7 +108,7 @@ void CpuKernels::run(const GatherRows& k) {
       pool_, k.out.size(0), columns, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i) {
           check_index(GatherRows::kName, index[i], k.source.size(0));
-          if (i + 2 < end) {
+          if (i + 2 < end && index[i + 2] >= 0) {
             fetch(source + index[i + 2] * k.source.stride(0) * element,
                   columns * element);
           }

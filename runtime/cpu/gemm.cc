@@ -11,7 +11,7 @@ namespace {
 // 256 the operands no longer share a 1 MiB cache. Columns are cut the same way
 // for any number of rows.
 constexpr std::int64_t kMostRows = 256, kColumns = 256;
-// Short sums need no partial results in the cache: twice as many rows fit.
+// Of operands with rows this short, twice as many fit.
 constexpr std::int64_t kShortSum = 512;
 constexpr std::int64_t kFewestRows = 64;
 constexpr std::int64_t kPiecesPerThread = 2;

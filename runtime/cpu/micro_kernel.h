@@ -131,7 +131,7 @@ template <class T, class C, int kRows, int kVectors>
       for (int i = 0; i < kRows; ++i) {
         __builtin_prefetch(left + (kRows + i) * row, 0, 3);
       }
-      for (int row = 0; row < 2 && next < kRows; ++row, ++next) {
+      for (int i = 0; i < 2 && next < kRows; ++i, ++next) {
         for (int v = 0; v < kVectors; ++v) {
           __builtin_prefetch(
               call.c + (kRows + next) * call.c_row + v * kLanes<W>, 1, 3);

@@ -8,10 +8,10 @@
 #include "runtime/cpu/vector.h"
 #include "runtime/tensor.h"
 
-/// What kernels that work row by row share. They widen a short run of a row
-/// into arrays on the stack, compute there, and narrow the result: one body
-/// for all element types, and loops that vectorise even where an output is an
-/// input.
+/// What kernels that work row by row share. Some compute in registers
+/// (vector.h); others widen a short run of a row into arrays on the stack,
+/// compute there, and narrow the result: one body for all element types, and
+/// loops that vectorise even where an output is an input.
 namespace catena::cpu {
 
 /// Elements widened at a time.

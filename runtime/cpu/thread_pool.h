@@ -6,8 +6,8 @@
 namespace catena::cpu {
 
 /// The workers of one rank. The calling thread works too, so `threads` = 1
-/// starts none. Work is cut into `count` numbered pieces by the caller, never
-/// by the number of threads: results do not depend on it.
+/// starts none. Work is cut into `count` numbered pieces by the caller, in
+/// such a way that results do not depend on the number of threads.
 /// Thread rule: run() from one thread at a time, not from inside a piece.
 class ThreadPool {
  public:

@@ -62,11 +62,15 @@ class Exchange {
     return {to.values(), to_weight.values()};
   }
   Values combine(const Values& result, const Values& weight,
-                 const Values* onto = nullptr) {
+                 const Values* onto = nullptr,
+                 const Values* residual = nullptr) {
     const TestTensor from = received(result), weights = choices(weight);
     const TestTensor to = tokens(onto != nullptr ? *onto : Values());
-    EXPECT_TRUE(
-        dispatch_.combine(plan_, from, weights, to, onto != nullptr).ready());
+    const TestTensor added = tokens(residual != nullptr ? *residual : Values());
+    EXPECT_TRUE(dispatch_
+                    .combine(plan_, from, weights, to, onto != nullptr,
+                             residual != nullptr ? added.view() : TensorView())
+                    .ready());
     return to.values();
   }
   Values combine_gradient(const Values& d_out) {
@@ -74,16 +78,19 @@ class Exchange {
     EXPECT_TRUE(dispatch_.combine_gradient(plan_, from, to).ready());
     return to.values();
   }
-  std::pair<Values, Values> dispatch_gradient(const Values& d_received,
-                                              const Values& d_weight,
-                                              const Values* onto = nullptr) {
+  std::pair<Values, Values> dispatch_gradient(
+      const Values& d_received, const Values& d_weight,
+      const Values* onto = nullptr, const Values* residual = nullptr) {
     const TestTensor from = received(d_received);
     const TestTensor from_weight = received_weight(d_weight);
     const TestTensor to = tokens(onto != nullptr ? *onto : Values());
     const TestTensor to_weight = choices({});
+    const TestTensor added = tokens(residual != nullptr ? *residual : Values());
     EXPECT_TRUE(dispatch_
-                    .dispatch_gradient(plan_, from, from_weight, to,
-                                       onto != nullptr, {}, to_weight)
+                    .dispatch_gradient(
+                        plan_, from, from_weight, to, onto != nullptr,
+                        residual != nullptr ? added.view() : TensorView(),
+                        to_weight)
                     .ready());
     return {to.values(), to_weight.values()};
   }
@@ -171,6 +178,8 @@ RC_GTEST_PROP(DispatchTest, CombineUndoesItUpToTheNumberOfChoices, ()) {
   expect_close(exchange.combine(received, ones), expected, 1e-14, "combine");
   const Values onto = random_values(r.tokens * r.hidden, 2);
   for (std::size_t i = 0; i < onto.size(); ++i) expected[i] += onto[i];
+  expect_close(exchange.combine(received, ones, nullptr, &onto), expected,
+               1e-14, "combine with residual");
   expect_close(exchange.combine(received, ones, &onto), expected, 1e-14,
                "combine onto");
 }
@@ -197,6 +206,8 @@ RC_GTEST_PROP(DispatchTest, GradientIsTheTranspose, ()) {
   for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += onto[i];
   expect_close(exchange.dispatch_gradient(y, v, &onto).first, sum, 1e-14,
                "dispatch_gradient onto");
+  expect_close(exchange.dispatch_gradient(y, v, nullptr, &onto).first, sum,
+               1e-14, "dispatch_gradient with residual");
 }
 
 // <combine(y, w), d> = <y, w combine_gradient(d)>, the weight left to the

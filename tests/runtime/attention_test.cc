@@ -259,11 +259,10 @@ std::vector<Values> run_gradient(Backend& backend, DType type, const Problem& p,
   return {d_q.values(), d_k.values(), d_v.values()};
 }
 
-void expect_gradient(DType type, const Case& s) {
-  const Problem p = self_attention(s, type);
+void expect_gradient(DType type, const Problem& p, std::int64_t padding) {
   const Values d_out =
       rounded(type, random_values(p.rows * p.heads * p.value_size, 4));
-  const auto actual = run_gradient(cpu(2), type, p, d_out, s.padding);
+  const auto actual = run_gradient(cpu(2), type, p, d_out, padding);
   const auto expected = gradient_loop(p, d_out);
   for (std::size_t i = 0; i < 3; ++i) {
     // In bfloat16, delta is formed from outputs that were rounded.
@@ -273,8 +272,26 @@ void expect_gradient(DType type, const Case& s) {
   }
 }
 
+void expect_gradient(DType type, const Case& s) {
+  expect_gradient(type, self_attention(s, type), s.padding);
+}
+
 TEST_P(AttentionTest, GradientAgreesWithLoop) {
   for (const Case& s : kCases) expect_gradient(dtype(), s);
+}
+
+// Documents of several pieces, whose keys and queries meet across them.
+TEST_P(AttentionTest, GradientOfLongDocumentsAgreesWithLoop) {
+  expect_gradient(dtype(), Case{{30, 1100, 513}, 2, 1, 6, 5, 1});
+}
+
+// What a row sees need not begin with a document.
+TEST_P(AttentionTest, GradientOfASlidingWindowAgreesWithLoop) {
+  Problem p = self_attention({{700}, 2, 2, 6, 5, 0}, dtype());
+  for (std::size_t i = 0; i < p.first.size(); ++i) {
+    p.first[i] = std::max(0.0, static_cast<double>(i) - 70);
+  }
+  expect_gradient(dtype(), p, 0);
 }
 
 TEST_P(AttentionTest, AgreesWithLoopOnRandomShapes) {

@@ -13,7 +13,8 @@ struct Case {
 const Case kCases[] = {{0, 5, 7},     {5, 0, 7},     {4, 3, 0},
                        {1, 1, 1},     {1, 65, 33},   {3, 17, 31},
                        {31, 33, 129}, {65, 129, 17}, {129, 64, 300},
-                       {300, 96, 64}, {64, 64, 513}};
+                       {300, 96, 64}, {64, 64, 513}, {13, 3, 0},
+                       {37, 70, 768}, {37, 70, 769}, {7, 129, 1025}};
 
 struct Flags {
   bool transpose_a, transpose_b, accumulate;
@@ -123,14 +124,15 @@ TEST_P(GemmTest, SumsOverMoreTermsThanOneBlock) {
 
 // Rows 4 KiB apart are copied before they are read.
 TEST_P(GemmTest, RowsOfOnePageAgree) {
-  expect_gemm({37, 64, 1024}, {false, false, false}, dtype(), dtype(), 0);
-  expect_gemm({1024, 64, 37}, {true, false, false}, dtype(), dtype(), 0);
+  const std::int64_t row = 4096 / size_bytes(dtype());
+  expect_gemm({37, 64, row}, {false, false, false}, dtype(), dtype(), 0);
+  expect_gemm({row, 64, 37}, {true, false, false}, dtype(), dtype(), 0);
 }
 
 TEST_P(GemmTest, SameBitsForAnyThreads) {
   for_all_flags([&](const Flags& f) {
     expect_same_for_any_threads([&](Backend& backend) {
-      const Case s{700, 260, 96};
+      const Case s{700, 260, 1025};
       TestTensor a(backend, dtype(), turned(f.transpose_a, s.m, s.k),
                    random_values(s.m * s.k, 1));
       TestTensor b(backend, dtype(), turned(f.transpose_b, s.k, s.n),
@@ -220,11 +222,9 @@ TEST_P(GemmTest, NaNStaysInItsRow) {
 
 CATENA_FOR_FLOATING_TYPES(GemmTest);
 
-TEST(TilingTest, PiecesCoverTheProductOnce) {
-  for (const Case& s :
-       {Case{1, 4096, 1024}, Case{4096, 352, 256}, Case{352, 256, 4096},
-        Case{1000, 1000, 1000}, Case{3, 5, 7}, Case{65, 513, 100000}}) {
-    const cpu::Tiling tiling = cpu::Tiling::choose(2, 1, s.m, s.n, s.k);
+void expect_covered_once(const Case& s) {
+  for (const std::int64_t threads : {1, 2, 64}) {
+    const cpu::Tiling tiling = cpu::Tiling::choose(threads, 1, s.m, s.n, s.k);
     std::vector<int> seen(static_cast<std::size_t>(s.m * s.n));
     const cpu::Product product{
         .m = s.m, .n = s.n, .k = s.k, .c = seen.data(), .c_row = s.n};
@@ -239,6 +239,14 @@ TEST(TilingTest, PiecesCoverTheProductOnce) {
       }
     }
     EXPECT_EQ(seen, std::vector<int>(seen.size(), 1)) << s.m << " x " << s.n;
+  }
+}
+
+TEST(TilingTest, PiecesCoverTheProductOnce) {
+  for (const Case& s :
+       {Case{1, 4096, 1024}, Case{4096, 352, 256}, Case{352, 256, 4096},
+        Case{1000, 1000, 1000}, Case{3, 5, 7}, Case{65, 513, 100000}}) {
+    expect_covered_once(s);
   }
 }
 

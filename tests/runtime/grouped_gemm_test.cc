@@ -16,6 +16,8 @@ const Case kCases[] = {{{}, 8, 8},
                        {{3, 0, 17, 1}, 17, 33},
                        {{129, 1, 0, 65, 31}, 64, 31},
                        {{0, 300, 7}, 96, 300},
+                       {{2, 900, 1}, 70, 40},
+                       {{10, 0, 33}, 40, 900},
                        {{40, 50, 60, 70, 33, 64, 65}, 352, 64}};
 
 Values offsets_of(const Case& s) {
@@ -147,12 +149,13 @@ TEST_P(GroupedGemmTest, PartsAreAsSeparateCalls) {
   Backend& backend = cpu(2);
   TestTensor a(backend, dtype(), {rows, s.k}, random_values(rows * s.k, 1));
   TestTensor b(backend, dtype(), {rows, s.n}, random_values(rows * s.n, 2));
-  TestTensor d(backend, dtype(), {rows, s.n}, random_values(rows * s.n, 4));
+  TestTensor d(backend, dtype(), {90, s.k}, random_values(90 * s.k, 4));
+  TestTensor e(backend, dtype(), {90, s.n}, random_values(90 * s.n, 5));
   TestTensor offsets(backend, DType::kInt32, {groups + 1}, offsets_of(s));
-  TestTensor others(backend, DType::kInt32, {groups + 1}, {0, 20, 73, 73});
+  TestTensor others(backend, DType::kInt32, {groups + 1}, {0, 20, 90, 90});
   const std::vector<GroupedGemmGradient::Part> parts{
       {.a = a, .b = b, .offsets = offsets},
-      {.a = a, .b = d, .offsets = others}};
+      {.a = d, .b = e, .offsets = others}};
   const auto run = [&](std::size_t at_once) {
     TestTensor c(backend, wide_dtype(), {groups, s.k, s.n},
                  random_values(groups * s.k * s.n, 3));
