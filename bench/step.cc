@@ -1,23 +1,27 @@
 // catena-bench-step CONFIG [--set KEY=VALUE]... [--steps N] [--warmup N]
 // Times training steps on full rows of random tokens and prints one JSON line:
-// speed, its spread, and where the time went.
+// speed, its spread, where the time went, and what the machine's instructions
+// gave just before and just after.
 
 #include "training/step.h"
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "bench/peak.h"
+#include "bench/timing.h"
 #include "runtime/base/machine.h"
 #include "runtime/base/random.h"
 #include "training/kernel_table.h"
 #include "training/plan.h"
 #include "training/sources.h"
 
-namespace catena {
+namespace catena::bench {
 namespace {
+
+using Json = nlohmann::ordered_json;
 
 struct Options {
   std::string config;
@@ -48,13 +52,79 @@ data::Batch random_rows(const Config& config, std::uint64_t number) {
   return batch;
 }
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
+// What the steps after the warm-up took.
+struct Times {
+  std::vector<double> seconds;
+  double sum = 0;
+  std::int64_t allocations = 0;
+  double loss = 0;
+};
+
+Times time_steps(Backend& backend, Step& step, const Config& config,
+                 const Options& options) {
+  Times times;
+  StepReport report;
+  for (int number = 1; number <= options.warmup + options.steps; ++number) {
+    const data::Batch batch =
+        random_rows(config, static_cast<std::uint64_t>(number));
+    if (number == options.warmup + 1) {
+      backend.kernels().reset_counts();
+      times.allocations = backend.memory().allocations;
+    }
+    const double seconds = seconds_of([&] {
+      step.compute(batch, number, report);
+      step.apply(report);
+    });
+    if (number <= options.warmup) continue;
+    times.seconds.push_back(seconds);
+    times.sum += seconds;
+  }
+  times.allocations = backend.memory().allocations - times.allocations;
+  times.loss = report.loss;
+  return times;
 }
 
-nlohmann::ordered_json measure(const Config& config, const Options& options) {
-  using Clock = std::chrono::steady_clock;
+struct Peaks {
+  Rate single, half;
+};
+
+Peaks peaks(const Config& config) {
+  cpu::ThreadPool pool(static_cast<int>(config.train.threads));
+  return {peak_flops(pool, DType::kFloat32),
+          peak_flops(pool, DType::kBFloat16)};
+}
+
+Json peaks_json(const Peaks& before, const Peaks& after) {
+  const auto pair = [](double first, double second) {
+    return Json{first / 1e9, second / 1e9};
+  };
+  return {{"float32", pair(before.single.median, after.single.median)},
+          {"float32_best", pair(before.single.best, after.single.best)},
+          {"bfloat16", pair(before.half.median, after.half.median)},
+          {"bfloat16_best", pair(before.half.best, after.half.best)}};
+}
+
+Json kernels_json(Backend& backend, const Times& times) {
+  Json kernels;
+  for (const KernelCount& count : backend.kernels()) {
+    const double bytes = count.cost.read_bytes + count.cost.write_bytes;
+    kernels[std::string(count.name)] = {
+        {"share", count.seconds / times.sum},
+        {"seconds_a_step",
+         count.seconds / static_cast<double>(times.seconds.size())},
+        {"gflops_per_second", count.cost.flops / count.seconds / 1e9},
+        {"gigabytes_per_second", bytes / count.seconds / 1e9}};
+  }
+  return kernels;
+}
+
+double share_outside(Backend& backend, const Times& times) {
+  double inside = 0;
+  for (const KernelCount& count : backend.kernels()) inside += count.seconds;
+  return 1 - inside / times.sum;
+}
+
+Json measure(const Config& config, const Options& options) {
   const auto backend = make_cpu_backend(static_cast<int>(config.train.threads));
   const Precision precision =
       resolve_precision(config.train.precision, *backend);
@@ -64,61 +134,37 @@ nlohmann::ordered_json measure(const Config& config, const Options& options) {
   Optimizer optimizer(model.parameters(), config.optimizer);
   Step step(model, optimizer, config);
   step.reserve(needs.chunks);
-  StepReport report;
-  std::vector<double> seconds;
-  std::int64_t allocations = 0;
-  for (int number = 1; number <= options.warmup + options.steps; ++number) {
-    const data::Batch batch =
-        random_rows(config, static_cast<std::uint64_t>(number));
-    if (number == options.warmup + 1) {
-      backend->kernels().reset_counts();
-      allocations = backend->memory().allocations;
-    }
-    const auto begin = Clock::now();
-    step.compute(batch, number, report);
-    step.apply(report);
-    if (number > options.warmup) {
-      seconds.push_back(
-          std::chrono::duration<double>(Clock::now() - begin).count());
-    }
-  }
-  allocations = backend->memory().allocations - allocations;
-  const double middle = median(seconds);
+  const Peaks before = peaks(config);
+  const Times times = time_steps(*backend, step, config, options);
+  const Peaks after = peaks(config);
+  // Before the probe below, whose product is counted too.
+  const Json kernels = kernels_json(*backend, times);
+  const double outside = share_outside(*backend, times);
+  const auto [least, most] =
+      std::minmax_element(times.seconds.begin(), times.seconds.end());
+  const double middle = median(times.seconds);
   const auto tokens = static_cast<double>(config.train.batch_tokens);
-  double all = 0, inside = 0;
-  for (const double s : seconds) all += s;
-  nlohmann::ordered_json kernels;
-  for (const KernelCount& count : backend->kernels()) {
-    inside += count.seconds;
-    kernels[std::string(count.name)] = {
-        {"share", count.seconds / all},
-        {"seconds_a_step", count.seconds / options.steps},
-        {"gflops_per_second", count.cost.flops / count.seconds / 1e9},
-        {"gigabytes_per_second",
-         (count.cost.read_bytes + count.cost.write_bytes) / count.seconds /
-             1e9}};
-  }
-  const double flops = needs.flops_per_token * tokens;
-  return {
-      {"framework", "catena"},
-      {"model", model_name(config.model)},
-      {"parameters", needs.parameters},
-      {"dtype", name(precision.compute)},
-      {"threads", available_cores()},
-      {"tokens_per_step", config.train.batch_tokens},
-      {"step_seconds_median", middle},
-      {"step_seconds_min", *std::min_element(seconds.begin(), seconds.end())},
-      {"step_seconds_max", *std::max_element(seconds.begin(), seconds.end())},
-      {"tokens_per_second", tokens / middle},
-      {"gflops_per_second", flops / middle / 1e9},
-      {"mflop_per_token", needs.flops_per_token / 1e6},
-      {"peak_gflops_per_second",
-       probe_peak_flops(*backend, precision.compute) / 1e9},
-      {"peak_resident_mib", peak_resident_bytes() >> 20},
-      {"allocations", allocations},
-      {"loss", report.loss},
-      {"outside_of_kernels", 1 - inside / all},
-      {"kernels", kernels}};
+  return {{"framework", "catena"},
+          {"model", model_name(config.model)},
+          {"parameters", needs.parameters},
+          {"dtype", name(precision.compute)},
+          {"threads", available_cores()},
+          {"tokens_per_step", config.train.batch_tokens},
+          {"tokens_at_once", config.train.micro_batch_tokens},
+          {"step_seconds_median", middle},
+          {"step_seconds_min", *least},
+          {"step_seconds_max", *most},
+          {"tokens_per_second", tokens / middle},
+          {"gflops_per_second", needs.flops_per_token * tokens / middle / 1e9},
+          {"mflop_per_token", needs.flops_per_token / 1e6},
+          {"peak_gflops", peaks_json(before, after)},
+          {"probe_gflops_per_second",
+           probe_peak_flops(*backend, precision.compute) / 1e9},
+          {"peak_resident_mib", peak_resident_bytes() >> 20},
+          {"allocations", times.allocations},
+          {"loss", times.loss},
+          {"outside_of_kernels", outside},
+          {"kernels", kernels}};
 }
 
 int run(int argc, char** argv) {
@@ -138,11 +184,11 @@ int run(int argc, char** argv) {
 }
 
 }  // namespace
-}  // namespace catena
+}  // namespace catena::bench
 
 int main(int argc, char** argv) {
   try {
-    return catena::run(argc, argv);
+    return catena::bench::run(argc, argv);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 1;
