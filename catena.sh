@@ -38,11 +38,19 @@ usage: ./catena.sh COMMAND
               build/catena-train
   test        install what is missing, build, and run every test, with
               sanitizers and fuzzers: up to three quarters of an hour on 2 cores
-  bench       install PyTorch, measure training steps beside it (half an hour),
-              and print the table of docs/results/cpu.md
+  bench [N]   install PyTorch (2.5 GB to fetch, 6 GB in build/bench-venv),
+              measure speed beside it in N rounds (3; about 40 minutes), and
+              print the tables of docs/results/cpu.md; goes on where it stopped
   check       source format, and docs/configuration.md against the program
   help        this text
 END
+}
+
+usage_error() {
+  usage >&2
+  trap - EXIT
+  say "$*" >&2
+  exit 64
 }
 
 # --- packages ---------------------------------------------------------------
@@ -229,31 +237,48 @@ run_tests() {
     -LE '^fuzz$'
 }
 
+# The newest PyTorch, for comparison, in a folder of its own. Where it cannot
+# be installed the rest is measured without it.
+newest_pytorch() {
+  local folder=build/bench-venv python=/usr/bin/python3
+  [[ -x $folder/bin/python ]] && "$folder/bin/python" -c 'import torch' \
+    2> /dev/null && return
+  [[ -x $python ]] || python=python3
+  begin "installing the newest PyTorch in $folder (2.5 GB to fetch)"
+  rm -rf "$folder"
+  if ! "$python" -m venv "$folder" \
+    || ! "$folder/bin/pip" install --quiet --disable-pip-version-check \
+      torch numpy setuptools
+  then
+    say "the newest PyTorch could not be installed: measuring without it"
+  fi
+}
+
 bench() {
+  local rounds=$1
+  [[ $rounds =~ ^[1-9][0-9]?$ ]] \
+    || usage_error "bench takes a number of rounds, not $rounds"
   install build bench
   build
-  begin "measuring training steps"
-  ninja -C build -j "$jobs" catena-bench-step
-  rm -f build/bench.jsonl
-  bench/run build/bench.jsonl 3
-  bench/table build/bench.jsonl
+  ninja -C build -j "$jobs" catena-bench-step catena-bench-machine
+  newest_pytorch
+  begin "measuring; what is measured already stands in build/bench.jsonl"
+  bench/run build/bench.jsonl --rounds "$rounds"
+  begin "making tables in build/bench.md"
+  bench/table build/bench.jsonl > build/bench.md
+  cat build/bench.md
 }
 
 case ${1:-help} in
   quickstart) quickstart ;;
   build) build ;;
   test) run_tests ;;
-  bench) bench ;;
+  bench) bench "${2:-3}" ;;
   check)
     install build test
     build
     check
     ;;
   help | -h | --help) usage ;;
-  *)
-    usage >&2
-    trap - EXIT
-    say "unknown command $1" >&2
-    exit 64
-    ;;
+  *) usage_error "unknown command $1" ;;
 esac

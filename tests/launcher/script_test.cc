@@ -68,7 +68,7 @@ TEST_F(ScriptTest, HelpListsTheCommands) {
     const Outcome outcome = script(asked);
     EXPECT_EQ(outcome.code, kExitSuccess);
     for (const char* command :
-         {"quickstart", "build", "test", "check", "help"}) {
+         {"quickstart", "build", "test", "bench", "check", "help"}) {
       EXPECT_THAT(outcome.output,
                   HasSubstr("\n  " + std::string(command) + " "));
     }
@@ -142,6 +142,27 @@ TEST_F(ScriptTest, QuickstartTrainsAfterTheBuild) {
   EXPECT_EQ(outcome.code, 75) << "the code of the training itself";
   EXPECT_THAT(outcome.output,
               ::testing::EndsWith("catena train configs/quickstart.toml\n"));
+}
+
+TEST_F(ScriptTest, BenchMeasuresAndPrintsTheTables) {
+  stand_in("build/bench-venv/bin/python", "exit 0");
+  stand_in("bench/run", "echo \"run $*\" >> \"$CALLS\"");
+  stand_in("bench/table", "echo \"tables of $*\"");
+  const Outcome outcome = script({"bench", "2"});
+  EXPECT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_THAT(calls(), HasSubstr(" catena-bench-step catena-bench-machine\n"));
+  EXPECT_THAT(calls(), HasSubstr("run build/bench.jsonl --rounds 2\n"));
+  EXPECT_THAT(outcome.output,
+              ::testing::EndsWith("tables of build/bench.jsonl\n"));
+  EXPECT_EQ(read_file(folder_ / "build/bench.md"),
+            "tables of build/bench.jsonl\n");
+}
+
+TEST_F(ScriptTest, BenchTakesANumberOfRounds) {
+  const Outcome outcome = script({"bench", "fast"});
+  EXPECT_EQ(outcome.code, kExitUsage);
+  EXPECT_THAT(outcome.error, HasSubstr("rounds, not fast\n"));
+  EXPECT_EQ(calls(), "");
 }
 
 TEST_F(ScriptTest, PackageListNamesNoOldBoost) {
