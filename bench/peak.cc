@@ -22,7 +22,11 @@ double repeat_float32(int blocks) {
     for (V& sum : sums) {
       sum = sum * scale + step;
       // Sums that the compiler cannot know to be equal.
+#if defined(__x86_64__)
       asm volatile("" : "+v"(sum));
+#elif defined(__aarch64__)
+      asm volatile("" : "+w"(sum));
+#endif
     }
   }
   return 2.0 * cpu::kLanes<float> * kSums * blocks;
