@@ -76,7 +76,7 @@ void describe_training(config::Schema& s, Config& c) {
                      "",
                      "layer: keep the inputs of layers alone and compute each "
                      "again when its gradient is due. The same numbers and "
-                     "routes, less memory, about a third more time."});
+                     "routes, less memory, and the work of another forward."});
   s.add("train.threads", c.train.threads,
         config::Integer{0, 255, "threads", "0: one per core."});
   s.section("parallel", "How work is split.");
@@ -168,8 +168,8 @@ void describe_run(config::Schema& s, Config& c) {
         config::Integer{16, 65536, "steps", "Steps taken that are compared."});
   s.add("spikes.most_in_a_row", k.most_in_a_row,
         config::Integer{1, kMany, "steps",
-                        "After so many spikes without a step between them the "
-                        "run stops."});
+                        "More than so many spikes without a step between them "
+                        "end the run."});
   s.section("run", "Where results go.");
   s.add("run.folder", c.run.folder,
         config::Text{{},

@@ -178,20 +178,28 @@ double probe_peak_flops(Backend& backend, DType dtype) {
   return best;
 }
 
-void check_fits(const Estimate& estimate, const Config& config) {
+std::string why_too_large(const Estimate& estimate, const Config& config) {
   const std::int64_t memory = memory_limit_bytes();
-  if (estimate.total_bytes() <= memory) return;
-  fail(ErrorKind::kDoesNotFit,
-       "this run needs about {}, and there are {}: weights {}, "
-       "gradients {}, optimizer {}, activations {}, checkpoint {}. Lower "
-       "train.micro_batch_tokens (now {}), model.chain.routed_experts, "
-       "model.chain.intermediate or model.layers, or set train.recompute = "
-       "\"layer\"",
-       human_bytes(estimate.total_bytes()), human_bytes(memory),
-       human_bytes(estimate.weight_bytes), human_bytes(estimate.gradient_bytes),
-       human_bytes(estimate.optimizer_bytes),
-       human_bytes(estimate.activation_bytes),
-       human_bytes(estimate.snapshot_bytes), config.train.micro_batch_tokens);
+  if (estimate.total_bytes() <= memory) return "";
+  return fmt::format(
+      "this run needs about {}, and there are {}: weights {}, gradients {}, "
+      "optimizer {}, activations {}, checkpoint {}. Lower "
+      "train.micro_batch_tokens (now {}), data.sequence (now {}), "
+      "model.chain.routed_experts, model.chain.intermediate or model.layers{}",
+      human_bytes(estimate.total_bytes()), human_bytes(memory),
+      human_bytes(estimate.weight_bytes), human_bytes(estimate.gradient_bytes),
+      human_bytes(estimate.optimizer_bytes),
+      human_bytes(estimate.activation_bytes),
+      human_bytes(estimate.snapshot_bytes), config.train.micro_batch_tokens,
+      config.data.sequence,
+      config.train.recompute == "layer"
+          ? ""
+          : ", or set train.recompute = \"layer\"");
+}
+
+void check_fits(const Estimate& estimate, const Config& config) {
+  const std::string why = why_too_large(estimate, config);
+  if (!why.empty()) fail(ErrorKind::kDoesNotFit, "{}", why);
 }
 
 }  // namespace catena

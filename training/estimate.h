@@ -46,5 +46,8 @@ struct Estimate {
 /// Throws: Error(kDoesNotFit) if the estimate is more than this machine's
 /// memory, naming the keys that shrink it.
 void check_fits(const Estimate& estimate, const Config& config);
+/// What check_fits() says, or nothing where the run fits.
+[[nodiscard]] std::string why_too_large(const Estimate& estimate,
+                                        const Config& config);
 
 }  // namespace catena

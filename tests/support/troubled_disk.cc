@@ -1,10 +1,11 @@
 // A library for LD_PRELOAD: a disk in trouble. What a program writes below a
 // folder named "checkpoints" waits or fails as the file that CATENA_TROUBLE
 // names says, from the moment it is there until it is gone. It holds the name
-// of a call and what befalls it, such as "fsync wait" or "write 122" (an
-// error number).
+// of a call and what befalls it, such as "fsync wait", "write 122" (an error
+// number) or "renameat2 kill".
 
 #include <dlfcn.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -27,6 +28,7 @@ int trouble(const char* call, const char* path) {
     const int words = std::fscanf(open, "%15s %15s", name, what);
     std::fclose(open);
     if (words != 2 || std::strcmp(name, call) != 0) return 0;
+    if (std::strcmp(what, "kill") == 0) ::kill(::getpid(), SIGKILL);
     if (std::strcmp(what, "wait") != 0) return std::atoi(what);
   }
 }

@@ -36,6 +36,48 @@ TEST_F(EvaluateCommandTest, MeasuresLossAndAnswers) {
   EXPECT_THAT(missing.err, HasSubstr("is no run"));
 }
 
+// A model that has learnt to answer nothing but seven.
+TEST_F(EvaluateCommandTest, CountsTheAnswersThatAreRight) {
+  std::string rows;
+  for (int i = 0; i < 200; ++i) {
+    rows += fmt::format(
+        "{{\"query\": \"What is {} + {}?\", \"response\": \"7\"}}\n", i % 20,
+        i / 10);
+  }
+  const std::string sevens = write("sevens.jsonl", rows);
+  ASSERT_EQ(run(train(fmt::format("--set data.train='{0}' --set "
+                                  "data.validation='{0}' --set train.steps=40 "
+                                  "--set validation.every=0 "
+                                  "--set run.prompts=",
+                                  sevens)))
+                .code,
+            0);
+  const std::string questions =
+      write("questions.jsonl",
+            "{\"question\": \"What is 3 + 4?\", \"answer\": \"#### 7\"}\n"
+            "{\"question\": \"What is 4 + 4?\", \"answer\": \"#### 8\"}\n"
+            "{\"question\": \"What is 5 + 2?\", \"answer\": \"It is 7.\"}\n");
+  const std::string command =
+      fmt::format("evaluate '{}' --max-tokens 8 --questions '{}'",
+                  (folder_ / "run").string(), questions);
+  const Outcome json = run(command + " --json");
+  ASSERT_EQ(json.code, 0) << json.err;
+  EXPECT_EQ(nlohmann::json::parse(json.out)["exact_match"], 2) << json.out;
+  EXPECT_THAT(run(command).out, HasSubstr("exact match 2 of 3 questions"));
+}
+
+TEST_F(EvaluateCommandTest, PlanSaysWhatIsTooLargeAndWhy) {
+  const Outcome large =
+      run(fmt::format("plan '{}/tiny.toml' --set model.hidden=65536 "
+                      "--set model.chain.routed_experts=4096",
+                      folder_.string()));
+  EXPECT_EQ(large.code, 0) << large.err;
+  EXPECT_THAT(large.err,
+              HasSubstr("does not fit this machine: this run needs"));
+  EXPECT_THAT(large.err, HasSubstr("Lower train.micro_batch_tokens"));
+  EXPECT_THAT(large.err, HasSubstr("train.recompute"));
+}
+
 TEST_F(EvaluateCommandTest, PlanForetellsFromTheTableOfARun) {
   const std::string keys = fmt::format(
       "'{0}/tiny.toml' --set data.cache='{0}/cache' --set train.steps=12",

@@ -79,7 +79,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST_F(MemoryTest, StaysFlat) {
   const Outcome outcome =
       run(train(fmt::format("--set data.train='{}/long.txt' --set "
-                            "train.steps=2000 --set run.prompts= --set "
+                            "train.steps=2520 --set run.prompts= --set "
                             "train.batch_tokens=128 --set "
                             "checkpoint.every=500 --set validation.every=500",
                             folder_.string())));

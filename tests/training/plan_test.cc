@@ -45,6 +45,19 @@ TEST_P(PaperPlanTest, CountsThePublishedParameters) {
   EXPECT_EQ(json["parameters_in_layers"], GetParam().in_layers);
   EXPECT_EQ(json["parameters"], GetParam().in_all);
   EXPECT_TRUE(json["step_seconds"].is_null());
+  const ModelConfig& m = config.model;
+  // A token passes top_k of the routed experts in every iteration.
+  const std::int64_t idle =
+      m.chain.routed_experts - m.chain.top_k * m.chain.iterations;
+  EXPECT_EQ(json["parameters_active_a_token"],
+            GetParam().in_all -
+                m.layers * idle * 3 * m.hidden * m.chain.intermediate);
+  std::int64_t memory = 0;
+  for (const auto& [kind, bytes] : json["memory"].items()) {
+    EXPECT_GT(bytes, 0) << kind;
+    memory += bytes.get<std::int64_t>();
+  }
+  EXPECT_EQ(json["memory_bytes"], memory);
   EXPECT_THAT(plan_text(plan, config), HasSubstr("a chain layer"));
 }
 

@@ -2,6 +2,9 @@
 
 #include <signal.h>
 
+#include <cmath>
+
+#include "runtime/safetensors.h"
 #include "tests/training/run_fixture.h"
 #include "training/checkpoint/manifest.h"
 
@@ -12,6 +15,12 @@ using testing::HasSubstr;
 using testing::Not;
 
 using ResumeTest = RunFixture;
+
+void flip_a_bit(const fs::path& path) {
+  std::string bytes = read_file(path);
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+  write_file_atomically(path, bytes);
+}
 
 TEST_F(ResumeTest, KilledAtAnyMomentEndsWithTheSameBits) {
   ASSERT_EQ(run(small("whole")).code, 0);
@@ -109,6 +118,66 @@ TEST_F(ResumeTest, AnotherRunIsRefusedByItsKeys) {
   EXPECT_LT(losses("other").front().second, losses("run").front().second - 1);
 }
 
+TEST_F(ResumeTest, WeightsAloneBeginAtStepZero) {
+  ASSERT_EQ(run(small("run", "--set checkpoint.keep_last=5")).code, 0);
+  const auto places = list_checkpoints(checkpoints("run"));
+  const std::string from = places[0].folder.string();
+  const std::string words =
+      fmt::format("--init-from '{}' --set train.steps=3", from);
+  ASSERT_EQ(run(small("first", words)).code, 0);
+  EXPECT_EQ(losses("first").front().first, 1);
+  // The moments are new: another run's beginning leaves no trace in them.
+  ASSERT_EQ(run(small("second", words + " --resume")).code, 0);
+  EXPECT_EQ(final_state("second"), final_state("first"));
+  // What is damaged is refused, and what there is besides is named.
+  flip_a_bit(places[0].folder / kModelFile);
+  for (const std::string& command :
+       {small("third", words), small("run", "--resume-from '" + from + "'")}) {
+    const Outcome refused = run(command);
+    EXPECT_EQ(refused.code, 65) << command;
+    EXPECT_THAT(refused.err, HasSubstr("was altered"));
+    EXPECT_THAT(refused.err, HasSubstr(places[1].folder.string()));
+  }
+}
+
+// The stored weights have to give the stored loss.
+TEST_F(ResumeTest, AnotherProbeLossIsRefused) {
+  ASSERT_EQ(run(small("run")).code, 0);
+  const fs::path newest = newest_checkpoint(checkpoints("run"))->folder;
+  TrainingState state = read_state(newest);
+  ASSERT_TRUE(std::isfinite(state.probe_loss));
+  state.probe_loss *= 1.001;
+  Manifest manifest = verify_checkpoint(newest);
+  for (Manifest::File& file : manifest.files) {
+    if (file.name != kStateFile) continue;
+    file.content =
+        write_file_atomically(newest / kStateFile, state_text(state));
+  }
+  write_file_atomically(newest / kManifestFile, manifest_text(manifest));
+  const Outcome refused = run(small("run", "--resume --set train.steps=36"));
+  EXPECT_EQ(refused.code, 65);
+  EXPECT_THAT(refused.err, HasSubstr("on its probe row"));
+}
+
+// Threads leave no trace; another type is another layout, and is compared.
+TEST_F(ResumeTest, GoesOnUnderAnotherLayout) {
+  ASSERT_EQ(run(small("run", "--set train.precision=float32")).code, 0);
+  fs::copy(folder_ / "run", folder_ / "copy", fs::copy_options::recursive);
+  const std::string more = "--set train.steps=36 --set train.precision=";
+  ASSERT_EQ(run(small("run", "--resume " + more + "float32")).code, 0);
+  const Outcome threads =
+      run(small("copy", "--resume --set train.threads=1 " + more + "float32"));
+  ASSERT_EQ(threads.code, 0) << threads.err;
+  EXPECT_EQ(final_state("copy"), final_state("run"));
+  const Outcome wide = run(small("copy",
+                                 "--resume --set train.threads=0 "
+                                 "--set train.steps=40 "
+                                 "--set train.precision=float64"));
+  ASSERT_EQ(wide.code, 0) << wide.err;
+  EXPECT_THAT(wide.err, HasSubstr("resume   probe loss "));
+  EXPECT_EQ(losses("copy").size(), 40U);
+}
+
 TEST_F(ResumeTest, TheOneOfferedEndsWithTheSameBits) {
   ASSERT_EQ(run(small("run", "--set checkpoint.keep_last=5")).code, 0);
   const auto places = list_checkpoints(checkpoints("run"));
@@ -126,12 +195,6 @@ struct Damage {
   std::function<void(const fs::path& newest)> inflict;
   const char* message;
 };
-
-void flip_a_bit(const fs::path& path) {
-  std::string bytes = read_file(path);
-  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
-  write_file_atomically(path, bytes);
-}
 
 class DamageTest : public RunFixture,
                    public testing::WithParamInterface<Damage> {};
@@ -269,12 +332,28 @@ TEST_F(ResumeTest, StepsThatAreNotFiniteAreNeverTaken) {
   const Outcome lost =
       run(small("run",
                 "--set learning_rate.peak=1e12 --set optimizer.clip=0 "
-                "--set spikes.action=skip --set spikes.most_in_a_row=4"));
+                "--set spikes.action=skip --set spikes.most_in_a_row=40 --set "
+                "train.steps=60 "
+                "--set checkpoint.every=1 --set checkpoint.keep_last=99"));
   EXPECT_EQ(lost.code, 76) << lost.err;
-  EXPECT_THAT(lost.err, HasSubstr("is not finite; skipped (4 so far)"));
-  EXPECT_THAT(lost.err, Not(HasSubstr("skipped (5 so far)")));
+  EXPECT_THAT(lost.err, HasSubstr("is not finite; skipped (40 so far)"));
+  EXPECT_THAT(lost.err, Not(HasSubstr("skipped (41 so far)")));
+  // The weights are those of the only step that was taken.
+  const auto weights = [](const CheckpointPlace& place) {
+    const auto file = Safetensors::open(place.folder / kModelFile);
+    std::string bytes;
+    for (const std::string& name : file.names()) {
+      const auto data = file.find(name).data;
+      bytes.append(reinterpret_cast<const char*>(data.data()), data.size());
+    }
+    return bytes;
+  };
+  const auto places = list_checkpoints(checkpoints("run"));
+  ASSERT_GE(places.size(), 2U);
+  EXPECT_EQ(places.back().step, 1);
+  EXPECT_EQ(weights(places.front()), weights(places.back()));
   EXPECT_EQ(result("run")["state"], "failed");
-  EXPECT_EQ(result("run")["steps_skipped"], 4);
+  EXPECT_EQ(result("run")["steps_skipped"], 40);
   EXPECT_THAT(result("run")["error"], HasSubstr("is not finite"));
 }
 

@@ -71,12 +71,16 @@ TEST_P(StepAllocationTest, TheFirstTwoStepsTakeAll) {
   StepReport report;
   std::size_t taken = 0;
   for (std::int64_t number = 1; number <= c.train.steps; ++number) {
+    const std::int64_t tensors = backend->memory().allocations;
     const std::size_t before = testing::allocation_count();
     sampler.next(c.rows_per_step(), batch);
     step.compute(batch, number, report);
     step.apply(report);
     guard.accept(report.loss, report.gradient_norm);
-    if (number > 2) taken += testing::allocation_count() - before;
+    if (number > 2) {
+      taken += testing::allocation_count() - before;
+      EXPECT_EQ(backend->memory().allocations, tensors) << number;
+    }
     ASSERT_TRUE(std::isfinite(report.loss));
   }
   EXPECT_EQ(taken, 0U);

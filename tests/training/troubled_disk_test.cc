@@ -54,6 +54,28 @@ TEST_F(TroubledDiskTest, TrainingDoesNotWaitForASlowDisk) {
             static_cast<std::int64_t>(losses("run").size()));
 }
 
+// Inside the system calls of saving, wherever in a checkpoint they are.
+TEST_F(TroubledDiskTest, KilledWhileSavingEndsWithTheSameBits) {
+  ASSERT_EQ(run(small("whole", kLong)).code, 0);
+  for (const char* call : {"write", "fsync", "renameat2"}) {
+    for (const std::size_t saved : {0, 2, 5}) {
+      fs::remove_all(folder_ / "run");
+      if (saved == 0) begin_trouble(fmt::format("{} kill", call));
+      const pid_t child = start_troubled(small("run", kLong));
+      if (saved > 0) {
+        wait_for_event("run", "checkpoint", saved);
+        begin_trouble(fmt::format("{} kill", call));
+      }
+      EXPECT_EQ(wait(child).code, 128 + SIGKILL) << call;
+      end_trouble();
+      const Outcome resumed =
+          run(small("run", fmt::format("--resume {}", kLong)));
+      ASSERT_EQ(resumed.code, 0) << resumed.err;
+      EXPECT_EQ(final_state("run"), final_state("whole")) << call << saved;
+    }
+  }
+}
+
 TEST_F(TroubledDiskTest, ASecondSignalEndsTheRunAtOnce) {
   ASSERT_EQ(run(small("whole", kLong)).code, 0);
   for (const auto& [first, second] :

@@ -43,6 +43,20 @@ bool is_valid(const CheckpointPlace& place) {
   }
 }
 
+/// Throws `error` with what there is instead of `damaged`.
+[[noreturn]] void offer_another(const Error& error, const fs::path& damaged) {
+  const fs::path checkpoints = damaged.parent_path();
+  for (const CheckpointPlace& place : list_checkpoints(checkpoints)) {
+    if (place.folder == damaged || !is_valid(place)) continue;
+    fail(ErrorKind::kData,
+         "{}\nThe newest valid checkpoint is {}; to go on from it add "
+         "--resume-from {}",
+         error.what(), place.folder.string(), place.folder.string());
+  }
+  fail(ErrorKind::kData, "{}\nThere is no other valid checkpoint in {}",
+       error.what(), checkpoints.string());
+}
+
 }  // namespace
 
 std::vector<CheckpointPlace> list_checkpoints(const fs::path& checkpoints) {
@@ -64,15 +78,7 @@ std::optional<CheckpointPlace> newest_checkpoint(const fs::path& checkpoints) {
     (void)verify(all[0]);
     return all[0];
   } catch (const Error& error) {
-    for (std::size_t i = 1; i < all.size(); ++i) {
-      if (!is_valid(all[i])) continue;
-      fail(ErrorKind::kData,
-           "{}\nThe newest valid checkpoint is {}; to go on from it add "
-           "--resume-from {}",
-           error.what(), all[i].folder.string(), all[i].folder.string());
-    }
-    fail(ErrorKind::kData, "{}\nThere is no other valid checkpoint in {}",
-         error.what(), checkpoints.string());
+    offer_another(error, all[0].folder);
   }
 }
 
@@ -86,7 +92,11 @@ CheckpointPlace open_checkpoint(const fs::path& folder) {
          folder.string());
   }
   const CheckpointPlace place{*step, path};
-  (void)verify(place);
+  try {
+    (void)verify(place);
+  } catch (const Error& error) {
+    offer_another(error, path);
+  }
   return place;
 }
 
@@ -133,7 +143,11 @@ fs::path find_weights(const fs::path& path) {
   }
   if (!fs::is_directory(path)) return path;
   if (fs::exists(path / kManifestFile)) {
-    (void)verify_checkpoint(path);
+    try {
+      (void)verify_checkpoint(path);
+    } catch (const Error& error) {
+      offer_another(error, fs::absolute(path / "").parent_path());
+    }
     return path / kModelFile;
   }
   const auto newest = newest_checkpoint(path / "checkpoints");

@@ -27,8 +27,9 @@ int plan(const Options& options) {
   const std::string text =
       options.json ? plan_json(made, config) : plan_text(made, config);
   std::fputs(text.c_str(), stdout);
-  if (!options.json && made.needs.total_bytes() > made.memory_bytes) {
-    log::warning("does not fit this machine");
+  const std::string why = why_too_large(made.needs, config);
+  if (!options.json && !why.empty()) {
+    log::warning("does not fit this machine: {}", why);
   }
   return kExitSuccess;
 }

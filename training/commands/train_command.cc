@@ -142,13 +142,17 @@ void add_train_command(CLI::App& app, Action& action) {
       "--resume", options->resume,
       "Go on from the newest checkpoint of this configuration's last run; "
       "from the beginning if there is none");
+  CLI::Option* resume_from =
+      command
+          ->add_option("--resume-from", options->resume_from,
+                       "Go on from this checkpoint, RUN/checkpoints/step-N")
+          ->excludes(resume);
   command
-      ->add_option("--resume-from", options->resume_from,
-                   "Go on from this checkpoint, RUN/checkpoints/step-N")
-      ->excludes(resume);
-  command->add_option("--init-from", options->init_from,
-                      "Begin with the weights of a run, a checkpoint or a "
-                      ".safetensors file");
+      ->add_option("--init-from", options->init_from,
+                   "Begin at step 0 with the weights of a run, a checkpoint or "
+                   "a .safetensors file; with --resume only if there is no "
+                   "checkpoint yet")
+      ->excludes(resume_from);
   command->footer(
       std::string("Examples:\n"
                   "  catena train configs/quickstart.toml\n"
