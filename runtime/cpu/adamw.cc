@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "runtime/cpu/backend.h"
@@ -24,16 +25,20 @@ struct Step {
     return 1 - std::pow(beta, static_cast<double>(step));
   }
 
-  /// A run at a time; `copy` may be absent.
+  /// `copy` may be absent. Short runs spread what is fetched ahead.
   void update(W* x, W* gradient, W* m, W* v, BFloat16* copy,
               std::int64_t count) const {
-    for_runs(count, [&](std::int64_t i, std::int64_t length) {
-      for (const W* from : {x, gradient, m, v}) fetch_ahead(from + i, length);
-      update_run(x + i, gradient + i, m + i, v + i, length);
-      if (copy != nullptr) {
-        convert(x + i, copy + i, length);
+    constexpr std::int64_t kShort = 64;
+    for (std::int64_t i = 0; i < count; i += kShort) {
+      const std::int64_t length = std::min(kShort, count - i);
+      for (const W* from : {x, gradient, m, v}) fetch_ahead(from + i, kShort);
+      if (length == kShort) {
+        update_run(x + i, gradient + i, m + i, v + i, kShort);
+      } else {
+        update_run(x + i, gradient + i, m + i, v + i, length);
       }
-    });
+      if (copy != nullptr) convert(x + i, copy + i, length);
+    }
   }
 
   void update_run(W* __restrict x, W* __restrict gradient, W* __restrict m,
