@@ -1,6 +1,7 @@
 #include "parallel/pipeline.h"
 
 #include <algorithm>
+#include <chrono>
 #include <thread>
 
 namespace catena {
@@ -60,6 +61,19 @@ void Task::promise_type::release_frame(void* frame, std::size_t bytes) {
   }
 }
 
+void wait(const Pending& pending) {
+  constexpr int kPolls = 64, kYields = 2000;
+  constexpr std::chrono::microseconds kNap(50);
+  for (int turn = 0; !pending.ready(); ++turn) {
+    if (turn < kPolls) continue;
+    if (turn < kYields) {
+      std::this_thread::yield();
+    } else {
+      std::this_thread::sleep_for(kNap);
+    }
+  }
+}
+
 void Pipeline::run(std::span<Task> tasks) {
   strands_.assign(tasks.size(), {});
   for (std::size_t i = 0; i < tasks.size(); ++i) {
@@ -69,7 +83,7 @@ void Pipeline::run(std::span<Task> tasks) {
   for (std::size_t running = tasks.size(); running > 0;) {
     for (std::size_t i = 0; i < tasks.size(); ++i) {
       if (tasks[i].handle_.done()) continue;
-      while (!strands_[i].waiting.ready()) std::this_thread::yield();
+      wait(strands_[i].waiting);
       strands_[i].resume.resume();
       if (!tasks[i].handle_.done()) continue;
       --running;

@@ -2,6 +2,7 @@
 
 #include <coroutine>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <span>
@@ -11,27 +12,33 @@
 namespace catena {
 
 /// Something under way elsewhere: an exchange between ranks. poll() moves it
-/// on and says whether it is finished; after that it stays finished.
+/// on and says whether it is finished. An operation may be used again for
+/// another exchange, under a higher ticket; those of lower ones are finished.
 /// Throws from poll(): Communication or Timeout.
 class Operation {
  public:
   virtual ~Operation() = default;
-  [[nodiscard]] virtual bool poll() = 0;
+  [[nodiscard]] virtual bool poll(std::uint64_t ticket) = 0;
 };
 
-/// What a coroutine waits for. Borrows the operation, which its starter keeps
-/// alive until it is finished; without one, it is ready at once.
+/// What a coroutine waits for. Borrows the operation; without one, it is ready
+/// at once.
 class Pending {
  public:
   Pending() = default;
-  explicit Pending(Operation& operation) : operation_(&operation) {}
+  Pending(Operation& operation, std::uint64_t ticket)
+      : operation_(&operation), ticket_(ticket) {}
   [[nodiscard]] bool ready() const {
-    return operation_ == nullptr || operation_->poll();
+    return operation_ == nullptr || operation_->poll(ticket_);
   }
 
  private:
   Operation* operation_ = nullptr;
+  std::uint64_t ticket_ = 0;
 };
+
+/// Waits for one outside of coroutines. Gives the core to others meanwhile.
+void wait(const Pending& pending);
 
 /// Memory for the coroutine frames of one chunk: a stack, since inner tasks
 /// die before outer ones. Grows while the deepest nesting is still unknown;

@@ -17,7 +17,7 @@ namespace {
 class Countdown final : public Operation {
  public:
   explicit Countdown(int polls) : left_(polls) {}
-  bool poll() override {
+  bool poll(std::uint64_t) override {
     ++polls;
     return left_ == 0 || --left_ == 0;
   }
@@ -29,7 +29,9 @@ class Countdown final : public Operation {
 
 class Broken final : public Operation {
  public:
-  bool poll() override { throw std::runtime_error("peer 3 is gone"); }
+  bool poll(std::uint64_t) override {
+    throw std::runtime_error("peer 3 is gone");
+  }
 };
 
 using Log = std::string;
@@ -67,7 +69,7 @@ Task waits(FrameMemory&, char letter, std::span<Countdown> operations,
            Log& log) {
   for (Countdown& operation : operations) {
     log += letter;
-    co_await Pending(operation);
+    co_await Pending(operation, 0);
   }
   log += static_cast<char>(letter - 'a' + 'A');
 }
@@ -204,7 +206,7 @@ TEST(PipelineTest, TasksLeftSuspendedAreDestroyedByTheirOwner) {
 }
 
 Task waits_for(FrameMemory&, Operation& operation) {
-  co_await Pending(operation);
+  co_await Pending(operation, 0);
 }
 
 TEST(PipelineTest, AFailedOperationIsThrownByRun) {

@@ -1,0 +1,368 @@
+#include "parallel/communicator.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <numeric>
+
+#include "runtime/base/error.h"
+
+namespace catena {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::int64_t kSumBlock = 1024;
+/// Up to here every rank sends all it has to every other, and saves a stage.
+constexpr std::int64_t kSmallBytes = 16 * 1024;
+
+/// to[i] = sum over sources of source[i], in order; `to` may be one of them.
+template <class T>
+void sum_in_order(std::span<const std::byte* const> sources, T* to,
+                  std::int64_t count) {
+  std::array<T, kSumBlock> sum;
+  for (std::int64_t begin = 0; begin < count; begin += kSumBlock) {
+    const std::int64_t length = std::min(kSumBlock, count - begin);
+    for (std::size_t s = 0; s < sources.size(); ++s) {
+      const T* from = reinterpret_cast<const T*>(sources[s]) + begin;
+      for (std::int64_t i = 0; i < length; ++i) {
+        sum[static_cast<std::size_t>(i)] =
+            s == 0 ? from[i] : sum[static_cast<std::size_t>(i)] + from[i];
+      }
+    }
+    std::copy_n(sum.begin(), length, to + begin);
+  }
+}
+
+void sum_in_order(DType dtype, std::span<const std::byte* const> sources,
+                  void* to, std::int64_t count) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return sum_in_order(sources, static_cast<float*>(to), count);
+    case DType::kFloat64:
+      return sum_in_order(sources, static_cast<double*>(to), count);
+    case DType::kInt64:
+      return sum_in_order(sources, static_cast<std::int64_t*>(to), count);
+    case DType::kBFloat16:
+    case DType::kInt32:
+      break;
+  }
+  fail(ErrorKind::kInvalidArgument, "[communicator] no sums of {}",
+       name(dtype));
+}
+
+}  // namespace
+
+/// One collective under way.
+class Communicator::Round final : public Operation {
+ public:
+  Round(Communicator& communicator, std::size_t size)
+      : communicator_(communicator), sending(size), receiving(size) {}
+  ~Round() override { give_staging_back(); }
+  Round(const Round&) = delete;
+  Round& operator=(const Round&) = delete;
+
+  [[nodiscard]] bool poll(std::uint64_t asked) override;
+
+  void start_reduction();
+  [[nodiscard]] bool through() const {
+    const auto none = [](std::int64_t open) { return open == 0; };
+    return std::all_of(sending.begin(), sending.end(), none) &&
+           std::all_of(receiving.begin(), receiving.end(), none);
+  }
+  /// When all messages of a stage are through. Returns whether it was the last.
+  [[nodiscard]] bool next_stage();
+
+ private:
+  [[nodiscard]] std::byte* run(int member) const {
+    return static_cast<std::byte*>(x.data()) +
+           begins[static_cast<std::size_t>(member)] * size_bytes(x.dtype());
+  }
+  [[nodiscard]] Part run_part(int member) const {
+    return {run(member),
+            counts[static_cast<std::size_t>(member)] * size_bytes(x.dtype())};
+  }
+  /// A place for what comes from each member, all of `bytes`.
+  void stage(std::int64_t bytes);
+  void give_staging_back();
+
+  Communicator& communicator_;
+
+ public:
+  std::uint64_t ticket = 0;
+  bool done = true;
+  Collective collective = Collective::kBarrier;
+  Tag tag;
+  Clock::time_point since;
+  std::vector<std::int64_t> sending, receiving;  ///< open messages, by member
+
+  TensorView x;  ///< of reductions
+  std::vector<std::int64_t> counts, begins;
+  bool started = false, whole = false, gathering = false;
+  std::vector<const std::byte*> sources;  ///< what is summed, by member
+  std::byte* staging = nullptr;
+  std::int64_t staging_bytes = 0;
+};
+
+void Communicator::Round::give_staging_back() {
+  if (staging == nullptr) return;
+  communicator_.transport_->release(staging,
+                                    static_cast<std::size_t>(staging_bytes));
+  staging = nullptr;
+}
+
+void Communicator::Round::stage(std::int64_t bytes) {
+  constexpr std::int64_t kAlignment = 64;
+  const std::int64_t step = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  const std::int64_t needed = step * (communicator_.size() - 1);
+  if (needed > staging_bytes) {
+    give_staging_back();
+    staging = static_cast<std::byte*>(
+        communicator_.transport_->allocate(static_cast<std::size_t>(needed)));
+    staging_bytes = needed;
+  }
+  sources.resize(static_cast<std::size_t>(communicator_.size()));
+  std::byte* next = staging;
+  for (int r = 0; r < communicator_.size(); ++r) {
+    if (r == communicator_.rank()) continue;
+    sources[static_cast<std::size_t>(r)] = next;
+    next += step;
+  }
+}
+
+void Communicator::Round::start_reduction() {
+  started = true;
+  const int me = communicator_.rank();
+  const std::int64_t all = x.bytes();
+  whole = collective == Collective::kAllReduce && all <= kSmallBytes;
+  const std::int64_t bytes = whole ? all : run_part(me).bytes;
+  stage(bytes);
+  std::byte* const own = whole ? static_cast<std::byte*>(x.data()) : run(me);
+  sources[static_cast<std::size_t>(me)] = own;
+  for (int i = 1; i < communicator_.size(); ++i) {
+    const int r = (me + i) % communicator_.size();
+    communicator_.send(*this, 1, r, whole ? Part{own, all} : run_part(r));
+    communicator_.receive(
+        *this, 1, r,
+        {const_cast<std::byte*>(sources[static_cast<std::size_t>(r)]), bytes});
+  }
+}
+
+bool Communicator::Round::next_stage() {
+  if (gathering) return true;
+  const int me = communicator_.rank();
+  if (whole) {
+    sum_in_order(x.dtype(), sources, x.data(), x.elements());
+    return true;
+  }
+  sum_in_order(x.dtype(), sources, run(me),
+               counts[static_cast<std::size_t>(me)]);
+  if (collective == Collective::kReduceScatter) return true;
+  gathering = true;
+  for (int i = 1; i < communicator_.size(); ++i) {
+    const int r = (me + i) % communicator_.size();
+    communicator_.send(*this, 1, r, run_part(me));
+    communicator_.receive(*this, 1, r, run_part(r));
+  }
+  return false;
+}
+
+bool Communicator::Round::poll(std::uint64_t asked) {
+  if (done || asked < ticket) return true;
+  communicator_.transport_->progress();
+  communicator_.advance_reductions();
+  if (done) return true;
+  if (!x.defined() && through()) {
+    done = true;
+    return true;
+  }
+  if (Clock::now() - since > communicator_.deadline_) {
+    communicator_.give_up(*this);
+  }
+  return false;
+}
+
+Communicator::Communicator(Transport& transport, std::vector<int> members,
+                           Deadline deadline)
+    : transport_(&transport),
+      members_(std::move(members)),
+      lane_(transport.take_lanes(2)),
+      deadline_(deadline) {
+  const auto me = std::find(members_.begin(), members_.end(), transport.rank());
+  CATENA_CHECK(me != members_.end() &&
+                   std::is_sorted(members_.begin(), members_.end()) &&
+                   members_.front() >= 0 && members_.back() < transport.size(),
+               "[communicator] rank {} is not among the members",
+               transport.rank());
+  rank_ = static_cast<int>(me - members_.begin());
+}
+
+Communicator::Communicator(Transport& transport, Deadline deadline)
+    : Communicator(
+          transport,
+          [&] {
+            std::vector<int> all(static_cast<std::size_t>(transport.size()));
+            std::iota(all.begin(), all.end(), 0);
+            return all;
+          }(),
+          deadline) {}
+
+Communicator::~Communicator() = default;
+
+Communicator::Round& Communicator::begin(Collective collective,
+                                         const Tag& tag) {
+  auto at = std::find_if(rounds_.begin(), rounds_.end(),
+                         [](const auto& round) { return round->done; });
+  if (at == rounds_.end()) {
+    at = rounds_.insert(at, std::make_unique<Round>(*this, members_.size()));
+  }
+  Round& round = **at;
+  ++round.ticket;
+  round.done = false;
+  round.collective = collective;
+  round.tag = tag;
+  round.since = Clock::now();
+  round.x = {};
+  return round;
+}
+
+void Communicator::send(Round& round, int lane, int to, const Part& part) {
+  sent_bytes_ += part.bytes;
+  transport_->send(members_[static_cast<std::size_t>(to)], lane_ + lane,
+                   part.data, part.bytes, packed(round.collective, round.tag),
+                   round.sending[static_cast<std::size_t>(to)]);
+}
+
+void Communicator::receive(Round& round, int lane, int from, const Part& part) {
+  transport_->receive(members_[static_cast<std::size_t>(from)], lane_ + lane,
+                      part.data, part.bytes,
+                      packed(round.collective, round.tag),
+                      round.receiving[static_cast<std::size_t>(from)]);
+}
+
+void Communicator::advance_reductions() {
+  while (!reductions_.empty()) {
+    Round& round = *reductions_.front();
+    if (!round.started) round.start_reduction();
+    if (!round.through() || !round.next_stage()) return;
+    round.done = true;
+    reductions_.erase(reductions_.begin());
+  }
+}
+
+void Communicator::give_up(const Round& round) {
+  std::string waits;
+  for (std::size_t r = 0; r < members_.size(); ++r) {
+    if (round.sending[r] == 0 && round.receiving[r] == 0) continue;
+    waits += fmt::format("{}{}", waits.empty() ? "" : ", ", members_[r]);
+  }
+  if (waits.empty()) waits = "another reduction";
+  const std::string why = fmt::format(
+      "rank {} has waited {:.3g} s for rank {} in {}", transport_->rank(),
+      deadline_.count(), waits, text_of(packed(round.collective, round.tag)));
+  transport_->abandon(why);
+  fail(ErrorKind::kTimeout,
+       "{}; look for what stopped that rank, or raise parallel.timeout", why);
+}
+
+Pending Communicator::all_to_all_v(const Tag& tag, std::span<const Part> send,
+                                   std::span<const Part> receive) {
+  CATENA_CHECK(
+      send.size() == members_.size() && receive.size() == members_.size(),
+      "[all_to_all_v] {} and {} parts for {} ranks", send.size(),
+      receive.size(), members_.size());
+  const auto me = static_cast<std::size_t>(rank_);
+  CATENA_CHECK(send[me].bytes == receive[me].bytes,
+               "[all_to_all_v] own part of {} and {} bytes", send[me].bytes,
+               receive[me].bytes);
+  Round& round = begin(Collective::kAllToAllV, tag);
+  for (int i = 1; i < size(); ++i) {
+    const int to = (rank_ + i) % size();
+    this->send(round, 0, to, send[static_cast<std::size_t>(to)]);
+    const int from = (rank_ + size() - i) % size();
+    this->receive(round, 0, from, receive[static_cast<std::size_t>(from)]);
+  }
+  if (send[me].data != receive[me].data && send[me].bytes > 0) {
+    std::memcpy(receive[me].data, send[me].data,
+                static_cast<std::size_t>(send[me].bytes));
+  }
+  return {round, round.ticket};
+}
+
+Pending Communicator::all_gather_v(const Tag& tag,
+                                   std::span<const Part> parts) {
+  CATENA_CHECK(parts.size() == members_.size(),
+               "[all_gather_v] {} parts for {} ranks", parts.size(),
+               members_.size());
+  Round& round = begin(Collective::kAllGatherV, tag);
+  for (int i = 1; i < size(); ++i) {
+    send(round, 0, (rank_ + i) % size(),
+         parts[static_cast<std::size_t>(rank_)]);
+    const int from = (rank_ + size() - i) % size();
+    receive(round, 0, from, parts[static_cast<std::size_t>(from)]);
+  }
+  return {round, round.ticket};
+}
+
+Pending Communicator::reduce_scatter(const Tag& tag, TensorView x,
+                                     std::span<const std::int64_t> counts) {
+  CATENA_CHECK(counts.size() == members_.size() && x.contiguous() &&
+                   std::accumulate(counts.begin(), counts.end(),
+                                   std::int64_t{0}) == x.elements(),
+               "[reduce_scatter] {} counts of {}", counts.size(),
+               x.shape().text());
+  Round& round = begin(Collective::kReduceScatter, tag);
+  round.x = x;
+  round.started = round.gathering = false;
+  round.counts.assign(counts.begin(), counts.end());
+  round.begins.resize(counts.size());
+  std::exclusive_scan(counts.begin(), counts.end(), round.begins.begin(),
+                      std::int64_t{0});
+  reductions_.push_back(&round);
+  advance_reductions();
+  return {round, round.ticket};
+}
+
+Pending Communicator::all_reduce(const Tag& tag, TensorView x) {
+  CATENA_CHECK(x.contiguous(), "[all_reduce] of strided {}", x.shape().text());
+  Round& round = begin(Collective::kAllReduce, tag);
+  round.x = x;
+  round.started = round.gathering = false;
+  round.counts.resize(members_.size());
+  round.begins.resize(members_.size());
+  for (std::int64_t r = 0; r < size(); ++r) {
+    const std::int64_t begin = x.elements() * r / size();
+    round.begins[static_cast<std::size_t>(r)] = begin;
+    round.counts[static_cast<std::size_t>(r)] =
+        x.elements() * (r + 1) / size() - begin;
+  }
+  reductions_.push_back(&round);
+  advance_reductions();
+  return {round, round.ticket};
+}
+
+Pending Communicator::broadcast(const Tag& tag, int root, void* data,
+                                std::int64_t bytes) {
+  CATENA_CHECK(root >= 0 && root < size(), "[broadcast] from {} of {}", root,
+               size());
+  Round& round = begin(Collective::kBroadcast, tag);
+  if (rank_ != root) {
+    receive(round, 0, root, {data, bytes});
+    return {round, round.ticket};
+  }
+  for (int i = 1; i < size(); ++i) {
+    send(round, 0, (rank_ + i) % size(), {data, bytes});
+  }
+  return {round, round.ticket};
+}
+
+Pending Communicator::barrier(const Tag& tag) {
+  Round& round = begin(Collective::kBarrier, tag);
+  for (int i = 1; i < size(); ++i) {
+    send(round, 0, (rank_ + i) % size(), {});
+    receive(round, 0, (rank_ + size() - i) % size(), {});
+  }
+  return {round, round.ticket};
+}
+
+}  // namespace catena

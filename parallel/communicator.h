@@ -1,0 +1,97 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "parallel/pipeline.h"
+#include "parallel/tag.h"
+#include "parallel/transport.h"
+#include "runtime/tensor.h"
+
+namespace catena {
+
+/// Exchanges between a group of ranks. Every member issues the same
+/// collectives in the same order; each returns at once, and is finished when
+/// its Pending is ready. Views and parts must stay until then.
+///
+/// Sums are formed in the order of members, each element on one rank: the
+/// bits do not depend on who is early, and are the same everywhere.
+///
+/// A collective that is not finished `deadline` after it was issued ends in
+/// Error(kTimeout), which names the ranks that it waits for. A rank that has
+/// ended, gave up, or is in another collective ends it at once in
+/// Error(kCommunication). Either way every other rank is told.
+///
+/// Memory is the host's. Thread rule: one thread.
+class Communicator {
+ public:
+  using Deadline = std::chrono::duration<double>;
+
+  /// `members`: ranks of the transport, ascending, this one among them.
+  /// Every rank makes its communicators in the same order, as many as the
+  /// others. Borrows the transport.
+  Communicator(Transport& transport, std::vector<int> members,
+               Deadline deadline);
+  /// Of all ranks.
+  Communicator(Transport& transport, Deadline deadline);
+  ~Communicator();
+
+  /// Place among the members.
+  [[nodiscard]] int rank() const { return rank_; }
+  [[nodiscard]] int size() const { return static_cast<int>(members_.size()); }
+  [[nodiscard]] std::span<const int> members() const { return members_; }
+  [[nodiscard]] Transport& transport() const { return *transport_; }
+
+  struct Part {
+    void* data = nullptr;
+    std::int64_t bytes = 0;
+  };
+  /// send[r] goes to member r, receive[r] comes from it: an entry a member,
+  /// empty ones too. The own part is copied, unless both are the same place.
+  Pending all_to_all_v(const Tag& tag, std::span<const Part> send,
+                       std::span<const Part> receive);
+
+  /// Fills parts[r] from member r's; the own one is there already.
+  Pending all_gather_v(const Tag& tag, std::span<const Part> parts);
+
+  /// x is cut into a run for each member: counts[r] elements, in order. The
+  /// own run becomes the sum of all members' runs; the others are used up.
+  ///   x [sum of counts], contiguous: float32, float64 or int64
+  Pending reduce_scatter(const Tag& tag, TensorView x,
+                         std::span<const std::int64_t> counts);
+
+  /// x = sum of all members' x. Contiguous: float32, float64 or int64.
+  Pending all_reduce(const Tag& tag, TensorView x);
+
+  /// data = the root's. `root` is a place among the members.
+  Pending broadcast(const Tag& tag, int root, void* data, std::int64_t bytes);
+
+  Pending barrier(const Tag& tag);
+
+  /// What passed between this rank and others: bytes sent.
+  [[nodiscard]] std::int64_t sent_bytes() const { return sent_bytes_; }
+
+ private:
+  class Round;
+  friend class Round;
+  [[nodiscard]] Round& begin(Collective collective, const Tag& tag);
+  void send(Round& round, int lane, int to, const Part& part);
+  void receive(Round& round, int lane, int from, const Part& part);
+  /// Starts reductions in the order they were issued, one at a time: their
+  /// later messages depend on earlier ones, and so would their order.
+  void advance_reductions();
+  [[noreturn]] void give_up(const Round& round);
+
+  Transport* transport_;
+  std::vector<int> members_;
+  int rank_ = 0, lane_ = 0;
+  Deadline deadline_;
+  std::int64_t sent_bytes_ = 0;
+  std::vector<std::unique_ptr<Round>> rounds_;
+  std::vector<Round*> reductions_;  ///< not finished; the first is under way
+};
+
+}  // namespace catena

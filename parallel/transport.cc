@@ -1,0 +1,17 @@
+#include "parallel/transport.h"
+
+#include "runtime/base/error.h"
+
+namespace catena {
+
+int Transport::take_lanes(int count) {
+  if (lanes_taken_ + count > kLanes) {
+    fail(ErrorKind::kUnsupported, "more than {} lanes between two ranks",
+         kLanes);
+  }
+  const int first = lanes_taken_;
+  lanes_taken_ += count;
+  return first;
+}
+
+}  // namespace catena

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace catena {
+
+/// A wire between ranks, as one rank sees it: messages from one rank to
+/// another. Those of one lane between two ranks are matched in the order in
+/// which each side posted them.
+/// No call waits. Data are borrowed from posting until the message is through.
+/// Thread rule: one thread.
+/// Throws from every call, once it is known: Communication, naming the rank
+/// that is gone, that gave up and why, or that is in another collective.
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  Transport() = default;
+  Transport(const Transport&) = delete;
+  Transport& operator=(const Transport&) = delete;
+
+  [[nodiscard]] virtual int rank() const = 0;
+  [[nodiscard]] virtual int size() const = 0;
+  /// "threads of one process", "shared memory", ...
+  [[nodiscard]] virtual std::string_view description() const = 0;
+
+  static constexpr int kLanes = 8;
+  /// Takes the next `count` lanes: every rank does so in the same order.
+  /// Throws: Unsupported when there are no more.
+  [[nodiscard]] int take_lanes(int count);
+
+  /// Posts a message of `bytes` >= 0 to, or from, another rank. Both sides say
+  /// the same `lane`, `bytes` and `tag` (parallel/tag.h). Adds 1 to `open`, and
+  /// takes it back when the message is through: then data may be used again, or
+  /// is there. `open` must live until then.
+  virtual void send(int to, int lane, const void* data, std::int64_t bytes,
+                    std::uint64_t tag, std::int64_t& open) = 0;
+  virtual void receive(int from, int lane, void* data, std::int64_t bytes,
+                       std::uint64_t tag, std::int64_t& open) = 0;
+
+  /// Moves on what can move.
+  virtual void progress() = 0;
+
+  /// Tells every rank that this one cannot go on. The first to say so is the
+  /// one they name.
+  virtual void abandon(std::string_view why) noexcept = 0;
+
+  /// Memory from which messages go the shortest way. 64-byte aligned, not
+  /// cleared. Messages may lie elsewhere, too.
+  /// Throws: DoesNotFit.
+  [[nodiscard]] virtual void* allocate(std::size_t bytes) = 0;
+  virtual void release(void* data, std::size_t bytes) noexcept = 0;
+
+ private:
+  int lanes_taken_ = 0;
+};
+
+}  // namespace catena
