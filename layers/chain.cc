@@ -2,9 +2,15 @@
 
 namespace catena {
 
+Dispatch Chain::exchange(Chunk& chunk) const {
+  return {chunk.kernels(), ranks_,
+          Tag{.layer = static_cast<std::int16_t>(layer_),
+              .chunk = static_cast<std::int16_t>(chunk.number)}};
+}
+
 Task Chain::forward(Chunk& chunk, TensorView x, TensorView out,
                     const RoutingStatistics& statistics, Saved& saved) const {
-  const Dispatch exchange(chunk.kernels());
+  const Dispatch exchange = this->exchange(chunk);
   const Shape shape{chunk.tokens, hidden_};
   saved.iterations.resize(static_cast<std::size_t>(config_.iterations));
   for (std::int64_t t = 0; t < config_.iterations; ++t) {
@@ -12,25 +18,25 @@ Task Chain::forward(Chunk& chunk, TensorView x, TensorView out,
     const bool last = t + 1 == config_.iterations;
     const TensorView y = last ? out : chunk.keep(chunk.compute(), shape);
     it.x = x;
+    const ArenaScope scope(chunk.scratch);
 
     router(t).forward(chunk, layer_, t, x, statistics.cell(layer_, t),
                       it.routes);
-    it.plan = exchange.plan(it.routes.index, config_.routed_experts,
-                            chunk.activations);
-    it.received = chunk.keep(chunk.compute(), {it.plan.received, hidden_});
-    it.received_weight = chunk.keep(chunk.wide(), {it.plan.received});
-    const Pending sent = exchange.dispatch(it.plan, x, it.routes.weights,
-                                           it.received, it.received_weight);
+    co_await exchange.plan(chunk, it.routes.index, it.routes.weights,
+                           config_.routed_experts, t, chunk.activations,
+                           chunk.scratch, it.plan);
+    const Pending sent = exchange.dispatch(it.plan, x, chunk.scratch);
     if (shared_) shared_->forward(chunk, x, y, it.shared);
     co_await sent;
+    exchange.receive(it.plan, chunk.activations);
 
-    const ArenaScope scope(chunk.scratch);
     const TensorView result =
-        chunk.temporary(chunk.compute(), it.received.shape());
-    experts_->forward(chunk, it.received, it.plan.offsets, result, it.experts);
-    co_await exchange.combine(it.plan, result, it.routes.weights, y,
-                              shared_ != nullptr,
-                              config_.inner_residual() ? x : TensorView());
+        chunk.temporary(chunk.compute(), it.plan.received.shape());
+    experts_->forward(chunk, it.plan.received, it.plan.offsets, result,
+                      it.experts);
+    co_await exchange.combine(it.plan, result, chunk.scratch);
+    exchange.add_results(it.plan, result, y, shared_ != nullptr,
+                         config_.inner_residual() ? x : TensorView());
 
     if (chunk.training && t > 0) {
       chunk.kernels()(PairCounts{
@@ -48,7 +54,7 @@ Task Chain::forward(Chunk& chunk, TensorView x, TensorView out,
 
 Task Chain::backward(Chunk& chunk, const RoutingStatistics& statistics,
                      Saved& saved, TensorView d_out, TensorView d_x) const {
-  const Dispatch exchange(chunk.kernels());
+  const Dispatch exchange = this->exchange(chunk);
   const ArenaScope scope(chunk.scratch);
   const TensorView spare =
       chunk.temporary(chunk.compute(), {chunk.tokens, hidden_});
@@ -57,26 +63,29 @@ Task Chain::backward(Chunk& chunk, const RoutingStatistics& statistics,
   for (std::int64_t t = config_.iterations - 1; t >= 0; --t) {
     Iteration& it = saved.iterations[static_cast<std::size_t>(t)];
     const DType compute = chunk.compute(), wide = chunk.wide();
+    const TensorView received = it.plan.received;
     // These two last until the experts' gradients are taken.
-    const TensorView d_result = chunk.temporary(compute, it.received.shape());
+    const TensorView d_result = chunk.temporary(compute, received.shape());
     const TensorView d_activation =
-        chunk.temporary(compute, {it.plan.received, experts_->intermediate()});
+        chunk.temporary(compute, {it.plan.rows, experts_->intermediate()});
     const ArenaScope inner(chunk.scratch);
-    const Pending sent = exchange.combine_gradient(it.plan, d_y, d_result);
+    const Pending sent = exchange.combine_gradient(it.plan, d_y, chunk.scratch);
     if (shared_) {
       shared_->backward(chunk, it.x, it.shared, d_y, d_input, false);
     }
     co_await sent;
+    exchange.receive_gradient(it.plan, d_result);
 
-    const TensorView d_received = chunk.temporary(compute, it.received.shape());
-    const TensorView d_received_weight =
-        chunk.temporary(wide, {it.plan.received});
-    experts_->backward(chunk, it.received, it.plan.offsets, it.experts,
-                       it.received_weight, d_result, d_activation, d_received,
-                       d_received_weight, saved.terms);
+    const TensorView d_received = chunk.temporary(compute, received.shape());
+    const TensorView d_received_weight = chunk.temporary(wide, {it.plan.rows});
+    experts_->backward(chunk, received, it.plan.offsets, it.experts,
+                       it.plan.received_weight, d_result, d_activation,
+                       d_received, d_received_weight, saved.terms);
     const TensorView d_weights =
         chunk.temporary(wide, it.routes.weights.shape());
-    co_await exchange.dispatch_gradient(
+    co_await exchange.dispatch_gradient(it.plan, d_received, d_received_weight,
+                                        chunk.scratch);
+    exchange.add_gradients(
         it.plan, d_received, d_received_weight, d_input, shared_ != nullptr,
         config_.inner_residual() ? d_y : TensorView(), d_weights);
 
@@ -94,11 +103,12 @@ Task Chain::backward(Chunk& chunk, const RoutingStatistics& statistics,
 }
 
 Chain::Chain(ParameterSet& set, const std::string& name,
-             const ModelConfig& config, std::int64_t layer)
+             const ModelConfig& config, std::int64_t layer, Ranks* ranks)
     : name_(name),
       config_(config.chain),
       hidden_(config.hidden),
-      layer_(layer) {
+      layer_(layer),
+      ranks_(ranks) {
   const std::int64_t routers =
       config_.independent_gates ? config_.iterations : 1;
   for (std::int64_t t = 0; t < routers; ++t) {
@@ -108,7 +118,7 @@ Chain::Chain(ParameterSet& set, const std::string& name,
                                   : name + ".gate",
         config));
   }
-  experts_ = std::make_unique<Experts>(set, name + ".experts", config);
+  experts_ = std::make_unique<Experts>(set, name + ".experts", config, ranks);
   if (config_.shared_experts > 0) {
     shared_ = std::make_unique<SwiGluMlp>(
         set, name + ".shared_experts", config.hidden,

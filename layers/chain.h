@@ -26,7 +26,6 @@ class Chain {
     TensorView x;  ///< [tokens, hidden]: the iteration's input
     Router::Saved routes;
     DispatchPlan plan;
-    TensorView received, received_weight;  ///< [received, hidden], [received]
     Experts::Saved experts;
     SwiGluMlp::Saved shared;
   };
@@ -35,8 +34,9 @@ class Chain {
     Experts::Terms terms;
   };
 
+  /// `ranks`: who shares the experts; null for one rank. Borrowed.
   Chain(ParameterSet& set, const std::string& name, const ModelConfig& config,
-        std::int64_t layer);
+        std::int64_t layer, Ranks* ranks);
 
   /// x [tokens, hidden] T -> out [tokens, hidden] T.
   /// `layer` counts chain layers, as statistics do.
@@ -62,9 +62,12 @@ class Chain {
   [[nodiscard]] const std::string& name() const { return name_; }
 
  private:
+  [[nodiscard]] Dispatch exchange(Chunk& chunk) const;
+
   std::string name_;
   ChainConfig config_;
   std::int64_t hidden_, layer_;
+  Ranks* ranks_;
   std::vector<std::unique_ptr<Router>> routers_;
   std::unique_ptr<Experts> experts_;
   std::unique_ptr<SwiGluMlp> shared_;

@@ -4,7 +4,7 @@ namespace catena {
 
 DecoderLayer::DecoderLayer(ParameterSet& set, std::int64_t layer,
                            const ModelConfig& config,
-                           std::shared_ptr<const RopeTable> table)
+                           std::shared_ptr<const RopeTable> table, Ranks* ranks)
     : name_(fmt::format("model.layers.{}", layer)),
       layer_(layer),
       outer_residual_(true),
@@ -23,7 +23,7 @@ DecoderLayer::DecoderLayer(ParameterSet& set, std::int64_t layer,
                                        config.initializer_range);
   } else {
     chain_ = std::make_unique<Chain>(set, name_ + ".mlp", config,
-                                     layer - config.dense_layers);
+                                     layer - config.dense_layers, ranks);
     outer_residual_ = config.chain.outer_residual();
   }
 }

@@ -24,7 +24,7 @@ class DecoderLayer {
   };
 
   DecoderLayer(ParameterSet& set, std::int64_t layer, const ModelConfig& config,
-               std::shared_ptr<const RopeTable> table);
+               std::shared_ptr<const RopeTable> table, Ranks* ranks);
 
   /// h, out [tokens, hidden] T.
   Task forward(Chunk& chunk, TensorView h, TensorView out,

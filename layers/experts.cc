@@ -1,24 +1,33 @@
 #include "layers/experts.h"
 
+#include <numeric>
+
 namespace catena {
 
 Experts::Experts(ParameterSet& set, const std::string& name,
-                 const ModelConfig& config)
+                 const ModelConfig& config, const Ranks* ranks)
     : intermediate_(config.chain.intermediate) {
-  const std::int64_t experts = config.chain.routed_experts;
+  std::vector<std::int64_t> held(
+      static_cast<std::size_t>(config.chain.routed_experts));
+  std::iota(held.begin(), held.end(), 0);
+  if (ranks != nullptr) held.assign(ranks->held().begin(), ranks->held().end());
+  const auto experts = static_cast<std::int64_t>(held.size());
   const std::int64_t hidden = config.hidden;
   const std::int64_t size = intermediate_ * hidden;
   ParameterSpec gate_up{.shape = {experts, 2 * intermediate_, hidden},
                         .parts = {},
                         .initializer = Initializer::kNormal,
-                        .range = config.initializer_range};
+                        .range = config.initializer_range,
+                        .sharded = true};
   ParameterSpec down{.shape = {experts, hidden, intermediate_},
                      .parts = {},
                      .initializer = Initializer::kNormal,
-                     .range = config.initializer_range};
+                     .range = config.initializer_range,
+                     .sharded = true};
   const Shape in{intermediate_, hidden}, out{hidden, intermediate_};
   for (std::int64_t e = 0; e < experts; ++e) {
-    const std::string expert = fmt::format("{}.{}", name, e);
+    const std::string expert =
+        fmt::format("{}.{}", name, held[static_cast<std::size_t>(e)]);
     gate_up.parts.push_back({expert + ".gate_proj.weight", 2 * e * size, in});
     gate_up.parts.push_back(
         {expert + ".up_proj.weight", (2 * e + 1) * size, in});

@@ -4,6 +4,7 @@
 
 #include "layers/chunk.h"
 #include "layers/model_config.h"
+#include "parallel/mesh.h"
 
 namespace catena {
 
@@ -18,8 +19,9 @@ class Experts {
   struct Saved {
     TensorView gate_up;  ///< [rows, 2 * intermediate]
   };
-  Experts(ParameterSet& set, const std::string& name,
-          const ModelConfig& config);
+  /// Those that `ranks` says this rank holds; all of them where it is null.
+  Experts(ParameterSet& set, const std::string& name, const ModelConfig& config,
+          const Ranks* ranks);
 
   void forward(Chunk& chunk, TensorView x, TensorView offsets, TensorView y,
                Saved& saved) const;

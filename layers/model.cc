@@ -11,8 +11,9 @@ struct Model::Saved {
   TensorView d;                    ///< [tokens, hidden]: gradient of the stream
 };
 
-Model::Model(Backend& backend, const ModelConfig& config, Precision precision)
-    : config_(config), parameters_(backend, precision) {
+Model::Model(Backend& backend, const ModelConfig& config, Precision precision,
+             Ranks* ranks)
+    : config_(config), ranks_(ranks), parameters_(backend, precision) {
   const Shape shape{config.vocabulary, config.hidden};
   embedding_ =
       &parameters_.add({.shape = shape,
@@ -23,8 +24,8 @@ Model::Model(Backend& backend, const ModelConfig& config, Precision precision)
       backend, precision.wide(), config.rope, rope_size(config.attention),
       config.max_positions);
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {
-    layers_.push_back(
-        std::make_unique<DecoderLayer>(parameters_, layer, config, table));
+    layers_.push_back(std::make_unique<DecoderLayer>(parameters_, layer, config,
+                                                     table, ranks));
   }
   head_ = std::make_unique<Head>(parameters_, config,
                                  config.tied_head ? embedding_ : nullptr);

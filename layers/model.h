@@ -13,7 +13,9 @@ namespace catena {
 /// Thread rule: one thread.
 class Model {
  public:
-  Model(Backend& backend, const ModelConfig& config, Precision precision);
+  /// `ranks`: who else holds a part of it; null for one rank. Borrowed.
+  Model(Backend& backend, const ModelConfig& config, Precision precision,
+        Ranks* ranks = nullptr);
   ~Model();
 
   [[nodiscard]] const ModelConfig& config() const { return config_; }
@@ -63,6 +65,7 @@ class Model {
   TensorView infer(Chunk& chunk);
 
   ModelConfig config_;
+  Ranks* ranks_;
   ParameterSet parameters_;
   Parameter* embedding_;
   std::vector<std::unique_ptr<DecoderLayer>> layers_;

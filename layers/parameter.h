@@ -40,6 +40,8 @@ struct ParameterSpec {
   double range = 0;
   /// Products are formed in the compute type; others stay in the wide type.
   bool matrix = true;
+  /// Ranks of an expert group hold different parts; others hold all of it.
+  bool sharded = false;
 };
 
 /// One trainable tensor: master weight and gradient in the wide type, and,

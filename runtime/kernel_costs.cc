@@ -60,6 +60,12 @@ Cost GroupRows::cost() const {
           .write_bytes = bytes(offsets, place, entry, row)};
 }
 
+Cost PartitionRows::cost() const {
+  return {.flops = 0,
+          .read_bytes = bytes(index, owner),
+          .write_bytes = bytes(counts, row, copy, place, kept)};
+}
+
 Cost GatherRows::cost() const {
   return {
       .flops = 0, .read_bytes = bytes(index, out), .write_bytes = bytes(out)};

@@ -69,6 +69,22 @@ void GroupRows::check() const {
   const Shape entries{index.shape().elements()};
   checker.exactly("entry", entry, DType::kInt32, entries);
   checker.exactly("row", row, DType::kInt32, entries);
+  if (map.defined()) {
+    checker.exactly("map", map, DType::kInt32, {map.shape().elements()});
+  }
+}
+
+void PartitionRows::check() const {
+  const KernelChecker checker(kName);
+  checker.indices("index", index);
+  checker.exactly("owner", owner, DType::kInt32, {owner.shape().elements()});
+  checker.exactly("counts", counts, DType::kInt32, {counts.shape().elements()});
+  const std::int64_t most = std::min(index.size(1), counts.size(0));
+  checker.exactly("row", row, DType::kInt32, {index.size(0) * most});
+  checker.exactly("copy", copy, DType::kInt32, {index.size(0), most});
+  checker.exactly("place", place, DType::kInt32, index.shape());
+  checker.exactly("kept", kept, DType::kInt32,
+                  {index.size(0) * most, index.size(1)});
 }
 
 void GatherRows::check() const {

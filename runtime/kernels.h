@@ -63,15 +63,33 @@ struct GroupedGemmGradient {
 };
 
 /// Stable counting sort of entries by group.
-///   index [rows, k] int32, each in [0, groups)
+///   index [rows, k] int32: an entry's group is index, or map[index]; entries
+///     of a group below 0 are left out
+///   map [n] int32, or undefined
 ///   offsets [groups + 1] int32: first sorted place of each group
-///   place [rows, k] int32: sorted place of each entry
+///   place [rows, k] int32: sorted place of each entry, -1 if left out
 ///   entry [rows * k] int32: the entry (row * k + slot) at each sorted place
-///   row [rows * k] int32: entry / k
+///   row [rows * k] int32: entry / k; both are written up to offsets[groups]
 /// Within a group, entries keep their order.
 struct GroupRows {
-  TensorView index, offsets, place, entry, row;
+  TensorView index, map, offsets, place, entry, row;
   CATENA_KERNEL("group_rows");
+};
+
+/// Rows are copied to parts: row i once to every part that owns at least one
+/// of index[i, 0] .. index[i, k - 1]. Copies are numbered part by part, within
+/// a part by row. m = min(k, parts).
+///   index [rows, k] int32;  owner [n] int32: the part that owns each index
+///   counts [parts] int32: copies each part gets
+///   row [rows * m] int32: the row of each copy, written up to their number
+///   copy [rows, m] int32: the row's copies, by part; -1 where there are fewer
+///   place [rows, k] int32: copy * k + slot, the copy that index[i, slot] goes
+///     with
+///   kept [rows * m, k] int32: of each copy, index where its part owns it, -1
+///     elsewhere
+struct PartitionRows {
+  TensorView index, owner, counts, row, copy, place, kept;
+  CATENA_KERNEL("partition_rows");
 };
 
 /// out[i] = source[index[i]]; a negative index gives zeros.
@@ -91,7 +109,7 @@ struct ScatterAddRows {
 
 /// out[i] = sum_j weight[i, j] * source[index[i, j]] (+ out[i])
 ///          (+ residual[i]), j ascending;
-/// an undefined weight is 1.
+/// an undefined weight is 1; negative indices are left out.
 ///   source [m, columns] T, index [rows, k] int32, weight [rows, k] W,
 ///   residual [rows, columns] T or undefined, out [rows, columns] T
 struct CombineRows {
@@ -375,6 +393,7 @@ class Kernels {
   virtual void run(const GroupedGemm&) = 0;
   virtual void run(const GroupedGemmGradient&) = 0;
   virtual void run(const GroupRows&) = 0;
+  virtual void run(const PartitionRows&) = 0;
   virtual void run(const GatherRows&) = 0;
   virtual void run(const ScatterAddRows&) = 0;
   virtual void run(const CombineRows&) = 0;

@@ -18,7 +18,8 @@ class CpuKernels final : public Kernels {
   void run(const Gemm&) override;                 // gemm.cc
   void run(const GroupedGemm&) override;          // grouped_gemm.cc
   void run(const GroupedGemmGradient&) override;  // grouped_gemm.cc
-  void run(const GroupRows&) override;            // gather_rows.cc
+  void run(const GroupRows&) override;            // group_rows.cc
+  void run(const PartitionRows&) override;        // group_rows.cc
   void run(const GatherRows&) override;           // gather_rows.cc
   void run(const ScatterAddRows&) override;       // gather_rows.cc
   void run(const CombineRows&) override;          // gather_rows.cc

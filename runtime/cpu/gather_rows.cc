@@ -28,14 +28,13 @@ void combine(ThreadPool& pool, const CombineRows& k) {
                             ? row_of(k.residual.as<T>(), k.residual, i)
                             : nullptr;
     for (std::int64_t j = 0; j < choices; ++j) {
-      CATENA_CHECK(index[j] >= 0, "[combine_rows] index {} of row {}", index[j],
-                   i);
       check_index(CombineRows::kName, index[j], k.source.size(0));
     }
     for (std::int64_t c = 0; c < columns; c += kLanes<W>) {
       const std::int64_t left = columns - c;
       Vector<W> sum{};
       for (std::int64_t j = 0; j < choices; ++j) {
+        if (index[j] < 0) continue;
         const T* const from = row_of(source, k.source, index[j]);
         sum += (weight ? weight[j] : W{1}) * load(from + c, left);
       }
@@ -48,7 +47,7 @@ void combine(ThreadPool& pool, const CombineRows& k) {
   const auto fetch_row = [&](std::int64_t i) {
     const std::int32_t* const index = row_of(indices, k.index, i);
     for (std::int64_t j = 0; j < choices; ++j) {
-      fetch(row_of(source, k.source, index[j]), columns);
+      if (index[j] >= 0) fetch(row_of(source, k.source, index[j]), columns);
     }
   };
   for_row_blocks(pool, k.out.size(0), columns * (choices + 1),
@@ -61,40 +60,6 @@ void combine(ThreadPool& pool, const CombineRows& k) {
 }
 
 }  // namespace
-
-void CpuKernels::run(const GroupRows& k) {
-  const std::int64_t rows = k.index.size(0), choices = k.index.size(1);
-  const std::int64_t groups = k.offsets.size(0) - 1;
-  const std::int32_t* indices = k.index.as<std::int32_t>();
-  std::int32_t* offsets = k.offsets.as<std::int32_t>();
-  std::int32_t* places = k.place.as<std::int32_t>();
-  std::int32_t* entry = k.entry.as<std::int32_t>();
-  std::int32_t* row = k.row.as<std::int32_t>();
-  std::fill_n(offsets, groups + 1, 0);
-  for (std::int64_t i = 0; i < rows; ++i) {
-    const std::int32_t* index = row_of(indices, k.index, i);
-    for (std::int64_t j = 0; j < choices; ++j) {
-      CATENA_CHECK(index[j] >= 0 && index[j] < groups,
-                   "[group_rows] row {} is in group {} of {}", i, index[j],
-                   groups);
-      ++offsets[index[j] + 1];
-    }
-  }
-  for (std::int64_t g = 0; g < groups; ++g) offsets[g + 1] += offsets[g];
-  // Placing moves offsets[g] from the begin of group g to its end, which is
-  // where the next group begins: shifting by one restores them.
-  for (std::int64_t i = 0; i < rows; ++i) {
-    const std::int32_t* index = row_of(indices, k.index, i);
-    std::int32_t* place = row_of(places, k.place, i);
-    for (std::int64_t j = 0; j < choices; ++j) {
-      place[j] = offsets[index[j]]++;
-      entry[place[j]] = static_cast<std::int32_t>(i * choices + j);
-      row[place[j]] = static_cast<std::int32_t>(i);
-    }
-  }
-  std::copy_backward(offsets, offsets + groups, offsets + groups + 1);
-  offsets[0] = 0;
-}
 
 void CpuKernels::run(const GatherRows& k) {
   const std::int64_t element = size_bytes(k.out.dtype());

@@ -73,6 +73,7 @@ void CudaKernels::run(const Gemm& k) { absent(k); }
 void CudaKernels::run(const GroupedGemm& k) { absent(k); }
 void CudaKernels::run(const GroupedGemmGradient& k) { absent(k); }
 void CudaKernels::run(const GroupRows& k) { absent(k); }
+void CudaKernels::run(const PartitionRows& k) { absent(k); }
 void CudaKernels::run(const GatherRows& k) { absent(k); }
 void CudaKernels::run(const ScatterAddRows& k) { absent(k); }
 void CudaKernels::run(const CombineRows& k) { absent(k); }

@@ -24,6 +24,7 @@ class CudaKernels final : public Kernels {
   void run(const GroupedGemm&) override;
   void run(const GroupedGemmGradient&) override;
   void run(const GroupRows&) override;
+  void run(const PartitionRows&) override;
   void run(const GatherRows&) override;
   void run(const ScatterAddRows&) override;
   void run(const CombineRows&) override;

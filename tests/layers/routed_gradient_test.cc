@@ -57,7 +57,7 @@ TEST(RouterTest, GradientOfEveryLossIsThatOfFiniteDifferences) {
 /// Expert-major rows; expert 2 receives none.
 struct ExpertsFixture : LayerFixture {
   ExpertsFixture()
-      : LayerFixture(small_config()), experts(set, "experts", config) {
+      : LayerFixture(small_config()), experts(set, "experts", config, nullptr) {
     for (std::int64_t i = 0; i < batch.size(); ++i) {
       const std::int64_t chosen = i % config.chain.routed_experts;
       choices.push_back(static_cast<double>(chosen == 2 ? 3 : chosen));
@@ -69,9 +69,14 @@ struct ExpertsFixture : LayerFixture {
   double run(TensorView x, TensorView out, TensorView d_out, TensorView d_x) {
     const TensorView index = chunk.keep(DType::kInt32, {batch.size(), 1});
     write_values(*backend, index, choices);
-    const DispatchPlan plan =
-        Dispatch(chunk.kernels())
-            .plan(index, config.chain.routed_experts, chunk.activations);
+    const TensorView weight = chunk.keep(DType::kFloat64, {batch.size()});
+    write_values(*backend, weight, weights);
+    DispatchPlan plan;
+    Task task = Dispatch(chunk.kernels(), nullptr, {})
+                    .plan(chunk, index, weight.reshape({batch.size(), 1}),
+                          config.chain.routed_experts, 0, chunk.activations,
+                          chunk.scratch, plan);
+    Pipeline().run({&task, 1});
     const TensorView y = chunk.keep(DType::kFloat64, x.shape());
     Experts::Saved saved;
     experts.forward(chunk, x, plan.offsets, y, saved);
@@ -82,8 +87,6 @@ struct ExpertsFixture : LayerFixture {
     }
     write_values(*backend, out, scaled);
 
-    const TensorView weight = chunk.keep(DType::kFloat64, {batch.size()});
-    write_values(*backend, weight, weights);
     const TensorView d_weight = chunk.keep(DType::kFloat64, {batch.size()});
     const Values r = read_values(*backend, d_out);
     const TensorView d_activation =
@@ -125,7 +128,7 @@ TEST(ExpertsTest, GradientIsThatOfFiniteDifferences) {
 
 void check_chain(const ModelConfig& config) {
   LayerFixture f(config);
-  const Chain chain(f.set, "mlp", config, 0);
+  const Chain chain(f.set, "mlp", config, 0, nullptr);
   f.check(config.hidden, config.hidden,
           [&](TensorView x, TensorView out, TensorView d_out, TensorView d_x) {
             Chain::Saved saved;
@@ -156,7 +159,7 @@ TEST(ChainTest, GradientIsThatOfFiniteDifferences) {
 TEST(ChainTest, GradientMayTakeThePlaceOfTheOutputs) {
   ModelConfig config = small_config();
   LayerFixture f(config);
-  const Chain chain(f.set, "mlp", config, 0);
+  const Chain chain(f.set, "mlp", config, 0, nullptr);
   f.check(
       config.hidden, config.hidden,
       [&](TensorView x, TensorView out, TensorView d_out, TensorView d_x) {
@@ -170,7 +173,7 @@ TEST(ChainTest, GradientMayTakeThePlaceOfTheOutputs) {
 
 void check_decoder_layer(const ModelConfig& config, std::int64_t layer) {
   LayerFixture f(config);
-  const DecoderLayer decoder(f.set, layer, config, f.table);
+  const DecoderLayer decoder(f.set, layer, config, f.table, nullptr);
   f.check(config.hidden, config.hidden,
           [&](TensorView h, TensorView out, TensorView d_out, TensorView d_h) {
             DecoderLayer::Saved saved;

@@ -112,7 +112,8 @@ Values combine(Backend& backend, DType type, const Case& c,
 
 void expect_combined(DType type, const Case& c) {
   const Values source = random_source(type, c);
-  const Values index = random_integers(c.rows * c.choices, 2, 0, c.source_rows);
+  const Values index =
+      random_integers(c.rows * c.choices, 2, -1, c.source_rows);
   const Values weight =
       rounded(wide(type), random_values(c.rows * c.choices, 6));
   const Values start = rounded(type, random_values(c.rows * c.columns, 7));
@@ -126,6 +127,7 @@ void expect_combined(DType type, const Case& c) {
         if (accumulate) expected[e] = start[e];
         for (std::size_t j = 0; j < choices; ++j) {
           const std::size_t at = e / columns * choices + j;
+          if (index[at] < 0) continue;
           const auto row = static_cast<std::size_t>(index[at]);
           expected[e] +=
               (weighted ? weight[at] : 1) * source[row * columns + e % columns];
@@ -175,78 +177,6 @@ TEST_P(GatherRowsTest, BitsDoNotDependOnThreads) {
 }
 
 CATENA_FOR_FLOATING_TYPES(GatherRowsTest);
-
-struct Groups {
-  Values offsets, place, entry, row;
-};
-
-Groups group(Backend& backend, const Values& index, std::int64_t choices,
-             std::int64_t groups) {
-  const auto entries = static_cast<std::int64_t>(index.size());
-  const Shape shape{choices == 0 ? 0 : entries / choices, choices};
-  const TestTensor in(backend, DType::kInt32, shape, index, 1);
-  const TestTensor offsets(backend, DType::kInt32, {groups + 1});
-  const TestTensor place(backend, DType::kInt32, shape, 2);
-  const TestTensor entry(backend, DType::kInt32, {entries});
-  const TestTensor row(backend, DType::kInt32, {entries});
-  backend.kernels()(GroupRows{.index = in,
-                              .offsets = offsets,
-                              .place = place,
-                              .entry = entry,
-                              .row = row});
-  EXPECT_TRUE(place.padding_intact());
-  return {.offsets = offsets.values(),
-          .place = place.values(),
-          .entry = entry.values(),
-          .row = row.values()};
-}
-
-void expect_sorted(std::int64_t rows, std::int64_t choices,
-                   std::int64_t groups) {
-  const Values index = random_integers(rows * choices, 1, 0, groups);
-  const Groups sorted = group(cpu(2), index, choices, groups);
-  Values offsets{0}, entry;
-  for (std::int64_t g = 0; g < groups; ++g) {
-    for (std::size_t e = 0; e < index.size(); ++e) {
-      if (index[e] != static_cast<double>(g)) continue;
-      EXPECT_EQ(sorted.place[e], static_cast<double>(entry.size()));
-      entry.push_back(static_cast<double>(e));
-    }
-    offsets.push_back(static_cast<double>(entry.size()));
-  }
-  Values row;
-  for (const double e : entry) {
-    row.push_back(std::floor(e / static_cast<double>(choices)));
-  }
-  EXPECT_EQ(sorted.offsets, offsets);
-  EXPECT_EQ(sorted.entry, entry);
-  EXPECT_EQ(sorted.row, row);
-}
-
-TEST(GroupRowsTest, SortsStably) {
-  for (const std::int64_t rows : {0, 1, 17, 129}) {
-    for (const std::int64_t choices : {1, 3}) {
-      for (const std::int64_t groups : {1, 5, 64}) {
-        expect_sorted(rows, choices, groups);
-      }
-    }
-  }
-}
-
-TEST(GroupRowsTest, SortsRandomShapes) {
-  for_random_shapes([](Sizes& draw) {
-    expect_sorted(draw(0, 130), draw(1, 9), draw(1, 65));
-  });
-}
-
-TEST(GroupRowsTest, AcceptsNoGroupsAndNoRows) {
-  EXPECT_EQ(group(cpu(1), {}, 2, 0).offsets, Values{0});
-}
-
-TEST(GroupRowsTest, RefusesGroupsOutOfRange) {
-  EXPECT_THROW(group(cpu(1), {0, 4}, 1, 4), Error);
-  EXPECT_THROW(group(cpu(1), {-1, 0}, 1, 4), Error);
-}
 
 }  // namespace
 }  // namespace catena::testing

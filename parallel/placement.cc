@@ -1,0 +1,61 @@
+#include "parallel/placement.h"
+
+#include <algorithm>
+
+#include "runtime/base/error.h"
+
+namespace catena {
+
+Placement Placement::contiguous(std::int64_t experts, int ranks) {
+  std::vector<std::vector<int>> holders;
+  for (int rank = 0; rank < ranks; ++rank) {
+    const std::int64_t count = experts / ranks + (rank < experts % ranks);
+    holders.insert(holders.end(), static_cast<std::size_t>(count), {rank});
+  }
+  return {std::move(holders), ranks};
+}
+
+Placement Placement::round_robin(std::int64_t experts, int ranks) {
+  std::vector<std::vector<int>> holders;
+  for (std::int64_t expert = 0; expert < experts; ++expert) {
+    holders.push_back({static_cast<int>(expert % ranks)});
+  }
+  return {std::move(holders), ranks};
+}
+
+Placement::Placement(std::vector<std::vector<int>> holders, int ranks)
+    : holders_(std::move(holders)), held_(static_cast<std::size_t>(ranks)) {
+  for (std::size_t expert = 0; expert < holders_.size(); ++expert) {
+    std::vector<int>& of_expert = holders_[expert];
+    if (of_expert.empty()) {
+      fail(ErrorKind::kConfig, "placement: nobody holds expert {}", expert);
+    }
+    std::sort(of_expert.begin(), of_expert.end());
+    const auto twice = std::adjacent_find(of_expert.begin(), of_expert.end());
+    if (twice != of_expert.end()) {
+      fail(ErrorKind::kConfig, "placement: rank {} holds expert {} twice",
+           *twice, expert);
+    }
+    if (of_expert.front() < 0 || of_expert.back() >= ranks) {
+      fail(ErrorKind::kConfig,
+           "placement: expert {} is on rank {}, but ranks are 0 to {}", expert,
+           of_expert.front() < 0 ? of_expert.front() : of_expert.back(),
+           ranks - 1);
+    }
+    for (const int rank : of_expert) {
+      held_[static_cast<std::size_t>(rank)].push_back(
+          static_cast<std::int64_t>(expert));
+    }
+  }
+}
+
+int Placement::server(std::int64_t expert, int home) const {
+  const std::vector<int>& of_expert =
+      holders_[static_cast<std::size_t>(expert)];
+  if (std::binary_search(of_expert.begin(), of_expert.end(), home)) {
+    return home;
+  }
+  return of_expert[static_cast<std::size_t>(home) % of_expert.size()];
+}
+
+}  // namespace catena

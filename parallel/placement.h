@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace catena {
+
+/// Which ranks of an expert group hold which experts. Every expert is held at
+/// least once; one that is held by several is replicated. A rank may hold
+/// none.
+class Placement {
+ public:
+  /// Runs of experts, as even as whole experts allow; earlier ranks hold one
+  /// more: 63 on 8 ranks are seven times 8 and 7.
+  [[nodiscard]] static Placement contiguous(std::int64_t experts, int ranks);
+  /// Expert e on rank e % ranks.
+  [[nodiscard]] static Placement round_robin(std::int64_t experts, int ranks);
+
+  /// holders[expert]: the ranks that hold it.
+  /// Throws: Config, naming an expert that nobody holds, or a rank that is
+  /// named twice or does not exist.
+  Placement(std::vector<std::vector<int>> holders, int ranks);
+
+  [[nodiscard]] std::int64_t experts() const {
+    return static_cast<std::int64_t>(holders_.size());
+  }
+  [[nodiscard]] int ranks() const { return static_cast<int>(held_.size()); }
+  /// Ascending.
+  [[nodiscard]] std::span<const int> holders(std::int64_t expert) const {
+    return holders_[static_cast<std::size_t>(expert)];
+  }
+  /// Ascending.
+  [[nodiscard]] std::span<const std::int64_t> held(int rank) const {
+    return held_[static_cast<std::size_t>(rank)];
+  }
+  /// Who serves tokens whose home is `home`: that rank itself if it holds the
+  /// expert, else one of the holders, by the home's number.
+  [[nodiscard]] int server(std::int64_t expert, int home) const;
+
+ private:
+  std::vector<std::vector<int>> holders_;
+  std::vector<std::vector<std::int64_t>> held_;
+};
+
+}  // namespace catena

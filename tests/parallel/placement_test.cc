@@ -1,0 +1,86 @@
+#include "parallel/placement.h"
+
+#include <gmock/gmock.h>
+
+#include "parallel/mesh.h"
+#include "runtime/base/error.h"
+
+namespace catena {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::vector<std::size_t> sizes(const Placement& placement) {
+  std::vector<std::size_t> result;
+  for (int rank = 0; rank < placement.ranks(); ++rank) {
+    result.push_back(placement.held(rank).size());
+  }
+  return result;
+}
+
+TEST(PlacementTest, RunsAreAsEvenAsWholeExpertsAllow) {
+  const Placement placement = Placement::contiguous(63, 8);
+  EXPECT_THAT(sizes(placement), ElementsAre(8, 8, 8, 8, 8, 8, 8, 7));
+  EXPECT_THAT(placement.holders(0), ElementsAre(0));
+  EXPECT_THAT(placement.holders(55), ElementsAre(6));
+  EXPECT_THAT(placement.holders(56), ElementsAre(7));
+  EXPECT_THAT(sizes(Placement::contiguous(2, 3)), ElementsAre(1, 1, 0));
+  EXPECT_THAT(sizes(Placement::contiguous(5, 1)), ElementsAre(5));
+}
+
+TEST(PlacementTest, RoundRobinDealsExperts) {
+  const Placement placement = Placement::round_robin(7, 3);
+  EXPECT_THAT(placement.held(0), ElementsAre(0, 3, 6));
+  EXPECT_THAT(placement.held(2), ElementsAre(2, 5));
+}
+
+TEST(PlacementTest, AHolderServesItselfAndOthersAreDealt) {
+  const Placement placement({{1, 3}, {0}}, 4);
+  EXPECT_EQ(placement.server(0, 1), 1);
+  EXPECT_EQ(placement.server(0, 3), 3);
+  EXPECT_EQ(placement.server(0, 0), 1);
+  EXPECT_EQ(placement.server(0, 2), 1);
+  EXPECT_EQ(placement.server(1, 3), 0);
+}
+
+std::string message(const std::vector<std::vector<int>>& holders) {
+  try {
+    const Placement placement(holders, 3);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kConfig);
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(PlacementTest, SaysWhatIsWrong) {
+  EXPECT_THAT(message({{0}, {}}), HasSubstr("nobody holds expert 1"));
+  EXPECT_THAT(message({{0, 2, 0}}), HasSubstr("rank 0 holds expert 0 twice"));
+  EXPECT_THAT(message({{0}, {3}}), HasSubstr("expert 1 is on rank 3"));
+  EXPECT_THAT(message({{-1}}), HasSubstr("expert 0 is on rank -1"));
+}
+
+TEST(MeshTest, GroupsAndReplicasCoverTheWorld) {
+  const Mesh mesh = make_mesh(6, 3, 7);
+  EXPECT_EQ(mesh.data(), 2);
+  EXPECT_THAT(mesh.expert_group(4), ElementsAre(3, 4, 5));
+  EXPECT_THAT(mesh.replicas(4), ElementsAre(1, 4));
+  EXPECT_THAT(mesh.replicas(0), ElementsAre(0, 3));
+}
+
+TEST(MeshTest, RefusesWhatDoesNotDivide) {
+  for (const auto& [world, expert] :
+       {std::pair{4, 3}, {0, 1}, {4, 0}, {2, 4}, {-2, -1}}) {
+    EXPECT_THROW(static_cast<void>(make_mesh(world, expert, 64)), Error);
+  }
+  try {
+    static_cast<void>(make_mesh(8, 8, 7));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("only 7 routed experts"));
+  }
+}
+
+}  // namespace
+}  // namespace catena
