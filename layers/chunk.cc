@@ -107,7 +107,9 @@ void Chunk::load(const Tokens& all, std::int64_t first_row,
   first = upload(staging_);
   std::iota(staging_.begin(), staging_.end(), 0);
   last = upload(staging_);
-  upload_segments(offsets, all.row_offsets.back() - all.row_offsets.front());
+  upload_segments(offsets, all.batch_tokens >= 0 ? all.batch_tokens
+                                                 : all.row_offsets.back() -
+                                                       all.row_offsets.front());
 }
 
 void Chunk::load_cached(std::span<const std::int32_t> new_ids,

@@ -20,6 +20,8 @@ struct Tokens {
                                               ///< counted from ids.begin()
   std::span<const std::int64_t> row_offsets;  ///< [rows + 1] into ids; may
                                               ///< be some rows of many
+  /// Of the accumulation step, on all ranks; -1: these rows are all.
+  std::int64_t batch_tokens = -1;
 
   [[nodiscard]] std::int64_t rows() const {
     return static_cast<std::int64_t>(row_offsets.size()) - 1;
@@ -106,7 +108,8 @@ class Chunk : public FrameMemory {
   Observer* observer = nullptr;
   LossScale scale;
 
-  std::int64_t number = 0;  ///< of this chunk in its accumulation step
+  std::int64_t number = 0;    ///< of this chunk in its accumulation step
+  bool reports_batch = true;  ///< one chunk of all ranks does: see Router
   std::int64_t tokens = 0, sequences = 0;
   std::int64_t key_pairs = 0;  ///< pairs that attention forms
   std::int64_t past = 0;       ///< tokens already in the caches

@@ -104,6 +104,7 @@ void Model::train(const Tokens& tokens, const LossScale& scale,
     Chunk& chunk = *chunks[static_cast<std::size_t>(i)];
     const std::int64_t begin = tokens.rows() * i / count;
     chunk.number = i;
+    chunk.reports_batch = i == 0 && (ranks_ == nullptr || ranks_->rank() == 0);
     chunk.training = true;
     chunk.scale = scale;
     if (chunk.recompute && !recomputed_statistics_) {
@@ -126,6 +127,10 @@ void Model::train(const Tokens& tokens, const LossScale& scale,
                                     : backward(*chunks[i], *saved_[i]));
     }
     pipeline_.run(tasks_);
+    if (forward_pass && ranks_ != nullptr &&
+        config_.router.auxiliary_scope == "batch") {
+      statistics_->sum_batch(ranks_->world());
+    }
   }
 }
 

@@ -22,8 +22,13 @@ class Model {
   [[nodiscard]] ParameterSet& parameters() { return parameters_; }
   [[nodiscard]] RoutingStatistics& statistics() { return *statistics_; }
   [[nodiscard]] Backend& backend() { return parameters_.backend(); }
+  /// Null for one rank.
+  [[nodiscard]] Ranks* ranks() const { return ranks_; }
 
-  /// Forward, backward and gradients of one accumulation step. Its rows are
+  /// Forward, backward and gradients of one accumulation step. With several
+  /// ranks each has rows of its own, and its gradients and statistics are
+  /// those of its rows; sharded experts' gradients are those of all ranks of
+  /// the group. Rows are
   /// split over the chunks as evenly as whole rows allow. Adds the loss, and
   /// what routers did, to statistics(), and gradients to the parameters.
   /// `chunks` keep their memory from call to call.

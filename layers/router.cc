@@ -117,7 +117,8 @@ void Router::count(Chunk& chunk, const RoutingStatistics::Cell& cell,
 
 // The choices of all chunks of the accumulation step are known only after
 // every forward, so this belongs to backward. Every chunk forms the same
-// gradient; only the first one, though it may be empty, reports the loss.
+// gradient; only the first one of all ranks, though it may be empty, reports
+// the loss.
 void Router::balance_over_batch(Chunk& chunk,
                                 const RoutingStatistics::Cell& cell,
                                 Saved& saved) const {
@@ -127,7 +128,7 @@ void Router::balance_over_batch(Chunk& chunk,
       .counts = cell.batch_counts,
       .length = chunk.batch_length,
       .d_probability = saved.d_probability,
-      .loss = chunk.number == 0 ? cell.auxiliary : loss,
+      .loss = chunk.reports_batch ? cell.auxiliary : loss,
       .k = rule_.k,
       .coefficient = config_.auxiliary_loss * chunk.scale.per_batch});
 }

@@ -53,6 +53,19 @@ void RoutingStatistics::clear_batch() {
   }
 }
 
+void RoutingStatistics::sum(Communicator& ranks) {
+  for (const Tensor* tensor :
+       {&load_, &entropy_, &auxiliary_, &z_, &transitions_, &loss_}) {
+    if (!tensor->view().empty()) wait(ranks.all_reduce({}, tensor->view()));
+  }
+}
+
+void RoutingStatistics::sum_batch(Communicator& ranks) {
+  for (const Tensor* tensor : {&sums_, &counts_}) {
+    if (!tensor->view().empty()) wait(ranks.all_reduce({}, tensor->view()));
+  }
+}
+
 RoutingStatistics::Cell RoutingStatistics::cell(std::int64_t layer,
                                                 std::int64_t iteration) const {
   const std::int64_t i = number(layer, iteration);

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "layers/chunk.h"
+#include "parallel/communicator.h"
 
 namespace catena {
 
@@ -29,6 +30,11 @@ class RoutingStatistics {
   /// Before the chunks of an accumulation step: forgets the sums that the
   /// balance loss over the batch is made of.
   void clear_batch();
+
+  /// Sums over all ranks: of what clear() clears; of what the balance loss
+  /// over the batch is made of.
+  void sum(Communicator& ranks);
+  void sum_batch(Communicator& ranks);
 
   /// Views for (layer, iteration), layers counted from the first chain layer.
   struct Cell {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "layers/parameter.h"
+#include "parallel/mesh.h"
 
 namespace catena {
 
@@ -16,11 +17,25 @@ struct OptimizerConfig {
 
 /// AdamW over a model's parameters, with moments of its own. A parameter
 /// whose gradient is zero (an expert never chosen) still decays.
+///
+/// With several ranks a parameter has replicas: on all ranks, or, of an
+/// expert, on the ranks that hold it. Each replica owns a run of elements
+/// (ZeRO-1, arXiv 1910.02054, section 5.1): it keeps the moments of that run
+/// alone, gets the sum of its gradients over the replicas, moves it, and
+/// sends it to the others.
+///   sum_gradients();  gradient_norm();  update(...)
 class Optimizer {
  public:
-  Optimizer(ParameterSet& parameters, const OptimizerConfig& config);
+  /// `ranks`: null for one rank. Borrowed.
+  Optimizer(ParameterSet& parameters, const OptimizerConfig& config,
+            Ranks* ranks = nullptr);
 
-  /// L2 norm over all gradients, each element once, formed in float64.
+  /// Sums gradients over replicas: afterwards own runs are whole, the rest of
+  /// a gradient means nothing.
+  void sum_gradients();
+
+  /// L2 norm over all gradients of all ranks, each element once, formed in
+  /// float64. The same bits on every rank.
   [[nodiscard]] double gradient_norm();
 
   /// What gradients must be multiplied by so that their norm is at most
@@ -31,21 +46,39 @@ class Optimizer {
   /// clears gradients. `step` counts from 1.
   void update(double rate, double scale, std::int64_t step);
 
-  /// Moments of parameter i, [elements] W: first, and second (of squares).
+  /// The elements of parameter i that this rank owns.
+  struct Run {
+    std::int64_t begin = 0, count = 0;
+  };
+  [[nodiscard]] Run run(std::size_t i) const {
+    return shares_[i].runs[shares_[i].rank];
+  }
+  /// Moments of that run, [count] W: first, and second (of squares).
   [[nodiscard]] TensorView first(std::size_t i) const {
-    return moments_[i].first.view();
+    return shares_[i].first.view();
   }
   [[nodiscard]] TensorView second(std::size_t i) const {
-    return moments_[i].second.view();
+    return shares_[i].second.view();
   }
 
  private:
-  struct Moments {
+  /// What ranks share of a parameter: the elements that each replica owns.
+  struct Share {
+    Communicator* replicas = nullptr;  ///< null: this rank alone
+    std::size_t rank = 0;
+    std::vector<Run> runs;
+    std::vector<std::int64_t> counts;
+    std::vector<Communicator::Part> parts;  ///< of the master
     Tensor first, second;
   };
+  [[nodiscard]] TensorView own(std::size_t i, TensorView whole) const;
+  void gather_masters();
+
   ParameterSet* parameters_;
   OptimizerConfig config_;
-  std::vector<Moments> moments_;
+  Ranks* ranks_;
+  std::vector<Share> shares_;
+  std::vector<Pending> pending_;
   Tensor squares_;                    ///< [parameters] float64
   std::vector<double> squares_here_;  ///< the same, on the host
 };
