@@ -21,6 +21,7 @@ Step::Step(Model& model, Optimizer& optimizer, const Config& config)
     : model_(model),
       optimizer_(optimizer),
       config_(config),
+      ranks_(model.ranks()),
       micro_rows_(std::max<std::int64_t>(
           1, config.train.micro_batch_tokens / config.data.sequence)) {
   for (std::int64_t i = 0; i < config.chunks; ++i) {
@@ -35,24 +36,40 @@ bool Step::accumulate(const data::Batch& batch) {
       1 / static_cast<double>(std::max<std::int64_t>(1, batch.trained_tokens));
   scale_.per_sequence = 1 / static_cast<double>(batch.rows);
   scale_.per_token = 1 / all;
-  for (std::int64_t row = 0; row < batch.rows; row += micro_rows_) {
-    const Tokens tokens =
-        tokens_of(batch, row, std::min(micro_rows_, batch.rows - row));
-    const std::int64_t count =
-        tokens.row_offsets.back() - tokens.row_offsets.front();
-    scale_.per_batch = static_cast<double>(count) / all;
+  bool finite = true;
+  for_each_micro_batch(batch, [&](const Tokens& tokens) {
+    if (!finite && ranks_ == nullptr) return;
+    scale_.per_batch = static_cast<double>(tokens.batch_tokens) / all;
     model_.train(tokens, scale_, chunks_);
-    if (!std::isfinite(model_.statistics().total_loss())) return false;
+    finite &= std::isfinite(model_.statistics().total_loss());
+  });
+  if (ranks_ == nullptr) return finite;
+  model_.statistics().sum(ranks_->world());
+  optimizer_.sum_gradients();
+  return std::isfinite(model_.statistics().total_loss());
+}
+
+template <class Work>
+void Step::for_each_micro_batch(const data::Batch& batch,
+                                const Work& work) const {
+  const std::int64_t ranks = ranks_ != nullptr ? ranks_->size() : 1;
+  const std::int64_t rank = ranks_ != nullptr ? ranks_->rank() : 0;
+  for (std::int64_t row = 0; row < batch.rows; row += micro_rows_ * ranks) {
+    const std::int64_t rows = std::min(micro_rows_ * ranks, batch.rows - row);
+    const std::int64_t begin = rows * rank / ranks;
+    const std::int64_t end = rows * (rank + 1) / ranks;
+    Tokens tokens = tokens_of(batch, row + begin, end - begin);
+    tokens.batch_tokens =
+        batch.row_offsets[static_cast<std::size_t>(row + rows)] -
+        batch.row_offsets[static_cast<std::size_t>(row)];
+    work(tokens);
   }
-  return true;
 }
 
 void Step::diagnose(const data::Batch& batch, std::int64_t number) {
-  for (std::int64_t row = 0; row < batch.rows; row += micro_rows_) {
-    find_non_finite(
-        model_, tokens_of(batch, row, std::min(micro_rows_, batch.rows - row)),
-        scale_, chunks_, number);
-  }
+  for_each_micro_batch(batch, [&](const Tokens& tokens) {
+    find_non_finite(model_, tokens, scale_, chunks_, number);
+  });
   fail(ErrorKind::kNonFinite,
        "step {}: the loss or the gradient norm is not finite, though every "
        "tensor is: their sum overflows. Lower learning_rate.peak",
@@ -109,7 +126,9 @@ void Step::apply(const StepReport& report) {
 
 void Step::reserve(const std::vector<ChunkMemory>& memory) {
   const auto count = static_cast<std::int64_t>(chunks_.size());
-  const std::int64_t rows = std::min(micro_rows_, config_.rows_per_step());
+  const std::int64_t ranks = ranks_ != nullptr ? ranks_->size() : 1;
+  const std::int64_t rows =
+      std::min(micro_rows_, (config_.rows_per_step() + ranks - 1) / ranks);
   const std::int64_t most = (rows + count - 1) / count * config_.data.sequence;
   for (std::size_t i = 0; i < chunks_.size() && i < memory.size(); ++i) {
     chunks_[i]->reserve(memory[i], most);

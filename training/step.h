@@ -17,7 +17,9 @@ namespace catena {
 
 /// One optimizer step: accumulation over micro-batches, checks, clipping,
 /// AdamW. Every loss is divided by counts of the whole batch, so that
-/// micro-batches and chunks do not show.
+/// micro-batches, chunks and ranks do not show: every rank is given the same
+/// batch, takes its run of each micro-batch's rows, and ends with the same
+/// report.
 ///   step.compute(batch, number, report);
 ///   step.apply(report)  or  step.discard()
 /// Thread rule: one thread.
@@ -47,14 +49,19 @@ class Step {
   [[noreturn]] void diagnose(const data::Batch& batch, std::int64_t number);
 
  private:
-  /// Returns whether every loss was finite; stops at the first that is not.
+  /// Returns whether every loss was finite. One rank stops at the first that
+  /// is not; several go on, since others wait for them.
   bool accumulate(const data::Batch& batch);
+  /// Calls work(rows of this rank, tokens of all) for every micro-batch.
+  template <class Work>
+  void for_each_micro_batch(const data::Batch& batch, const Work& work) const;
   void check_loads(const StepReport& report) const;
 
   Model& model_;
   Optimizer& optimizer_;
   const Config& config_;
-  std::int64_t micro_rows_;
+  Ranks* ranks_;
+  std::int64_t micro_rows_;  ///< of a rank
   LossScale scale_;
   std::vector<std::unique_ptr<Chunk>> chunks_;
 };

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 
+#include "parallel/local/transport.h"
 #include "runtime/base/random.h"
 
 namespace catena {
@@ -39,6 +41,14 @@ data::Batch make_batch(std::int64_t rows, std::int32_t vocabulary) {
   return batch;
 }
 
+void expect_near(const std::vector<double>& found,
+                 const std::vector<double>& expected, const std::string& name) {
+  ASSERT_EQ(found.size(), expected.size()) << name;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    ASSERT_NEAR(found[i], expected[i], 1e-9) << name << ", element " << i;
+  }
+}
+
 class StepTest : public testing::Test {
  protected:
   StepTest() : backend_(make_cpu_backend(2)) {
@@ -59,16 +69,21 @@ class StepTest : public testing::Test {
 
   struct Outcome {
     StepReport report;
-    std::vector<double> weights;
+    std::map<std::string, std::vector<double>> weights;
   };
   Outcome train(std::int64_t micro_rows, std::int64_t chunks,
                 const char* scope) {
     config_.train.micro_batch_tokens = micro_rows * config_.data.sequence;
     config_.chunks = chunks;
     config_.model.router.auxiliary_scope = scope;
-    Model model(*backend_, config_.model, {DType::kFloat64});
+    return train(*backend_, nullptr);
+  }
+
+  /// Three steps.
+  Outcome train(Backend& backend, Ranks* ranks) const {
+    Model model(backend, config_.model, {DType::kFloat64}, ranks);
     model.parameters().initialize(5);
-    Optimizer optimizer(model.parameters(), config_.optimizer);
+    Optimizer optimizer(model.parameters(), config_.optimizer, ranks);
     Step step(model, optimizer, config_);
     Outcome outcome;
     for (std::int64_t number = 1; number <= 3; ++number) {
@@ -76,12 +91,27 @@ class StepTest : public testing::Test {
       step.apply(outcome.report);
     }
     for (std::size_t i = 0; i < model.parameters().size(); ++i) {
-      const auto values =
-          read_values(*backend_, model.parameters()[i].master());
-      outcome.weights.insert(outcome.weights.end(), values.begin(),
-                             values.end());
+      for (const NamedPart& part : model.parameters()[i].spec().parts) {
+        outcome.weights[part.name] =
+            read_values(backend, part_of(model.parameters()[i].master(), part));
+      }
     }
     return outcome;
+  }
+
+  /// By ranks as threads; everybody's outcome.
+  std::vector<Outcome> train_ranks(int world, int expert) const {
+    std::vector<Outcome> outcomes(static_cast<std::size_t>(world));
+    const std::int64_t experts = config_.model.chain.routed_experts;
+    local::run_ranks(world, [&](Transport& transport) {
+      const auto backend = make_cpu_backend(1);
+      Ranks ranks(transport, *backend, make_mesh(world, expert, experts),
+                  Placement::contiguous(experts, expert),
+                  Communicator::Deadline(60));
+      outcomes[static_cast<std::size_t>(transport.rank())] =
+          train(*backend, &ranks);
+    });
+    return outcomes;
   }
 
   Config config_;
@@ -96,9 +126,47 @@ TEST_F(StepTest, MicroBatchesAndChunksLeaveNoTrace) {
     const Outcome split = train(micro, chunks, "sequence");
     EXPECT_NEAR(split.report.loss, whole.report.loss, 1e-12);
     EXPECT_NEAR(split.report.gradient_norm, whole.report.gradient_norm, 1e-10);
-    ASSERT_EQ(split.weights.size(), whole.weights.size());
-    for (std::size_t i = 0; i < whole.weights.size(); ++i) {
-      ASSERT_NEAR(split.weights[i], whole.weights[i], 1e-9);
+    for (const auto& [name, weights] : whole.weights) {
+      expect_near(split.weights.at(name), weights, name);
+    }
+  }
+}
+
+TEST_F(StepTest, RanksLeaveNoTrace) {
+  for (const char* scope : {"sequence", "batch"}) {
+    config_.model.router.auxiliary_scope = scope;
+    config_.model.router.correction_bias = true;
+    config_.chunks = 1;
+    // The balance over a batch is one of each accumulation step.
+    config_.train.micro_batch_tokens = 7 * config_.data.sequence;
+    const Outcome one = train(*backend_, nullptr);
+    for (const auto& [world, expert] : {std::pair{1, 1},
+                                        {2, 1},
+                                        {2, 2},
+                                        {3, 3},
+                                        {4, 1},
+                                        {4, 2},
+                                        {4, 4},
+                                        {7, 1},
+                                        {8, 4},
+                                        {8, 2}}) {
+      SCOPED_TRACE(testing::Message() << scope << ", " << world << " ranks, "
+                                      << "experts over " << expert);
+      config_.chunks = 1 + world % 2;
+      std::map<std::string, std::vector<double>> weights;
+      for (const Outcome& outcome : train_ranks(world, expert)) {
+        EXPECT_NEAR(outcome.report.loss, one.report.loss, 1e-11);
+        EXPECT_NEAR(outcome.report.gradient_norm, one.report.gradient_norm,
+                    1e-9);
+        for (const auto& [name, values] : outcome.weights) {
+          const auto [at, is_new] = weights.emplace(name, values);
+          EXPECT_EQ(at->second, values) << name << " differs between replicas";
+        }
+      }
+      EXPECT_EQ(weights.size(), one.weights.size());
+      for (const auto& [name, values] : one.weights) {
+        expect_near(weights.at(name), values, name);
+      }
     }
   }
 }
