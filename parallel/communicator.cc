@@ -304,6 +304,22 @@ Pending Communicator::all_gather_v(const Tag& tag,
   return {round, round.ticket};
 }
 
+Pending Communicator::gather_v(const Tag& tag, int root,
+                               std::span<const Part> parts) {
+  CATENA_CHECK(parts.size() == members_.size() && root >= 0 && root < size(),
+               "[gather_v] {} parts for {} ranks, to {}", parts.size(),
+               members_.size(), root);
+  Round& round = begin(Collective::kGatherV, tag);
+  if (rank_ != root) {
+    send(round, 0, root, parts[static_cast<std::size_t>(rank_)]);
+    return {round, round.ticket};
+  }
+  for (int r = 0; r < size(); ++r) {
+    if (r != root) receive(round, 0, r, parts[static_cast<std::size_t>(r)]);
+  }
+  return {round, round.ticket};
+}
+
 Pending Communicator::reduce_scatter(const Tag& tag, TensorView x,
                                      std::span<const std::int64_t> counts) {
   CATENA_CHECK(counts.size() == members_.size() && x.contiguous() &&

@@ -15,7 +15,7 @@ namespace catena {
 
 /// Exchanges between a group of ranks. Every member issues the same
 /// collectives in the same order; each returns at once, and is finished when
-/// its Pending is ready. Views and parts must stay until then.
+/// its Pending is ready. The data must stay until then.
 ///
 /// Sums are formed in the order of members, each element on one rank: the
 /// bits do not depend on who is early, and are the same everywhere.
@@ -56,6 +56,9 @@ class Communicator {
 
   /// Fills parts[r] from member r's; the own one is there already.
   Pending all_gather_v(const Tag& tag, std::span<const Part> parts);
+
+  /// The same for the root alone; others need their own part only.
+  Pending gather_v(const Tag& tag, int root, std::span<const Part> parts);
 
   /// x is cut into a run for each member: counts[r] elements, in order. The
   /// own run becomes the sum of all members' runs; the others are used up.

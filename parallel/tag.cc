@@ -8,9 +8,9 @@
 namespace catena {
 namespace {
 
-constexpr std::array<std::string_view, 6> kCollectives = {
-    "all_to_all_v", "all_gather_v", "reduce_scatter",
-    "all_reduce",   "broadcast",    "barrier"};
+constexpr std::array<std::string_view, 7> kCollectives = {
+    "all_to_all_v", "all_gather_v", "reduce_scatter", "all_reduce",
+    "broadcast",    "gather_v",     "barrier"};
 constexpr std::array<std::string_view, 8> kPhases = {
     "control",          "plan",
     "dispatch",         "combine",

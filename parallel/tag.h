@@ -12,6 +12,7 @@ enum class Collective : std::uint8_t {
   kReduceScatter,
   kAllReduce,
   kBroadcast,
+  kGatherV,
   kBarrier,
 };
 

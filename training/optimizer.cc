@@ -82,6 +82,28 @@ double Optimizer::gradient_norm() {
   return std::sqrt(sum);
 }
 
+void Optimizer::gather_moments(std::size_t i, std::byte* first,
+                               std::byte* second) const {
+  const Share& share = shares_[i];
+  Backend& backend = parameters_->backend();
+  for (const auto& [moment, to] : {std::pair{share.first.view(), first},
+                                   std::pair{share.second.view(), second}}) {
+    if (to != nullptr) {
+      backend.copy_to_host(to, moment.data(),
+                           static_cast<std::size_t>(moment.bytes()));
+    }
+    if (share.replicas == nullptr) continue;
+    std::vector<Communicator::Part> parts;
+    const std::int64_t element = size_bytes(moment.dtype());
+    for (const Run& run : share.runs) {
+      parts.push_back({to == nullptr ? nullptr : to + run.begin * element,
+                       run.count * element});
+    }
+    parts[share.rank].data = moment.data();
+    wait(share.replicas->gather_v({}, 0, parts));
+  }
+}
+
 double Optimizer::clip_scale(double norm) const {
   if (config_.clip == 0) return 1;
   return std::min(1.0, config_.clip / (norm + 1e-6));

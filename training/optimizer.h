@@ -60,6 +60,13 @@ class Optimizer {
   [[nodiscard]] TensorView second(std::size_t i) const {
     return shares_[i].second.view();
   }
+  /// Brings both moments of parameter i, whole, to its first replica: to host
+  /// memory of [elements] W each; null on the others. Every replica calls it.
+  void gather_moments(std::size_t i, std::byte* first, std::byte* second) const;
+  /// Whether this rank is the first replica of parameter i.
+  [[nodiscard]] bool writes(std::size_t i) const {
+    return shares_[i].rank == 0;
+  }
 
  private:
   /// What ranks share of a parameter: the elements that each replica owns.

@@ -145,6 +145,28 @@ TEST_P(CommunicatorTest, AllGatherVGathersUnevenParts) {
   });
 }
 
+TEST_P(CommunicatorTest, GatherVGathersUnevenPartsAtTheRoot) {
+  run([](Communicator& all) {
+    for (int root = 0; root < all.size(); ++root) {
+      std::vector<std::vector<std::int32_t>> expected, words;
+      std::vector<Communicator::Part> parts;
+      for (int r = 0; r < all.size(); ++r) {
+        expected.push_back(message(r, root, 2));
+        words.push_back(r == all.rank() ? expected.back()
+                                        : std::vector<std::int32_t>(
+                                              expected.back().size(), -1));
+      }
+      for (auto& part : words) {
+        parts.push_back({part.data(), Messages::bytes(part)});
+      }
+      wait(all.gather_v({}, root, parts));
+      if (all.rank() == root) {
+        EXPECT_EQ(words, expected);
+      }
+    }
+  });
+}
+
 /// Values whose sum depends on the order of its terms.
 template <class T>
 std::vector<T> terms(int rank, std::int64_t count) {
@@ -293,6 +315,13 @@ const std::pair<const char*, Call> kCalls[] = {
      [](Communicator& all, std::vector<float>& x) {
        // The last rank is the root: the one that stalls or dies below.
        wait(all.broadcast({}, all.size() - 1, x.data(), 4000));
+     }},
+    {"gather_v",
+     [](Communicator& all, std::vector<float>& x) {
+       // To the first rank, which waits for the last.
+       std::vector<Communicator::Part> parts;
+       for (int r = 0; r < all.size(); ++r) parts.push_back({&x[r * 10], 40});
+       wait(all.gather_v({}, 0, parts));
      }},
     {"barrier",
      [](Communicator& all, std::vector<float>&) { wait(all.barrier({})); }},

@@ -99,7 +99,7 @@ TEST_F(CheckpointTest, AKillInAnyPhaseLeavesAValidOne) {
   const std::vector<double> first = values();
   write(1);
   for (const char* phase :
-       {"model", "index", "optimizer", "state", "manifest", "rename", "done"}) {
+       {"model", "optimizer", "index", "state", "manifest", "rename", "done"}) {
     fill(2);
     const int status = in_child([&] {
       write(2, [&](const char* now) {

@@ -131,11 +131,21 @@ TrainingState read_state(const fs::path& folder) {
 }
 
 void restore(const fs::path& folder, Model& model, const Optimizer& optimizer) {
-  load_weights(model, folder / kModelFile);
+  load_weights(model, folder);
   load_tensors(model.backend(),
                optimizer_tensors(model.parameters(), optimizer),
-               folder / kOptimizerFile);
+               tensor_files(folder, "optimizer"), model.ranks() == nullptr);
 }
+
+namespace {
+
+/// One file, or the folder of several.
+fs::path weights_in(const fs::path& checkpoint) {
+  const fs::path file = checkpoint / part_name("model", {});
+  return fs::exists(file) ? file : checkpoint;
+}
+
+}  // namespace
 
 fs::path find_weights(const fs::path& path) {
   if (!fs::exists(path)) {
@@ -148,7 +158,7 @@ fs::path find_weights(const fs::path& path) {
     } catch (const Error& error) {
       offer_another(error, fs::absolute(path / "").parent_path());
     }
-    return path / kModelFile;
+    return weights_in(path);
   }
   const auto newest = newest_checkpoint(path / "checkpoints");
   if (!newest.has_value()) {
@@ -157,7 +167,7 @@ fs::path find_weights(const fs::path& path) {
          "checkpoint's folder, or a .safetensors file",
          path.string());
   }
-  return newest->folder / kModelFile;
+  return weights_in(newest->folder);
 }
 
 }  // namespace catena

@@ -45,8 +45,9 @@ std::int64_t set_aside_after(std::int64_t step,
 void restore(const std::filesystem::path& folder, Model& model,
              const Optimizer& optimizer);
 
-/// The file with the weights that `path` stands for: a safetensors file, a
-/// checkpoint, or a run, whose newest checkpoint it is; verified.
+/// The file with the weights that `path` stands for (a safetensors file, a
+/// checkpoint, or a run, whose newest checkpoint it is), or the folder of
+/// several such files; verified.
 /// Throws: Error(kData).
 [[nodiscard]] std::filesystem::path find_weights(
     const std::filesystem::path& path);

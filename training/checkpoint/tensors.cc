@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstring>
 #include <set>
 
@@ -9,6 +10,8 @@
 
 namespace catena {
 namespace {
+
+namespace fs = std::filesystem;
 
 std::vector<std::int64_t> sizes(const Shape& shape) {
   return {shape.sizes.begin(), shape.sizes.begin() + shape.dimensions};
@@ -44,6 +47,46 @@ std::vector<double> converted(const Safetensors::Entry& entry,
   return values;
 }
 
+StoredTensor whole(std::string name, TensorView view) {
+  return {std::move(name), view, view.shape(), 0};
+}
+
+/// Files that hold a set of tensors between them.
+class TensorFiles {
+ public:
+  explicit TensorFiles(const std::vector<fs::path>& paths) {
+    for (const fs::path& path : paths) {
+      files_.push_back({path.string(), Safetensors::open(path)});
+      for (const std::string& name : files_.back().tensors.names()) {
+        if (names_.insert(name).second) continue;
+        fail(ErrorKind::kData, "{}: tensor {} is in another file, too",
+             path.string(), name);
+      }
+    }
+  }
+
+  [[nodiscard]] const std::set<std::string>& names() const { return names_; }
+  /// The name of the file, and the tensor.
+  [[nodiscard]] std::pair<std::string, Safetensors::Entry> find(
+      const std::string& name) const {
+    for (const File& file : files_) {
+      if (file.tensors.contains(name)) {
+        return {file.name, file.tensors.find(name)};
+      }
+    }
+    // Says what is missing, and what is near.
+    return {files_.front().name, files_.front().tensors.find(name)};
+  }
+
+ private:
+  struct File {
+    std::string name;
+    Safetensors tensors;
+  };
+  std::vector<File> files_;
+  std::set<std::string> names_;
+};
+
 }  // namespace
 
 std::vector<StoredTensor> model_tensors(Model& model) {
@@ -51,7 +94,7 @@ std::vector<StoredTensor> model_tensors(Model& model) {
   ParameterSet& set = model.parameters();
   for (std::size_t i = 0; i < set.size(); ++i) {
     for (const NamedPart& part : set[i].spec().parts) {
-      result.push_back({part.name, part_of(set[i].master(), part)});
+      result.push_back(whole(part.name, part_of(set[i].master(), part)));
     }
   }
   for (Chain* chain : model.chains()) {
@@ -59,7 +102,7 @@ std::vector<StoredTensor> model_tensors(Model& model) {
       const Router& router = chain->router(t);
       if (!router.bias().defined()) continue;
       result.push_back(
-          {router.name() + ".e_score_correction_bias", router.bias()});
+          whole(router.name() + ".e_score_correction_bias", router.bias()));
     }
   }
   return result;
@@ -69,78 +112,156 @@ std::vector<StoredTensor> optimizer_tensors(ParameterSet& parameters,
                                             const Optimizer& optimizer) {
   std::vector<StoredTensor> result;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
-    const Shape& shape = parameters[i].spec().shape;
+    const Optimizer::Run run = optimizer.run(i);
     for (const NamedPart& part : parameters[i].spec().parts) {
-      result.push_back({part.name + ".exp_avg",
-                        part_of(optimizer.first(i).reshape(shape), part)});
-      result.push_back({part.name + ".exp_avg_sq",
-                        part_of(optimizer.second(i).reshape(shape), part)});
+      const std::int64_t begin = std::max(part.begin, run.begin);
+      const std::int64_t end =
+          std::min(part.begin + part.shape.elements(), run.begin + run.count);
+      if (begin >= end) continue;
+      for (const auto& [suffix, moment] :
+           {std::pair{".exp_avg", optimizer.first(i)},
+            std::pair{".exp_avg_sq", optimizer.second(i)}}) {
+        result.push_back({part.name + suffix,
+                          moment.slice(0, begin - run.begin, end - begin),
+                          part.shape, begin - part.begin});
+      }
     }
   }
   return result;
 }
 
 void load_tensors(Backend& backend, const std::vector<StoredTensor>& tensors,
-                  const std::filesystem::path& path,
+                  const std::vector<fs::path>& files, bool all,
                   const std::vector<std::string>& ignored) {
-  const Safetensors file = Safetensors::open(path);
-  std::set<std::string> unread;
-  for (const std::string& name : file.names()) unread.insert(name);
+  const TensorFiles found(files);
+  std::set<std::string> unread = found.names();
   for (const StoredTensor& tensor : tensors) {
-    const auto entry = file.find(tensor.name);
-    const std::string where =
-        fmt::format("{}: tensor {}", path.string(), tensor.name);
-    if (entry.shape != sizes(tensor.view.shape())) {
+    const auto [file, entry] = found.find(tensor.name);
+    const std::string where = fmt::format("{}: tensor {}", file, tensor.name);
+    if (entry.shape != sizes(tensor.shape)) {
       fail(ErrorKind::kData, "{}: has shape [{}], the model's is {}", where,
-           fmt::join(entry.shape, ", "), tensor.view.shape().text());
+           fmt::join(entry.shape, ", "), tensor.shape.text());
     }
+    const auto element = static_cast<std::size_t>(size_bytes(entry.dtype));
+    Safetensors::Entry run = entry;
+    run.data = entry.data.subspan(
+        static_cast<std::size_t>(tensor.begin) * element,
+        static_cast<std::size_t>(tensor.view.elements()) * element);
     if (entry.dtype == tensor.view.dtype()) {
-      backend.copy_from_host(tensor.view.data(), entry.data.data(),
-                             entry.data.size());
+      backend.copy_from_host(tensor.view.data(), run.data.data(),
+                             run.data.size());
     } else {
-      write_values(backend, tensor.view, converted(entry, where));
+      write_values(backend, tensor.view, converted(run, where));
     }
     unread.erase(tensor.name);
   }
   for (const std::string& name : ignored) unread.erase(name);
-  if (!unread.empty()) {
+  if (all && !unread.empty()) {
     fail(ErrorKind::kData,
          "{}: {} tensors are not of this model, such as {}; is it another "
          "model's file?",
-         path.string(), unread.size(), *unread.begin());
+         files.front().string(), unread.size(), *unread.begin());
   }
 }
 
-void load_weights(Model& model, const std::filesystem::path& path) {
+std::vector<fs::path> tensor_files(const fs::path& folder,
+                                   const std::string& prefix) {
+  std::vector<fs::path> files;
+  std::error_code code;
+  for (const auto& entry : fs::directory_iterator(folder, code)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(prefix + "-") && name.ends_with(".safetensors")) {
+      files.push_back(entry.path());
+    }
+  }
+  if (files.empty()) {
+    fail(ErrorKind::kData, "{}: has no {}-*.safetensors", folder.string(),
+         prefix);
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+void load_weights(Model& model, const fs::path& path) {
   std::vector<std::string> ignored;
   if (model.config().tied_head) ignored.emplace_back("lm_head.weight");
-  load_tensors(model.backend(), model_tensors(model), path, ignored);
+  load_tensors(
+      model.backend(), model_tensors(model),
+      fs::is_directory(path) ? tensor_files(path, "model") : std::vector{path},
+      model.ranks() == nullptr, ignored);
   model.parameters().refresh_copies();
 }
 
-Snapshot::Snapshot(Backend& backend, std::vector<StoredTensor> tensors)
-    : backend_(&backend), tensors_(std::move(tensors)) {
-  for (const StoredTensor& tensor : tensors_) bytes_ += tensor.view.bytes();
+Snapshot::Snapshot(const std::vector<StoredTensor>& tensors, Fill fill)
+    : fill_(std::move(fill)) {
+  for (const StoredTensor& tensor : tensors) {
+    bytes_ += tensor.shape.elements() * size_bytes(tensor.view.dtype());
+  }
   // Cleared, so that the first capture does not wait for pages either.
   memory_ = std::make_unique<std::byte[]>(static_cast<std::size_t>(bytes_));
   std::size_t begin = 0;
-  for (const StoredTensor& tensor : tensors_) {
-    const auto count = static_cast<std::size_t>(tensor.view.bytes());
+  for (const StoredTensor& tensor : tensors) {
+    const auto count = static_cast<std::size_t>(
+        tensor.shape.elements() * size_bytes(tensor.view.dtype()));
     arrays_.push_back({tensor.name,
                        tensor.view.dtype(),
-                       sizes(tensor.view.shape()),
+                       sizes(tensor.shape),
                        {memory_.get() + begin, count}});
     begin += count;
   }
 }
 
-void Snapshot::capture() {
-  std::byte* to = memory_.get();
-  for (const StoredTensor& tensor : tensors_) {
-    const auto count = static_cast<std::size_t>(tensor.view.bytes());
-    backend_->copy_to_host(to, tensor.view.data(), count);
-    to += count;
+Snapshot::Snapshot(Backend& backend, std::vector<StoredTensor> tensors)
+    : Snapshot(tensors, [&backend, tensors](std::byte* to) {
+        for (const StoredTensor& tensor : tensors) {
+          const auto count = static_cast<std::size_t>(tensor.view.bytes());
+          backend.copy_to_host(to, tensor.view.data(), count);
+          to += count;
+        }
+      }) {}
+
+Snapshot Snapshot::of_model(Model& model) {
+  std::vector<StoredTensor> written;
+  const Ranks* const ranks = model.ranks();
+  std::set<std::string> sharded;
+  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
+    if (!model.parameters()[i].spec().sharded) continue;
+    for (const NamedPart& part : model.parameters()[i].spec().parts) {
+      sharded.insert(part.name);
+    }
   }
+  for (StoredTensor& tensor : model_tensors(model)) {
+    const bool first =
+        ranks == nullptr || ranks->rank() == 0 ||
+        (sharded.contains(tensor.name) && ranks->rank() < ranks->mesh().expert);
+    if (first) written.push_back(std::move(tensor));
+  }
+  return {model.backend(), std::move(written)};
+}
+
+Snapshot Snapshot::of_moments(Model& model, const Optimizer& optimizer) {
+  ParameterSet& set = model.parameters();
+  std::vector<StoredTensor> written;
+  for (std::size_t i = 0; i < set.size(); ++i) {
+    if (!optimizer.writes(i)) continue;
+    for (const char* suffix : {".exp_avg", ".exp_avg_sq"}) {
+      for (const NamedPart& part : set[i].spec().parts) {
+        written.push_back(
+            {part.name + suffix, optimizer.first(i), part.shape, 0});
+      }
+    }
+  }
+  return {written, [&set, &optimizer](std::byte* to) {
+            for (std::size_t i = 0; i < set.size(); ++i) {
+              if (!optimizer.writes(i)) {
+                optimizer.gather_moments(i, nullptr, nullptr);
+                continue;
+              }
+              const std::int64_t bytes = set[i].master().bytes();
+              optimizer.gather_moments(i, to, to + bytes);
+              to += 2 * bytes;
+            }
+          }};
 }
 
 }  // namespace catena

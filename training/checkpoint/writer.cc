@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
@@ -23,16 +25,6 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-/// The index that Hugging Face's library looks for beside numbered files.
-std::string index_text(const Snapshot& model) {
-  nlohmann::ordered_json map = nlohmann::ordered_json::object();
-  for (const NamedArray& array : model.arrays()) map[array.name] = kModelFile;
-  return nlohmann::ordered_json{{"metadata", {{"total_size", model.bytes()}}},
-                                {"weight_map", map}}
-             .dump(1) +
-         "\n";
-}
-
 void make_folder(const fs::path& path) {
   std::error_code code;
   fs::create_directories(path, code);
@@ -51,38 +43,159 @@ struct Unfinished {
   }
 };
 
+using Json = nlohmann::ordered_json;
+
+/// The index that Hugging Face's library looks for beside numbered files.
+class Index {
+ public:
+  void add(const std::string& file, const std::vector<NamedArray>& arrays) {
+    for (const NamedArray& array : arrays) add(file, array.name);
+    for (const NamedArray& array : arrays) {
+      bytes_ += static_cast<std::int64_t>(array.data.size());
+    }
+  }
+  void add(const std::string& file, const std::string& tensor) {
+    map_[tensor] = file;
+  }
+  void add_bytes(std::int64_t bytes) { bytes_ += bytes; }
+  [[nodiscard]] std::string text() const {
+    return Json{{"metadata", {{"total_size", bytes_}}}, {"weight_map", map_}}
+               .dump(1) +
+           "\n";
+  }
+
+ private:
+  Json map_ = Json::object();
+  std::int64_t bytes_ = 0;
+};
+
+std::string note_name(const WriterPart& part) {
+  return fmt::format("part-{:05}.json", part.number + 1);
+}
+
+/// A rank's tensors, and a note of them for the first.
+std::int64_t write_part(const fs::path& folder, const Snapshot& model,
+                        const Snapshot& optimizer, std::int64_t step,
+                        const WriterPart& part) {
+  Json note{{"files", Json::array()},
+            {"tensors", Json::array()},
+            {"tensor_bytes", model.bytes()},
+            {"error", ""}};
+  std::int64_t bytes = 0;
+  try {
+    for (const auto& [prefix, snapshot] :
+         {std::pair{"model", &model}, std::pair{"optimizer", &optimizer}}) {
+      const std::string name = part_name(prefix, part);
+      const WrittenFile file = write_safetensors(
+          folder / name, snapshot->arrays(), {{"step", std::to_string(step)}});
+      bytes += file.bytes;
+      note["files"].push_back(
+          {{"name", name}, {"bytes", file.bytes}, {"hash", file.hash}});
+    }
+    for (const NamedArray& array : model.arrays()) {
+      note["tensors"].push_back(array.name);
+    }
+  } catch (const Error& error) {
+    note["error"] = error.what();
+    write_file_atomically(folder / note_name(part), note.dump());
+    throw;
+  }
+  write_file_atomically(folder / note_name(part), note.dump());
+  return bytes;
+}
+
+/// Waits for the note of another part, and enters what it says.
+void take_note(const fs::path& folder, const WriterPart& part,
+               Manifest& manifest, Index& index) {
+  constexpr std::chrono::seconds kDeadline(600);
+  constexpr std::chrono::milliseconds kNap(2);
+  const fs::path path = folder / note_name(part);
+  const auto begin = Clock::now();
+  while (!fs::exists(path)) {
+    if (Clock::now() - begin > kDeadline) {
+      fail(ErrorKind::kIo,
+           "{}: rank {} has not written its part of the checkpoint in {} s",
+           folder.string(), part.number, kDeadline.count());
+    }
+    std::this_thread::sleep_for(kNap);
+  }
+  const Json note = Json::parse(read_file(path));
+  if (const auto error = note.at("error").get<std::string>(); !error.empty()) {
+    fail(ErrorKind::kIo, "rank {}: {}", part.number, error);
+  }
+  for (const Json& file : note.at("files")) {
+    manifest.files.push_back({file.at("name").get<std::string>(),
+                              {file.at("bytes").get<std::int64_t>(),
+                               file.at("hash").get<std::uint64_t>()}});
+  }
+  for (const Json& tensor : note.at("tensors")) {
+    index.add(part_name("model", part), tensor.get<std::string>());
+  }
+  index.add_bytes(note.at("tensor_bytes").get<std::int64_t>());
+  fs::remove(path);
+}
+
+WriterPart part_of(const Ranks* ranks) {
+  if (ranks == nullptr) return {};
+  const int writers = ranks->mesh().expert;
+  return {ranks->rank() < writers ? ranks->rank() : -1, writers};
+}
+
 }  // namespace
 
 std::string checkpoint_name(std::int64_t step) {
   return fmt::format("step-{:06}", step);
 }
 
+std::string part_name(const std::string& prefix, const WriterPart& part) {
+  return fmt::format("{}-{:05}-of-{:05}.safetensors", prefix, part.number + 1,
+                     part.count);
+}
+
+void prepare_checkpoint(const fs::path& checkpoints, std::int64_t step) {
+  // What an earlier one left when nothing could be removed takes room too.
+  remove_unfinished_checkpoints(checkpoints);
+  make_folder(checkpoints / (kUnfinished + checkpoint_name(step)));
+}
+
 std::int64_t write_checkpoint(
     const fs::path& checkpoints, const Snapshot& model,
     const Snapshot& optimizer, const TrainingState& state,
-    const std::function<void(const char* phase)>& phase) {
+    const std::function<void(const char* phase)>& phase,
+    const WriterPart& part) {
   const auto enter = [&](const char* name) {
     if (phase) phase(name);
   };
   const std::string name = checkpoint_name(state.step);
-  const Unfinished folder{checkpoints / (kUnfinished + name)};
-  // What an earlier one left when nothing could be removed takes room too.
-  remove_unfinished_checkpoints(checkpoints);
-  make_folder(folder.path);
+  const fs::path unfinished = checkpoints / (kUnfinished + name);
+  if (part.number < 0) return 0;
+  if (part.number > 0) {
+    return write_part(unfinished, model, optimizer, state.step, part);
+  }
+  const Unfinished folder{unfinished};
+  if (part.count == 1) prepare_checkpoint(checkpoints, state.step);
   Manifest manifest{state.step, {}};
+  const std::map<std::string, std::string> step{
+      {"step", std::to_string(state.step)}};
   enter("model");
+  const std::string model_file = part_name("model", part);
   manifest.files.push_back(
-      {kModelFile, write_safetensors(folder.path / kModelFile, model.arrays(),
-                                     {{"step", std::to_string(state.step)}})});
+      {model_file,
+       write_safetensors(folder.path / model_file, model.arrays(), step)});
+  Index index;
+  index.add(model_file, model.arrays());
+  enter("optimizer");
+  const std::string optimizer_file = part_name("optimizer", part);
+  manifest.files.push_back(
+      {optimizer_file, write_safetensors(folder.path / optimizer_file,
+                                         optimizer.arrays(), step)});
+  for (int other = 1; other < part.count; ++other) {
+    take_note(folder.path, {other, part.count}, manifest, index);
+  }
   enter("index");
   manifest.files.push_back(
       {kIndexFile,
-       write_file_atomically(folder.path / kIndexFile, index_text(model))});
-  enter("optimizer");
-  manifest.files.push_back(
-      {kOptimizerFile,
-       write_safetensors(folder.path / kOptimizerFile, optimizer.arrays(),
-                         {{"step", std::to_string(state.step)}})});
+       write_file_atomically(folder.path / kIndexFile, index.text())});
   enter("state");
   manifest.files.push_back(
       {kStateFile,
@@ -135,10 +248,11 @@ CheckpointWriter::CheckpointWriter(fs::path checkpoints,
                                    const Optimizer& optimizer)
     : checkpoints_(std::move(checkpoints)),
       config_(config),
-      model_(model.backend(), model_tensors(model)),
-      optimizer_(model.backend(),
-                 optimizer_tensors(model.parameters(), optimizer)) {
-  remove_unfinished_checkpoints(checkpoints_);
+      ranks_(model.ranks()),
+      part_(part_of(ranks_)),
+      model_(Snapshot::of_model(model)),
+      optimizer_(Snapshot::of_moments(model, optimizer)) {
+  if (part_.number == 0) remove_unfinished_checkpoints(checkpoints_);
 }
 
 CheckpointWriter::~CheckpointWriter() {
@@ -176,12 +290,20 @@ void CheckpointWriter::begin(const TrainingState& state) {
   state_ = state;
   Outcome outcome;
   outcome.step = state.step;
+  if (ranks_ != nullptr) {
+    try {
+      if (part_.number == 0) prepare_checkpoint(checkpoints_, state.step);
+    } catch (const Error&) {
+      // Whoever writes there finds out, and says so.
+    }
+    catena::wait(ranks_->world().barrier({}));
+  }
   pending_ = std::async(std::launch::async, [this, outcome]() mutable {
     const auto start = Clock::now();
     try {
       outcome.bytes =
-          write_checkpoint(checkpoints_, model_, optimizer_, state_);
-      remove_old_checkpoints(checkpoints_, config_);
+          write_checkpoint(checkpoints_, model_, optimizer_, state_, {}, part_);
+      if (part_.number == 0) remove_old_checkpoints(checkpoints_, config_);
     } catch (const std::exception& error) {
       outcome.error = error.what();
     }

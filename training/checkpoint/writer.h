@@ -19,19 +19,35 @@ inline constexpr const char* kOptimizerFile =
     "optimizer-00001-of-00001.safetensors";
 inline constexpr const char* kStateFile = "state.json";
 
+/// Which of the ranks that write a checkpoint this one is.
+struct WriterPart {
+  int number = 0, count = 1;  ///< number -1: it writes nothing
+};
+/// "model-00001-of-00002.safetensors"; prefix: "model" or "optimizer".
+[[nodiscard]] std::string part_name(const std::string& prefix,
+                                    const WriterPart& part);
+
 /// "step-000123".
 [[nodiscard]] std::string checkpoint_name(std::int64_t step);
 
 /// Writes one checkpoint, whole or not at all: every file, synced, into a
 /// folder with a temporary name; the manifest last; then the folder takes its
 /// name. A crash at any moment leaves either no step-N or a valid one.
-/// `phase`, if given, is called before each of: "model", "index", "optimizer",
+/// With several parts each writes its tensors into the temporary folder, made
+/// by prepare_checkpoint(), and a note of what it wrote; the first waits for
+/// the notes of all, and does the rest.
+/// `phase`, if given, is called before each of: "model", "optimizer", "index",
 /// "state", "manifest", "rename", "done". For tests.
 /// Returns bytes written. Throws: Error(kIo); the temporary folder is gone.
 std::int64_t write_checkpoint(
     const std::filesystem::path& checkpoints, const Snapshot& model,
     const Snapshot& optimizer, const TrainingState& state,
-    const std::function<void(const char* phase)>& phase = {});
+    const std::function<void(const char* phase)>& phase = {},
+    const WriterPart& part = {});
+/// Makes the temporary folder, and removes those of earlier ones.
+/// Throws: Error(kIo).
+void prepare_checkpoint(const std::filesystem::path& checkpoints,
+                        std::int64_t step);
 
 /// Removes what `config` does not keep, oldest first: it keeps the newest
 /// keep_last, and the first at or after every multiple of keep_every. A folder
@@ -66,6 +82,7 @@ class CheckpointWriter {
   /// One is still being written.
   [[nodiscard]] bool busy() const;
   /// Copies the state and returns; writing goes on behind. Not while busy().
+  /// With several ranks all call it, for the same step.
   void begin(const TrainingState& state);
   /// What became of the last one, once, as soon as it is known.
   [[nodiscard]] std::optional<Outcome> poll();
@@ -81,6 +98,8 @@ class CheckpointWriter {
  private:
   std::filesystem::path checkpoints_;
   CheckpointConfig config_;
+  Ranks* ranks_;
+  WriterPart part_;
   Snapshot model_, optimizer_;
   TrainingState state_;
   std::int64_t last_step_ = -1;
