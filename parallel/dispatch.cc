@@ -1,7 +1,7 @@
 #include "parallel/dispatch.h"
 
 #include <algorithm>
-#include <array>
+#include <cmath>
 #include <numeric>
 
 namespace catena {
@@ -50,7 +50,7 @@ void Dispatch::sort(TensorView index, std::int64_t experts, std::int64_t rows,
                 .place = plan.place,
                 .entry = plan.entry,
                 .row = plan.row});
-  if (ranks_ != nullptr) {
+  if (ranks_ != nullptr && !modelled()) {
     std::int32_t last = 0;
     ranks_->backend().copy_to_host(
         &last, plan.offsets.as<std::int32_t>() + experts, sizeof last);
@@ -95,13 +95,7 @@ Task Dispatch::plan(FrameMemory&, TensorView index, TensorView weight,
     plan.receive.push_back({counts.at(r).data(), counts.at(r).bytes()});
   }
   co_await group.all_gather_v(tag(plan, Phase::kPlan), plan.receive);
-  const auto* matrix = counts.as<std::int32_t>();
-  plan.out.clear();
-  plan.in.clear();
-  for (std::int64_t r = 0; r < size; ++r) {
-    plan.out.push_back(matrix[group.rank() * size + r]);
-    plan.in.push_back(matrix[r * size + group.rank()]);
-  }
+  read_counts(counts, plan);
   plan.guests = sum(plan.in);
   plan.copied = plan.copied.slice(0, 0, sum(plan.out));
   const Shape choices{plan.guests, plan.top_k};
@@ -112,6 +106,44 @@ Task Dispatch::plan(FrameMemory&, TensorView index, TensorView weight,
   plan.index_sent =
       group.all_to_all_v(tag(plan, Phase::kPlan), plan.send, plan.receive);
   plan.weight_sent = send_out(plan, Phase::kPlan, weight, plan.weight, scratch);
+}
+
+void Dispatch::read_counts(TensorView counts, DispatchPlan& plan) const {
+  const std::int64_t size = counts.size(0), me = ranks_->expert().rank();
+  plan.out.resize(static_cast<std::size_t>(size));
+  plan.in.resize(static_cast<std::size_t>(size));
+  for (std::int64_t r = 0; r < size; ++r) {
+    std::int32_t out = 0, in = 0;
+    if (modelled()) {
+      out = in = static_cast<std::int32_t>(balanced_copies(plan));
+    } else {
+      Backend& backend = ranks_->backend();
+      backend.copy_to_host(&out, counts.at(me).as<std::int32_t>() + r,
+                           sizeof out);
+      backend.copy_to_host(&in, counts.at(r).as<std::int32_t>() + me,
+                           sizeof in);
+    }
+    plan.out[static_cast<std::size_t>(r)] = out;
+    plan.in[static_cast<std::size_t>(r)] = in;
+  }
+}
+
+bool Dispatch::modelled() const {
+  return !ranks_->expert().transport().carries();
+}
+
+// Of n experts, n / ranks are on one rank; none of k different ones is there
+// with probability prod (n - n / ranks - i) / (n - i).
+std::int64_t Dispatch::balanced_copies(const DispatchPlan& plan) const {
+  const auto experts = static_cast<double>(ranks_->placement().experts());
+  const double held = experts / ranks_->expert().size();
+  double none = 1;
+  for (std::int64_t i = 0; i < plan.top_k; ++i) {
+    const auto drawn = static_cast<double>(i);
+    none *= std::max(0.0, experts - held - drawn) / (experts - drawn);
+  }
+  return static_cast<std::int64_t>(
+      std::ceil(static_cast<double>(plan.tokens) * (1 - none)));
 }
 
 Pending Dispatch::send_out(DispatchPlan& plan, Phase phase, TensorView x,
@@ -171,8 +203,9 @@ void Dispatch::receive(DispatchPlan& plan, Arena& keep) const {
   if (ranks_ != nullptr) {
     wait(plan.index_sent);
     wait(plan.weight_sent);
-    sort(plan.index, static_cast<std::int64_t>(ranks_->held().size()), 0, keep,
-         plan);
+    // On meta as many as its own tokens have: a balanced routing.
+    sort(plan.index, static_cast<std::int64_t>(ranks_->held().size()),
+         plan.tokens * plan.top_k, keep, plan);
   }
   plan.received = keep.allocate(plan.x.dtype(), {plan.rows, plan.x.size(1)});
   plan.received_weight = keep.allocate(plan.weight.dtype(), {plan.rows});

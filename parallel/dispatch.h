@@ -112,6 +112,11 @@ class Dispatch {
   /// Sorts guests by expert, and makes room for their rows.
   void sort(TensorView index, std::int64_t experts, std::int64_t rows,
             Arena& keep, DispatchPlan& plan) const;
+  /// Copies to and guests from each rank, from all ranks' counts.
+  void read_counts(TensorView counts, DispatchPlan& plan) const;
+  /// On meta there is no routing: what a balanced one gives is expected.
+  [[nodiscard]] bool modelled() const;
+  [[nodiscard]] std::int64_t balanced_copies(const DispatchPlan& plan) const;
   /// Copies rows of `x` [tokens, ...] for every rank, and sends them:
   /// guests [guests, ...] is filled, the own part at once.
   Pending send_out(DispatchPlan& plan, Phase phase, TensorView x,

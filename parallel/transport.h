@@ -25,6 +25,9 @@ class Transport {
   /// "threads of one process", "shared memory", ...
   [[nodiscard]] virtual std::string_view description() const = 0;
 
+  /// False where messages have no content: there is nothing to sum.
+  [[nodiscard]] virtual bool carries() const { return true; }
+
   static constexpr int kLanes = 8;
   /// Takes the next `count` lanes: every rank does so in the same order.
   /// Throws: Unsupported when there are no more.

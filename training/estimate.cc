@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "layers/model.h"
+#include "parallel/meta/transport.h"
 #include "runtime/base/machine.h"
+#include "training/checkpoint/tensors.h"
 #include "training/metrics.h"
 #include "training/optimizer.h"
 
@@ -30,7 +33,7 @@ struct FullRows {
 };
 
 void count_parameters(ParameterSet& set, const ModelConfig& model,
-                      Estimate& result) {
+                      const Optimizer& optimizer, Estimate& result) {
   for (std::size_t i = 0; i < set.size(); ++i) {
     const Parameter& p = set[i];
     result.parameters += p.elements();
@@ -46,8 +49,9 @@ void count_parameters(ParameterSet& set, const ModelConfig& model,
     result.weight_bytes +=
         p.master().bytes() + (p.copy().defined() ? p.copy().bytes() : 0);
     result.gradient_bytes += p.gradient().bytes();
+    result.optimizer_bytes +=
+        optimizer.first(i).bytes() + optimizer.second(i).bytes();
   }
-  result.optimizer_bytes = 2 * result.gradient_bytes;
 }
 
 /// Peak of every chunk's arenas over one accumulation step of full rows.
@@ -97,7 +101,8 @@ std::vector<ChunkMemory> memory_of_rows(Model& model, const Config& config,
 /// Kernels of a whole optimizer step of full rows: those of one row, times
 /// rows, and the optimizer's.
 std::map<std::string, Cost> step_kernels(Model& model, Optimizer& optimizer,
-                                         const Config& config) {
+                                         const Config& config,
+                                         std::int64_t world) {
   std::map<std::string, Cost> result;
   Kernels& kernels = model.backend().kernels();
   const auto add = [&](double times) {
@@ -109,13 +114,43 @@ std::map<std::string, Cost> step_kernels(Model& model, Optimizer& optimizer,
     }
     kernels.reset_counts();
   };
-  const std::int64_t rows = std::min<std::int64_t>(8, config.rows_per_step());
+  const double all =
+      static_cast<double>(config.rows_per_step()) / static_cast<double>(world);
+  const auto rows = static_cast<std::int64_t>(std::ceil(std::min(8.0, all)));
   kernels.reset_counts();
   (void)chunk_memory(model, config, rows);
-  add(static_cast<double>(config.rows_per_step()) / static_cast<double>(rows));
+  add(all / static_cast<double>(rows));
   (void)optimizer.gradient_norm();
   optimizer.update(1, 1, 1);
   add(1);
+  return result;
+}
+
+/// `ranks`: null for one rank.
+Estimate estimate_of(const Config& config, Precision precision, Ranks* ranks,
+                     std::int64_t world) {
+  const auto own = ranks == nullptr ? make_meta_backend() : nullptr;
+  Backend& backend = ranks == nullptr ? *own : ranks->backend();
+  Model model(backend, config.model, precision, ranks);
+  Optimizer optimizer(model.parameters(), config.optimizer, ranks);
+  Estimate result;
+  count_parameters(model.parameters(), config.model, optimizer, result);
+  result.buffer_bytes = backend.memory().bytes - result.weight_bytes -
+                        result.gradient_bytes - result.optimizer_bytes;
+  result.snapshot_bytes = Snapshot::bytes_of(model, optimizer);
+  const std::int64_t rows = std::clamp<std::int64_t>(
+      config.train.micro_batch_tokens / config.data.sequence, 1,
+      (config.rows_per_step() + world - 1) / world);
+  result.chunks = memory_of_rows(model, config, rows);
+  for (const ChunkMemory& chunk : result.chunks) {
+    result.activation_bytes +=
+        static_cast<std::int64_t>(chunk.activations + chunk.scratch);
+  }
+  result.kernels = step_kernels(model, optimizer, config, world);
+  for (const auto& [name, cost] : result.kernels) {
+    if (is_product(name)) result.flops_per_token += cost.flops;
+  }
+  result.flops_per_token /= static_cast<double>(config.train.batch_tokens);
   return result;
 }
 
@@ -126,29 +161,21 @@ bool is_product(std::string_view kernel) {
          kernel.find("attention") != std::string_view::npos;
 }
 
-Estimate estimate(const Config& config, Precision precision) {
+Estimate estimate(const Config& config, Precision precision, const Mesh& mesh) {
+  Estimate result = estimate_of(config, precision, nullptr, 1);
+  if (mesh.world == 1) return result;
+  const auto transport = make_meta_transport(0, mesh.world);
   const auto backend = make_meta_backend();
-  Model model(*backend, config.model, precision);
-  Optimizer optimizer(model.parameters(), config.optimizer);
-  Estimate result;
-  count_parameters(model.parameters(), config.model, result);
-  result.buffer_bytes = backend->memory().bytes - result.weight_bytes -
-                        result.gradient_bytes - result.optimizer_bytes;
-  result.snapshot_bytes = result.optimizer_bytes + result.gradient_bytes;
-  const std::int64_t rows = std::clamp<std::int64_t>(
-      config.train.micro_batch_tokens / config.data.sequence, 1,
-      config.rows_per_step());
-  result.chunks = memory_of_rows(model, config, rows);
-  for (const ChunkMemory& chunk : result.chunks) {
-    result.activation_bytes +=
-        static_cast<std::int64_t>(chunk.activations + chunk.scratch);
-  }
-  result.kernels = step_kernels(model, optimizer, config);
-  for (const auto& [name, cost] : result.kernels) {
-    if (is_product(name)) result.flops_per_token += cost.flops;
-  }
-  result.flops_per_token /= static_cast<double>(config.train.batch_tokens);
-  return result;
+  Ranks ranks(
+      *transport, *backend, mesh,
+      Placement::contiguous(config.model.chain.routed_experts, mesh.expert),
+      Communicator::Deadline(1));
+  Estimate of_rank = estimate_of(config, precision, &ranks, mesh.world);
+  of_rank.parameters = result.parameters;
+  of_rank.layer_parameters = result.layer_parameters;
+  of_rank.active_parameters = result.active_parameters;
+  of_rank.flops_per_token = result.flops_per_token;
+  return of_rank;
 }
 
 double product_flops(const Kernels& kernels) {

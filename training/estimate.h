@@ -6,12 +6,14 @@
 #include <vector>
 
 #include "layers/chunk.h"
+#include "parallel/mesh.h"
 #include "training/config.h"
 
 namespace catena {
 
 /// What a configuration will take, found by running one accumulation step of
-/// the real model on the meta backend.
+/// the real model on the meta backend. Parameters and FLOPs are those of the
+/// model; bytes and kernels those of one rank.
 struct Estimate {
   std::int64_t parameters = 0;
   std::int64_t layer_parameters = 0;   ///< without embedding, head, last norm
@@ -31,7 +33,9 @@ struct Estimate {
   }
 };
 
-[[nodiscard]] Estimate estimate(const Config& config, Precision precision);
+/// Of rank 0 of `mesh`, under a balanced routing where experts are shared.
+[[nodiscard]] Estimate estimate(const Config& config, Precision precision,
+                                const Mesh& mesh = {});
 
 /// Matrix products and attention: the kernels that MFU sets against the peak.
 [[nodiscard]] bool is_product(std::string_view kernel);

@@ -192,11 +192,50 @@ void load_weights(Model& model, const fs::path& path) {
   model.parameters().refresh_copies();
 }
 
+namespace {
+
+/// What this rank writes: of what several hold, the first.
+std::vector<StoredTensor> written_tensors(Model& model) {
+  std::vector<StoredTensor> written;
+  const Ranks* const ranks = model.ranks();
+  std::set<std::string> sharded;
+  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
+    if (!model.parameters()[i].spec().sharded) continue;
+    for (const NamedPart& part : model.parameters()[i].spec().parts) {
+      sharded.insert(part.name);
+    }
+  }
+  for (StoredTensor& tensor : model_tensors(model)) {
+    const bool first =
+        ranks == nullptr || ranks->rank() == 0 ||
+        (sharded.contains(tensor.name) && ranks->rank() < ranks->mesh().expert);
+    if (first) written.push_back(std::move(tensor));
+  }
+  return written;
+}
+
+/// First moments of a parameter's parts, then second ones: its memory is two
+/// runs.
+std::vector<StoredTensor> written_moments(ParameterSet& set,
+                                          const Optimizer& optimizer) {
+  std::vector<StoredTensor> written;
+  for (std::size_t i = 0; i < set.size(); ++i) {
+    if (!optimizer.writes(i)) continue;
+    for (const char* suffix : {".exp_avg", ".exp_avg_sq"}) {
+      for (const NamedPart& part : set[i].spec().parts) {
+        written.push_back(
+            {part.name + suffix, optimizer.first(i), part.shape, 0});
+      }
+    }
+  }
+  return written;
+}
+
+}  // namespace
+
 Snapshot::Snapshot(const std::vector<StoredTensor>& tensors, Fill fill)
     : fill_(std::move(fill)) {
-  for (const StoredTensor& tensor : tensors) {
-    bytes_ += tensor.shape.elements() * size_bytes(tensor.view.dtype());
-  }
+  bytes_ = bytes_of(tensors);
   // Cleared, so that the first capture does not wait for pages either.
   memory_ = std::make_unique<std::byte[]>(static_cast<std::size_t>(bytes_));
   std::size_t begin = 0;
@@ -221,37 +260,12 @@ Snapshot::Snapshot(Backend& backend, std::vector<StoredTensor> tensors)
       }) {}
 
 Snapshot Snapshot::of_model(Model& model) {
-  std::vector<StoredTensor> written;
-  const Ranks* const ranks = model.ranks();
-  std::set<std::string> sharded;
-  for (std::size_t i = 0; i < model.parameters().size(); ++i) {
-    if (!model.parameters()[i].spec().sharded) continue;
-    for (const NamedPart& part : model.parameters()[i].spec().parts) {
-      sharded.insert(part.name);
-    }
-  }
-  for (StoredTensor& tensor : model_tensors(model)) {
-    const bool first =
-        ranks == nullptr || ranks->rank() == 0 ||
-        (sharded.contains(tensor.name) && ranks->rank() < ranks->mesh().expert);
-    if (first) written.push_back(std::move(tensor));
-  }
-  return {model.backend(), std::move(written)};
+  return {model.backend(), written_tensors(model)};
 }
 
 Snapshot Snapshot::of_moments(Model& model, const Optimizer& optimizer) {
   ParameterSet& set = model.parameters();
-  std::vector<StoredTensor> written;
-  for (std::size_t i = 0; i < set.size(); ++i) {
-    if (!optimizer.writes(i)) continue;
-    for (const char* suffix : {".exp_avg", ".exp_avg_sq"}) {
-      for (const NamedPart& part : set[i].spec().parts) {
-        written.push_back(
-            {part.name + suffix, optimizer.first(i), part.shape, 0});
-      }
-    }
-  }
-  return {written, [&set, &optimizer](std::byte* to) {
+  return {written_moments(set, optimizer), [&set, &optimizer](std::byte* to) {
             for (std::size_t i = 0; i < set.size(); ++i) {
               if (!optimizer.writes(i)) {
                 optimizer.gather_moments(i, nullptr, nullptr);
@@ -262,6 +276,19 @@ Snapshot Snapshot::of_moments(Model& model, const Optimizer& optimizer) {
               to += 2 * bytes;
             }
           }};
+}
+
+std::int64_t Snapshot::bytes_of(Model& model, const Optimizer& optimizer) {
+  return bytes_of(written_tensors(model)) +
+         bytes_of(written_moments(model.parameters(), optimizer));
+}
+
+std::int64_t Snapshot::bytes_of(const std::vector<StoredTensor>& tensors) {
+  std::int64_t bytes = 0;
+  for (const StoredTensor& tensor : tensors) {
+    bytes += tensor.shape.elements() * size_bytes(tensor.view.dtype());
+  }
+  return bytes;
 }
 
 }  // namespace catena

@@ -62,6 +62,10 @@ class Snapshot {
   [[nodiscard]] static Snapshot of_moments(Model& model,
                                            const Optimizer& optimizer);
 
+  /// What the two take, without making them.
+  [[nodiscard]] static std::int64_t bytes_of(Model& model,
+                                             const Optimizer& optimizer);
+
   void capture() { fill_(memory_.get()); }
   [[nodiscard]] const std::vector<NamedArray>& arrays() const {
     return arrays_;
@@ -69,6 +73,8 @@ class Snapshot {
   [[nodiscard]] std::int64_t bytes() const { return bytes_; }
 
  private:
+  [[nodiscard]] static std::int64_t bytes_of(
+      const std::vector<StoredTensor>& tensors);
   using Fill = std::function<void(std::byte* memory)>;
   /// Room for the tensors in order, one after another.
   Snapshot(const std::vector<StoredTensor>& tensors, Fill fill);
