@@ -6,8 +6,11 @@
 namespace catena {
 
 void Observer::computed(std::string_view, TensorView) {}
-TensorView Observer::forced_routes(std::int64_t, std::int64_t) { return {}; }
-void Observer::routed(std::int64_t, std::int64_t, TensorView, TensorView) {}
+TensorView Observer::forced_routes(const Chunk&, std::int64_t, std::int64_t) {
+  return {};
+}
+void Observer::routed(const Chunk&, std::int64_t, std::int64_t, const Routed&) {
+}
 
 Chunk::Chunk(Backend& backend, Precision precision)
     : activations(backend),
@@ -89,6 +92,7 @@ void Chunk::load(const Tokens& all, std::int64_t first_row,
       all.row_offsets.subspan(static_cast<std::size_t>(first_row),
                               static_cast<std::size_t>(row_count) + 1);
   const std::int64_t begin = offsets.front();
+  first_token = begin;
   tokens = offsets.back() - begin;
   const auto part = [&](std::span<const std::int32_t> values) {
     return values.subspan(static_cast<std::size_t>(begin),

@@ -38,6 +38,8 @@ struct LossScale {
                                  ///< this accumulation step in the batch
 };
 
+class Chunk;
+
 /// Looks at, or replaces, what happens inside a model. For tests, traces and
 /// for finding where a number stopped being finite.
 class Observer {
@@ -47,9 +49,15 @@ class Observer {
   /// "model.layers.3.mlp.1.output".
   virtual void computed(std::string_view name, TensorView value);
   /// [tokens, top_k] int32 to use instead of choosing, or undefined.
-  virtual TensorView forced_routes(std::int64_t layer, std::int64_t iteration);
-  virtual void routed(std::int64_t layer, std::int64_t iteration,
-                      TensorView index, TensorView weight);
+  virtual TensorView forced_routes(const Chunk& chunk, std::int64_t layer,
+                                   std::int64_t iteration);
+  /// A chunk's choices: index, weight [tokens, top_k]; scores
+  /// [tokens, experts] W; bias [experts] W or undefined.
+  struct Routed {
+    TensorView index, weight, scores, bias;
+  };
+  virtual void routed(const Chunk& chunk, std::int64_t layer,
+                      std::int64_t iteration, const Routed& routes);
 };
 
 /// Keys and values of one layer for one sequence that is being generated.
@@ -111,8 +119,9 @@ class Chunk : public FrameMemory {
   std::int64_t number = 0;    ///< of this chunk in its accumulation step
   bool reports_batch = true;  ///< one chunk of all ranks does: see Router
   std::int64_t tokens = 0, sequences = 0;
-  std::int64_t key_pairs = 0;  ///< pairs that attention forms
-  std::int64_t past = 0;       ///< tokens already in the caches
+  std::int64_t first_token = 0;  ///< place of its first one in Tokens
+  std::int64_t key_pairs = 0;    ///< pairs that attention forms
+  std::int64_t past = 0;         ///< tokens already in the caches
   std::span<KeyValueCache> caches;
 
   TensorView ids, targets, positions;  ///< [tokens] int32

@@ -57,7 +57,7 @@ void Router::forward(Chunk& chunk, std::int64_t layer, std::int64_t iteration,
   saved.entropy = chunk.keep(wide, {tokens});
   TensorView forced = chunk.balanced_routes;
   if (chunk.observer != nullptr && !forced.defined()) {
-    forced = chunk.observer->forced_routes(layer, iteration);
+    forced = chunk.observer->forced_routes(chunk, layer, iteration);
   }
   chunk.kernels()(TopK{.rule = rule_,
                        .logits = saved.logits,
@@ -70,7 +70,11 @@ void Router::forward(Chunk& chunk, std::int64_t layer, std::int64_t iteration,
                        .log_sum_exp = saved.log_sum_exp,
                        .entropy = saved.entropy});
   if (chunk.observer != nullptr) {
-    chunk.observer->routed(layer, iteration, saved.index, saved.weights);
+    chunk.observer->routed(chunk, layer, iteration,
+                           {.index = saved.index,
+                            .weight = saved.weights,
+                            .scores = saved.scores,
+                            .bias = bias_.view()});
   }
   if (chunk.training) count(chunk, cell, saved);
 }

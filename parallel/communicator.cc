@@ -282,7 +282,8 @@ Pending Communicator::all_to_all_v(const Tag& tag, std::span<const Part> send,
     const int from = (rank_ + size() - i) % size();
     this->receive(round, 0, from, receive[static_cast<std::size_t>(from)]);
   }
-  if (send[me].data != receive[me].data && send[me].bytes > 0) {
+  if (send[me].data != receive[me].data && send[me].bytes > 0 &&
+      transport_->carries()) {
     std::memcpy(receive[me].data, send[me].data,
                 static_cast<std::size_t>(send[me].bytes));
   }

@@ -79,11 +79,27 @@ void describe_training(config::Schema& s, Config& c) {
                      "routes, less memory, and the work of another forward."});
   s.add("train.threads", c.train.threads,
         config::Integer{0, 255, "threads", "0: one per core."});
+  ParallelConfig& p = c.parallel;
   s.section("parallel", "How work is split.");
-  s.add("parallel.chunks", c.chunks,
+  s.add("parallel.chunks", p.chunks,
         config::Integer{1, 64, "chunks",
                         "Sets of whole rows in flight at once; one computes "
                         "while another is on the wire."});
+  s.add("parallel.expert", p.expert,
+        config::Integer{0, 65536, "ranks",
+                        "Ranks that share the experts between them; it "
+                        "divides the number of ranks, and each such group "
+                        "holds all experts. 0: the largest that does and has "
+                        "an expert for every rank."});
+  s.add("parallel.placement", p.placement,
+        config::Text{{"contiguous", "round_robin"},
+                     "",
+                     "contiguous: runs of experts. round_robin: expert e on "
+                     "rank e modulo parallel.expert."});
+  s.add("parallel.timeout", p.timeout,
+        config::Number{0.001, kHuge, "seconds",
+                       "An exchange that is not finished by then ends the "
+                       "run, naming the rank that is waited for."});
 }
 
 void describe_optimizer(config::Schema& s, Config& c) {
@@ -248,6 +264,23 @@ void load(config::Schema& s, Config& c, const std::filesystem::path& path,
   check(s, c.model);
   check_run(s, c);
   s.finish();
+}
+
+Mesh Config::mesh(int world) const {
+  const std::int64_t experts = model.chain.routed_experts;
+  std::int64_t expert = parallel.expert;
+  if (expert == 0) {
+    expert = std::min<std::int64_t>(world, experts);
+    while (world % expert != 0) --expert;
+  }
+  return make_mesh(world, static_cast<int>(expert), experts);
+}
+
+Placement Config::placement(const Mesh& mesh) const {
+  const std::int64_t experts = model.chain.routed_experts;
+  return parallel.placement == "contiguous"
+             ? Placement::contiguous(experts, mesh.expert)
+             : Placement::round_robin(experts, mesh.expert);
 }
 
 }  // namespace catena

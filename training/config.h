@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "layers/model_config.h"
+#include "parallel/mesh.h"
 #include "training/optimizer.h"
 #include "training/spike_guard.h"
 
@@ -66,6 +67,14 @@ struct RunConfig {
   std::vector<std::string> prompts;
 };
 
+/// `[parallel]`.
+struct ParallelConfig {
+  std::int64_t chunks = 1;
+  std::int64_t expert = 0;  ///< ranks that share experts; 0: as many as can
+  std::string placement = "contiguous";  ///< contiguous | round_robin
+  double timeout = 300;                  ///< seconds
+};
+
 /// Everything a training run is told.
 struct Config {
   ModelConfig model;
@@ -79,11 +88,15 @@ struct Config {
   CheckpointConfig checkpoint;
   SpikeConfig spikes;
   RunConfig run;
-  std::int64_t chunks = 1;
+  ParallelConfig parallel;
 
   [[nodiscard]] std::int64_t rows_per_step() const {
     return train.batch_tokens / data.sequence;
   }
+  /// How `world` ranks are arranged.
+  /// Throws: Error(kConfig).
+  [[nodiscard]] Mesh mesh(int world) const;
+  [[nodiscard]] Placement placement(const Mesh& mesh) const;
 };
 
 /// Declares every key there is.

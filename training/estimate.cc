@@ -59,7 +59,7 @@ std::vector<ChunkMemory> chunk_memory(Model& model, const Config& config,
                                       std::int64_t rows) {
   const FullRows full(rows, config.data.sequence);
   std::vector<std::unique_ptr<Chunk>> chunks;
-  for (std::int64_t i = 0; i < config.chunks; ++i) {
+  for (std::int64_t i = 0; i < config.parallel.chunks; ++i) {
     chunks.push_back(model.make_chunk());
     chunks.back()->recompute = config.train.recompute == "layer";
   }
@@ -85,8 +85,9 @@ std::vector<ChunkMemory> memory_of_rows(Model& model, const Config& config,
                                         std::int64_t rows) {
   // Beyond a few hundred thousand tokens memory grows with rows alone, and
   // even their ids would be large: two smaller steps give the slope.
-  const std::int64_t most = std::max<std::int64_t>(
-      2 * config.chunks, (std::int64_t{1} << 18) / config.data.sequence);
+  const std::int64_t most =
+      std::max<std::int64_t>(2 * config.parallel.chunks,
+                             (std::int64_t{1} << 18) / config.data.sequence);
   if (rows <= most) return chunk_memory(model, config, rows);
   const std::vector<ChunkMemory> low = chunk_memory(model, config, most / 2);
   std::vector<ChunkMemory> result = chunk_memory(model, config, most);

@@ -12,7 +12,7 @@ Validation::Validation(const data::Dataset& dataset,
                        const Config& config)
     : micro_rows_(std::max<std::int64_t>(1, config.train.micro_batch_tokens /
                                                 config.data.sequence /
-                                                config.chunks)) {
+                                                config.parallel.chunks)) {
   data::SamplerOptions fixed = options;
   fixed.shuffle = false;
   data::Sampler sampler(dataset, fixed);
@@ -21,20 +21,36 @@ Validation::Validation(const data::Dataset& dataset,
 
 Validation::Result Validation::run(Model& model, Chunk& chunk) {
   Result result{0, batch_.trained_tokens, batch_.rows};
-  for (std::int64_t row = 0; row < batch_.rows; row += micro_rows_) {
-    result.loss += model.evaluate(
-        tokens_of(batch_, row, std::min(micro_rows_, batch_.rows - row)),
-        chunk);
+  const std::int64_t ranks =
+      model.ranks() != nullptr ? model.ranks()->size() : 1;
+  const std::int64_t at_once = micro_rows_ * ranks;
+  for (std::int64_t row = 0; row < batch_.rows; row += at_once) {
+    result.loss +=
+        loss_of(model, chunk, row, std::min(at_once, batch_.rows - row));
   }
   result.loss /=
       static_cast<double>(std::max<std::int64_t>(1, batch_.trained_tokens));
   return result;
 }
 
+double Validation::loss_of(Model& model, Chunk& chunk, std::int64_t first_row,
+                           std::int64_t rows) {
+  Ranks* const ranks = model.ranks();
+  if (ranks == nullptr) {
+    return model.evaluate(tokens_of(batch_, first_row, rows), chunk);
+  }
+  const std::int64_t begin = rows * ranks->rank() / ranks->size();
+  const std::int64_t end = rows * (ranks->rank() + 1) / ranks->size();
+  double loss =
+      model.evaluate(tokens_of(batch_, first_row + begin, end - begin), chunk);
+  wait(ranks->world().all_reduce({}, {&loss, DType::kFloat64, {1}}));
+  return loss;
+}
+
 Validation::Sum Validation::row(Model& model, Chunk& chunk,
                                 std::int64_t index) {
   const Tokens row = tokens_of(batch_, index, 1);
-  Sum sum{model.evaluate(row, chunk), 0};
+  Sum sum{loss_of(model, chunk, index, 1), 0};
   for (std::int64_t i = row.row_offsets.front(); i < row.row_offsets.back();
        ++i) {
     sum.trained += batch_.targets[static_cast<std::size_t>(i)] >= 0;

@@ -10,7 +10,8 @@ namespace catena {
 
 /// Mean cross entropy over the trained tokens of a fixed set of rows: the
 /// first `rows` of a data set, in its order. The same rows every time. The
-/// chunk is borrowed for its memory.
+/// chunk is borrowed for its memory. With several ranks all call these
+/// together, each computes some of the rows, and all get the same result.
 class Validation {
  public:
   Validation(const data::Dataset& dataset, const data::SamplerOptions& options,
@@ -39,6 +40,9 @@ class Validation {
     std::int64_t trained = 0;
   };
   [[nodiscard]] Sum row(Model& model, Chunk& chunk, std::int64_t index);
+  /// Sum of losses of these rows, shared out over ranks.
+  [[nodiscard]] double loss_of(Model& model, Chunk& chunk,
+                               std::int64_t first_row, std::int64_t rows);
 
   data::Batch batch_;
   std::int64_t micro_rows_;

@@ -1,42 +1,13 @@
 // catena-train: what all commands of `catena` run.
 
-#include <cstdio>
-#include <new>
-
 #include "launcher/contract.h"
-#include "runtime/base/error.h"
 #include "runtime/base/log.h"
 #include "training/commands/commands.h"
 #include "training/commands/data_command.h"
+#include "training/failure.h"
 
 namespace catena {
 namespace {
-
-ExitCode exit_code(ErrorKind kind) {
-  switch (kind) {
-    case ErrorKind::kUsage:
-      return kExitUsage;
-    case ErrorKind::kConfig:
-      return kExitConfig;
-    case ErrorKind::kUnsupported:
-      return kExitConfig;
-    case ErrorKind::kData:
-      return kExitData;
-    case ErrorKind::kDoesNotFit:
-      return kExitDoesNotFit;
-    case ErrorKind::kIo:
-      return kExitStorage;
-    case ErrorKind::kNonFinite:
-      return kExitNonFinite;
-    case ErrorKind::kInvalidArgument:
-    case ErrorKind::kDevice:
-    case ErrorKind::kCommunication:
-    case ErrorKind::kTimeout:
-    case ErrorKind::kInternal:
-      return kExitInternal;
-  }
-  return kExitInternal;
-}
 
 int run(int argc, char** argv) {
   CLI::App app("Catena: trains Chain-of-Experts language models.", "catena");
@@ -50,6 +21,7 @@ int run(int argc, char** argv) {
   Action action;
   add_train_command(app, action);
   add_plan_command(app, action);
+  add_verify_command(app, action);
   add_evaluate_command(app, action);
   add_generate_command(app, action);
   add_config_commands(app, action);
@@ -73,19 +45,10 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return catena::run(argc, argv);
-  } catch (const catena::Error& error) {
+  } catch (...) {
+    const catena::Failed failed = catena::explain(std::current_exception());
     catena::log::progress("");
-    catena::log::error("{}", error.what());
-    return catena::exit_code(error.kind());
-  } catch (const std::bad_alloc&) {
-    catena::log::progress("");
-    catena::log::error(
-        "out of memory: lower model.max_positions, train.micro_batch_tokens "
-        "or the size of the model");
-    return catena::kExitDoesNotFit;
-  } catch (const std::exception& error) {
-    catena::log::progress("");
-    catena::log::error("internal: {}; please report this", error.what());
-    return catena::kExitInternal;
+    catena::log::error("{}", failed.text);
+    return failed.code;
   }
 }

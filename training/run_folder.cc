@@ -60,4 +60,16 @@ RunFolder RunFolder::open(const fs::path& path) {
   return run;
 }
 
+RunFolder RunFolder::of_rank(int rank) const {
+  if (rank == 0) return *this;
+  const std::filesystem::path folder = path / "ranks" / std::to_string(rank);
+  std::error_code code;
+  std::filesystem::create_directories(folder, code);
+  if (code) {
+    fail(ErrorKind::kIo, "{}: cannot create folder: {}", folder.string(),
+         code.message());
+  }
+  return {folder, path};
+}
+
 }  // namespace catena

@@ -16,8 +16,11 @@ namespace catena {
 ///   checkpoints/       step-000100/, ...
 ///   result.json        how it ended
 ///   lock               held by the process that trains
+///   ranks/1/, ...      log, metrics and result of other ranks
 struct RunFolder {
   std::filesystem::path path;
+  /// With several ranks, rank 0's: `path` is that of this one, RUN/ranks/R.
+  std::filesystem::path shared = {};
 
   /// config.run.folder with {name} filled in.
   static std::filesystem::path resolve(const Config& config,
@@ -36,12 +39,15 @@ struct RunFolder {
     return path / "tokenizer.json";
   }
   [[nodiscard]] std::filesystem::path checkpoints() const {
-    return path / "checkpoints";
+    return (shared.empty() ? path : shared) / "checkpoints";
   }
   [[nodiscard]] std::filesystem::path result() const {
     return path / "result.json";
   }
   [[nodiscard]] std::filesystem::path lock() const { return path / "lock"; }
+  /// What rank `rank` of this run writes to; its folder is made.
+  /// Throws: Error(kIo).
+  [[nodiscard]] RunFolder of_rank(int rank) const;
 };
 
 }  // namespace catena

@@ -24,7 +24,7 @@ Step::Step(Model& model, Optimizer& optimizer, const Config& config)
       ranks_(model.ranks()),
       micro_rows_(std::max<std::int64_t>(
           1, config.train.micro_batch_tokens / config.data.sequence)) {
-  for (std::int64_t i = 0; i < config.chunks; ++i) {
+  for (std::int64_t i = 0; i < config.parallel.chunks; ++i) {
     chunks_.push_back(model.make_chunk());
     chunks_.back()->recompute = config.train.recompute == "layer";
   }

@@ -40,6 +40,10 @@ class Step {
 
   /// Takes the memory of all chunks beforehand.
   void reserve(const std::vector<ChunkMemory>& memory);
+  /// Who looks at what all chunks compute; null: nobody. Borrowed.
+  void set_observer(Observer* observer) {
+    for (const auto& chunk : chunks_) chunk->observer = observer;
+  }
   /// One of the chunks, for other work between steps.
   [[nodiscard]] Chunk& chunk() { return *chunks_.front(); }
 

@@ -23,6 +23,15 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
+std::unique_ptr<Ranks> make_ranks(const Config& config, Transport* transport,
+                                  Backend& backend) {
+  if (transport == nullptr || transport->size() == 1) return nullptr;
+  const Mesh mesh = config.mesh(transport->size());
+  return std::make_unique<Ranks>(
+      *transport, backend, mesh, config.placement(mesh),
+      Communicator::Deadline(config.parallel.timeout));
+}
+
 }  // namespace
 
 Trainer::Result Trainer::run() {
@@ -54,7 +63,7 @@ Trainer::Result Trainer::run_to_end() {
   data::Batch batch;
   const double seconds_before = state_.seconds;
   const auto begin = Clock::now();
-  while (state_.step < config_.train.steps && stop_signal() == 0) {
+  while (state_.step < config_.train.steps && !stopping_) {
     const auto step_begin = Clock::now();
     const double flops_before = product_flops(backend_->kernels());
     sampler_->next(config_.rows_per_step(), batch);
@@ -63,6 +72,7 @@ Trainer::Result Trainer::run_to_end() {
     report.flops = product_flops(backend_->kernels()) - flops_before;
     state_.seconds = seconds_before + seconds_since(begin);
     this->report(report, seconds_since(begin));
+    stopping_ = anyone_says(stop_signal() != 0);
     note(writer_->poll());
     anonymous_peak_ = std::max(anonymous_peak_, anonymous_bytes());
     if (state_.step == config_.train.steps) break;
@@ -128,15 +138,16 @@ void Trainer::leave_out(const std::string& why, std::int64_t number) {
 }
 
 Trainer::Trainer(const config::Schema& schema, const Config& config,
-                 const RunFolder& run, const TrainerStart& start)
+                 const RunFolder& run, const TrainerStart& start,
+                 Transport* transport)
     : config_(config),
       run_(run),
       tokenizer_(load_tokenizer(config)),
       backend_(make_cpu_backend(static_cast<int>(config.train.threads))),
       precision_(resolve_precision(config.train.precision, *backend_)),
-      train_data_(open_data(config, config.data.train, "data.train")),
-      validation_data_(
-          open_data(config, config.data.validation, "data.validation")),
+      ranks_(make_ranks(config, transport, *backend_)),
+      train_data_(open_in_turn(config.data.train, "data.train")),
+      validation_data_(open_in_turn(config.data.validation, "data.validation")),
       validation_(validation_data_, sampler_options(config, tokenizer_),
                   config),
       guard_(config.spikes) {
@@ -147,20 +158,23 @@ Trainer::Trainer(const config::Schema& schema, const Config& config,
          config.model.vocabulary, config.data.tokenizer,
          tokenizer_.vocabulary_size(), tokenizer_.vocabulary_size());
   }
-  const Estimate needs = estimate(config, precision_);
+  describe_state(schema);
+  check_alike();
+  const Estimate needs =
+      estimate(config, precision_, ranks_ ? ranks_->mesh() : Mesh());
   check_fits(needs, config);
   planned_bytes_ = needs.total_bytes();
   print_start(needs);
-  model_ = std::make_unique<Model>(*backend_, config.model, precision_);
-  optimizer_ =
-      std::make_unique<Optimizer>(model_->parameters(), config.optimizer);
+  model_ = std::make_unique<Model>(*backend_, config.model, precision_,
+                                   ranks_.get());
+  optimizer_ = std::make_unique<Optimizer>(model_->parameters(),
+                                           config.optimizer, ranks_.get());
   step_ = std::make_unique<Step>(*model_, *optimizer_, config);
   step_->reserve(needs.chunks);
   sampler_ = std::make_unique<data::Sampler>(
       train_data_, sampler_options(config_, tokenizer_));
   writer_ = std::make_unique<CheckpointWriter>(
       run_.checkpoints(), config.checkpoint, *model_, *optimizer_);
-  describe_state(schema);
   if (start.resume.has_value()) {
     resume(*start.resume);
   } else {
@@ -173,7 +187,7 @@ Trainer::Trainer(const config::Schema& schema, const Config& config,
     }
   }
   // Nothing of the run was touched so far: it might have been refused.
-  writer_->check_folder();
+  if (leads()) writer_->check_folder();
   write_file_atomically(run_.tokenizer(), tokenizer_.json());
   std::filesystem::remove(run_.result());  // it has not ended yet
   first_step_ = state_.step;
@@ -187,7 +201,11 @@ void Trainer::describe_state(const config::Schema& schema) {
   for (const config::Key& key : schema.keys()) {
     state_.config.push_back({key.path, key.value});
   }
-  state_.layout = fmt::format("1 rank, {}, {}", backend_->description(),
+  const std::string ranks =
+      ranks_ == nullptr ? "1 rank"
+                        : fmt::format("{} ranks, experts over {}",
+                                      ranks_->size(), ranks_->mesh().expert);
+  state_.layout = fmt::format("{}, {}, {}", ranks, backend_->description(),
                               name(precision_.compute));
   state_.data_hash = hexadecimal(train_data_.hash());
   state_.validation_hash = hexadecimal(validation_data_.hash());
@@ -201,6 +219,15 @@ void Trainer::print_start(const Estimate& needs) const {
   log::info("run      {}", run_.path.string());
   log::info("device   {}, {}", backend_->description(),
             name(precision_.compute));
+  if (ranks_ != nullptr) {
+    const Mesh& mesh = ranks_->mesh();
+    log::info(
+        "ranks    {} over {}: {} x {} (data x expert), {} to {} experts "
+        "each",
+        mesh.world, ranks_->world().transport().description(), mesh.data(),
+        mesh.expert, ranks_->placement().held(mesh.expert - 1).size(),
+        ranks_->placement().held(0).size());
+  }
   log::info(
       "model    {}: {} layers, hidden {}, {} parameters, {} "
       "active a token, {}FLOP a token",
@@ -244,7 +271,7 @@ void Trainer::report(StepReport& step, double seconds_so_far) {
   step.memory_bytes = resident_bytes();
   step.memory_peak_bytes = peak_resident_bytes();
   step.forced_balanced = config_.model.router.force_balanced;
-  const bool last = step.step == step.steps || stop_signal() != 0;
+  const bool last = step.step == step.steps || stopping_;
   if (last || step.step % config_.metrics.every == 0) {
     metrics_->write_step(step);
   }
@@ -274,7 +301,8 @@ void Trainer::save_kernel_table(double seconds) {
   }
   table_ = std::move(table);
   constexpr std::int64_t kFewest = 10;
-  if (state_.step - first_step_ < kFewest) return;
+  // Of one rank alone: with several, kernels share the machine.
+  if (state_.step - first_step_ < kFewest || ranks_ != nullptr) return;
   try {
     catena::save(table_,
                  kernel_table_path(config_.data.cache, precision_.compute));
@@ -331,12 +359,12 @@ void Trainer::write_result(const Result& result, const char* state,
 
 void Trainer::answer_prompts() {
   for (const std::string& prompt : config_.run.prompts) {
-    std::printf("\nquestion: %s\nanswer:", prompt.c_str());
+    if (leads()) std::printf("\nquestion: %s\nanswer:", prompt.c_str());
     generate(*model_, tokenizer_, question(config_.data.row_template, prompt),
-             {}, [](std::string_view text) {
-               std::fwrite(text.data(), 1, text.size(), stdout);
+             {}, [this](std::string_view text) {
+               if (leads()) std::fwrite(text.data(), 1, text.size(), stdout);
              });
-    std::printf("\n");
+    if (leads()) std::printf("\n");
   }
   std::fflush(stdout);
 }

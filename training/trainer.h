@@ -34,8 +34,11 @@ class Trainer {
   /// restores what `start` names.
   /// Throws: what is wrong with data, sizes, memory or checkpoint, before
   /// anything ran.
+  /// With several ranks every one of them makes a Trainer, and calls the same;
+  /// `transport` (null: one rank) is borrowed, and `run` the rank's own.
   Trainer(const config::Schema& schema, const Config& config,
-          const RunFolder& run, const TrainerStart& start);
+          const RunFolder& run, const TrainerStart& start,
+          Transport* transport = nullptr);
   ~Trainer();
 
   struct Result {
@@ -52,6 +55,17 @@ class Trainer {
   void answer_prompts();
 
  private:
+  [[nodiscard]] bool leads() const {
+    return ranks_ == nullptr || ranks_->rank() == 0;
+  }
+  /// Rank 0 first, so that it finds what is to be made; then the others.
+  [[nodiscard]] data::Dataset open_in_turn(
+      const std::vector<std::string>& inputs, const char* key);
+  /// Throws: Error(kConfig), naming a rank that is not like rank 0, and how.
+  void check_alike() const;
+  /// Rank 0's value, or the largest of all ranks.
+  [[nodiscard]] bool leader_says(bool value);
+  [[nodiscard]] bool anyone_says(bool value);
   void print_start(const Estimate& estimate) const;
   void describe_state(const config::Schema& schema);
   void resume(const std::filesystem::path& checkpoint);
@@ -80,6 +94,7 @@ class Trainer {
   data::Tokenizer tokenizer_;
   std::unique_ptr<Backend> backend_;
   Precision precision_;
+  std::unique_ptr<Ranks> ranks_;  ///< null: one rank
   data::Dataset train_data_, validation_data_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<Optimizer> optimizer_;
@@ -92,7 +107,7 @@ class Trainer {
   TrainingState state_;
   std::int64_t first_step_ = 0;  ///< of this process
   std::int64_t rewound_to_ = -1, rewinds_here_ = 0;
-  bool checkpoint_due_ = false;
+  bool checkpoint_due_ = false, stopping_ = false;
   std::int64_t checkpoints_failed_ = 0;  ///< of this process
   std::string checkpoint_error_;         ///< of the last that failed
   double stall_seconds_ = 0;

@@ -12,6 +12,7 @@ namespace catena {
 
 void Trainer::rewind(const std::string& why, std::int64_t number) {
   note(writer_->wait());
+  if (ranks_ != nullptr) wait(ranks_->world().barrier({}));
   const auto place = newest_checkpoint(run_.checkpoints());
   if (!place.has_value()) return leave_out(why, number);
   restore(place->folder, *model_, *optimizer_);
@@ -58,7 +59,8 @@ void Trainer::resume(const std::filesystem::path& checkpoint) {
   state_.seconds = before.seconds;
   state_.validation_before = before.validation_before;
   state_.sampler = before.sampler;
-  const std::int64_t aside = set_aside_after(before.step, run_.checkpoints());
+  const std::int64_t aside =
+      leads() ? set_aside_after(before.step, run_.checkpoints()) : 0;
   if (aside > 0) {
     log::info("resume   {} later checkpoints are now {}/abandoned-step-...",
               aside, run_.checkpoints().string());
@@ -89,11 +91,9 @@ void Trainer::check_probe(const TrainingState& before) {
 }
 
 void Trainer::save() {
-  if (writer_->busy()) {
-    // Training does not wait for a slow disk; this one is saved a little late.
-    return;
-  }
-  note(writer_->poll());
+  // Training does not wait for a slow disk; this one is saved a little late.
+  if (leader_says(writer_->busy())) return;
+  note(writer_->wait());
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();
   state_.spikes = guard_.state();
@@ -105,8 +105,8 @@ void Trainer::save() {
 
 void Trainer::save_last() {
   note(writer_->wait());
-  if (writer_->last_step() == state_.step ||
-      (state_.step == first_step_ && first_step_ > 0)) {
+  if (leader_says(writer_->last_step() == state_.step ||
+                  (state_.step == first_step_ && first_step_ > 0))) {
     return;
   }
   save();

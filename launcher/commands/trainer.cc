@@ -17,9 +17,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<TrainerCommand, 7> kCommands = {{
+constexpr std::array<TrainerCommand, 8> kCommands = {{
     {"train", "train a model as a configuration file says"},
     {"plan", "what a configuration will take; runs nothing"},
+    {"verify", "show that no layout of ranks changes the answer"},
     {"evaluate", "validation loss and answers of a trained model"},
     {"generate", "continue a prompt with a trained model"},
     {"data", "prepare, encode and inspect training text"},

@@ -20,6 +20,7 @@ struct State {
   std::mutex mutex;
   std::string prefix;    // guarded by mutex
   std::string progress;  // guarded by mutex; what stands on the terminal
+  bool quiet = false;    // guarded by mutex
   std::string color = "auto";
   std::shared_ptr<spdlog::logger> file;
 };
@@ -94,6 +95,11 @@ void set_prefix(std::string prefix) {
   state().prefix = std::move(prefix);
 }
 
+void set_quiet(bool quiet) {
+  const std::lock_guard lock(state().mutex);
+  state().quiet = quiet;
+}
+
 void open_file(const std::filesystem::path& path) {
   try {
     auto sink = std::make_shared<spdlog::sinks::basic_file_sink_mt>(
@@ -117,13 +123,21 @@ void write(Level level, std::string_view line) {
   text += fmt::format("{}{}{}{}{}\n", s.prefix, color ? color_code(level) : "",
                       label(level), line, color ? "\033[0m" : "");
   text += s.progress;
-  put(text);
+  if (!s.quiet || level != Level::kInfo) put(text);
+  if (s.file) s.file->log(file_level(level), "{}{}", s.prefix, line);
+}
+
+void to_file(Level level, std::string_view line) {
+  State& s = state();
+  const std::lock_guard lock(s.mutex);
   if (s.file) s.file->log(file_level(level), "{}{}", s.prefix, line);
 }
 
 void progress(std::string_view line) {
   State& s = state();
   const std::lock_guard lock(s.mutex);
+  if (s.file && !line.empty()) s.file->info("{}{}", s.prefix, line);
+  if (s.quiet) return;
   if (terminal()) {
     if (s.progress.empty() && line.empty()) return;
     s.progress = line;
@@ -131,7 +145,6 @@ void progress(std::string_view line) {
   } else if (!line.empty()) {
     put(fmt::format("{}{}\n", s.prefix, line));
   }
-  if (s.file && !line.empty()) s.file->info("{}{}", s.prefix, line);
 }
 
 }  // namespace catena::log

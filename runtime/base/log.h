@@ -14,6 +14,13 @@ enum class Level { kInfo, kWarning, kError };
 /// Thread rule: any thread; lines are written whole.
 void write(Level level, std::string_view line);
 
+/// Information and progress go to the file alone; warnings and errors are
+/// still said.
+void set_quiet(bool quiet);
+
+/// One line to the file alone.
+void to_file(Level level, std::string_view line);
+
 /// Every line starts with it, such as "rank 3: ". Empty at first.
 void set_prefix(std::string prefix);
 

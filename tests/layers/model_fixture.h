@@ -105,7 +105,7 @@ class RouteRecorder : public Observer {
     }
   }
 
-  TensorView forced_routes(std::int64_t layer,
+  TensorView forced_routes(const Chunk&, std::int64_t layer,
                            std::int64_t iteration) override {
     const auto found = forced_.find({layer, iteration});
     if (found == forced_.end()) return {};
@@ -118,11 +118,11 @@ class RouteRecorder : public Observer {
     return tensor.view();
   }
 
-  void routed(std::int64_t layer, std::int64_t iteration, TensorView index,
-              TensorView weight) override {
-    top_k_ = index.size(1);
-    recorded_[{layer, iteration}] = read_values(*backend_, index);
-    weights_[{layer, iteration}] = read_values(*backend_, weight);
+  void routed(const Chunk&, std::int64_t layer, std::int64_t iteration,
+              const Routed& routes) override {
+    top_k_ = routes.index.size(1);
+    recorded_[{layer, iteration}] = read_values(*backend_, routes.index);
+    weights_[{layer, iteration}] = read_values(*backend_, routes.weight);
   }
 
   void computed(std::string_view name, TensorView) override {

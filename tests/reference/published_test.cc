@@ -98,10 +98,10 @@ struct Sample {
 class Recorder : public Observer {
  public:
   explicit Recorder(Backend& backend) : backend_(backend) {}
-  void routed(std::int64_t, std::int64_t, TensorView index,
-              TensorView weight) override {
-    index_.push_back(read_values(backend_, index));
-    weight_.push_back(read_values(backend_, weight));
+  void routed(const Chunk&, std::int64_t, std::int64_t,
+              const Routed& routes) override {
+    index_.push_back(read_values(backend_, routes.index));
+    weight_.push_back(read_values(backend_, routes.weight));
   }
   std::vector<std::vector<double>> index_, weight_;
 

@@ -92,7 +92,7 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Variant{"float32", [](Config&) {}},
         Variant{"bfloat16", [](Config&) {}, DType::kBFloat16},
-        Variant{"chunks", [](Config& c) { c.chunks = 2; }},
+        Variant{"chunks", [](Config& c) { c.parallel.chunks = 2; }},
         Variant{"recomputed", [](Config& c) { c.train.recompute = "layer"; }},
         Variant{"correction_bias",
                 [](Config& c) { c.model.router.correction_bias = true; }},

@@ -74,7 +74,7 @@ class StepTest : public testing::Test {
   Outcome train(std::int64_t micro_rows, std::int64_t chunks,
                 const char* scope) {
     config_.train.micro_batch_tokens = micro_rows * config_.data.sequence;
-    config_.chunks = chunks;
+    config_.parallel.chunks = chunks;
     config_.model.router.auxiliary_scope = scope;
     return train(*backend_, nullptr);
   }
@@ -136,7 +136,7 @@ TEST_F(StepTest, RanksLeaveNoTrace) {
   for (const char* scope : {"sequence", "batch"}) {
     config_.model.router.auxiliary_scope = scope;
     config_.model.router.correction_bias = true;
-    config_.chunks = 1;
+    config_.parallel.chunks = 1;
     // The balance over a batch is one of each accumulation step.
     config_.train.micro_batch_tokens = 7 * config_.data.sequence;
     const Outcome one = train(*backend_, nullptr);
@@ -152,7 +152,7 @@ TEST_F(StepTest, RanksLeaveNoTrace) {
                                         {8, 2}}) {
       SCOPED_TRACE(testing::Message() << scope << ", " << world << " ranks, "
                                       << "experts over " << expert);
-      config_.chunks = 1 + world % 2;
+      config_.parallel.chunks = 1 + world % 2;
       std::map<std::string, std::vector<double>> weights;
       for (const Outcome& outcome : train_ranks(world, expert)) {
         EXPECT_NEAR(outcome.report.loss, one.report.loss, 1e-11);

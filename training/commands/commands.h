@@ -11,6 +11,7 @@ using Action = std::function<int()>;
 
 void add_train_command(CLI::App& app, Action& action);
 void add_plan_command(CLI::App& app, Action& action);
+void add_verify_command(CLI::App& app, Action& action);
 void add_evaluate_command(CLI::App& app, Action& action);
 void add_doctor_command(CLI::App& app, Action& action);
 void add_generate_command(CLI::App& app, Action& action);

@@ -1,10 +1,13 @@
+#include <algorithm>
 #include <memory>
 
 #include "launcher/contract.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
+#include "runtime/base/machine.h"
 #include "training/checkpoint/reader.h"
 #include "training/commands/commands.h"
+#include "training/rank_processes.h"
 #include "training/trainer.h"
 
 namespace catena {
@@ -15,6 +18,7 @@ struct Options {
   std::vector<std::string> assignments;
   bool resume = false;
   std::string resume_from, init_from;
+  int ranks = 1;
 };
 
 void print_next_commands(const RunFolder& run, const Options& options) {
@@ -64,6 +68,32 @@ TrainerStart find_start(const Options& options, const RunFolder& run) {
   return start;
 }
 
+/// What one rank does from start to end; null for the only one.
+int train_rank(const RunFolder& all, const Options& options,
+               const config::Schema& schema, const Config& config,
+               const TrainerStart& start, Transport* transport) {
+  const int rank = transport != nullptr ? transport->rank() : 0;
+  const RunFolder run = all.of_rank(rank);
+  if (rank > 0) {
+    log::set_quiet(true);
+    log::set_prefix(fmt::format("rank {}: ", rank));
+  }
+  log::open_file(run.path / "log.txt");
+  Trainer trainer(schema, config, run, start, transport);
+  if (rank == 0) write_file_atomically(run.config(), schema.toml(false, true));
+  const Trainer::Result result = trainer.run();
+  if (result.stopped) {
+    log::info(
+        "stopped on request; go on with: catena train {} --resume-from {}",
+        all.config().string(),
+        (all.checkpoints() / checkpoint_name(result.steps)).string());
+    return kExitPreempted;
+  }
+  trainer.answer_prompts();
+  if (rank == 0) print_next_commands(run, options);
+  return kExitSuccess;
+}
+
 int train_in(const RunFolder& run, const Options& options,
              const config::Schema& schema, const Config& config, bool made) {
   const FileLock lock(run.lock());
@@ -73,29 +103,28 @@ int train_in(const RunFolder& run, const Options& options,
          "another folder with --set run.folder=...",
          run.path.string());
   }
-  std::unique_ptr<Trainer> trainer;
-  try {
-    log::open_file(run.path / "log.txt");
-    trainer = std::make_unique<Trainer>(schema, config, run,
-                                        find_start(options, run));
-    write_file_atomically(run.config(), schema.toml(false, true));
-  } catch (...) {
-    // A folder made for a run that cannot begin is gone.
-    std::error_code ignored;
-    if (made) std::filesystem::remove_all(run.path, ignored);
-    throw;
+  // A folder made for a run that could not begin is gone.
+  struct Unused {
+    const RunFolder& run;
+    bool made;
+    ~Unused() {
+      std::error_code ignored;
+      if (made && !std::filesystem::exists(run.path / "metrics.jsonl")) {
+        std::filesystem::remove_all(run.path, ignored);
+      }
+    }
+  };
+  const Unused unused{run, made};
+  const TrainerStart start = find_start(options, run);
+  if (options.ranks == 1) {
+    return train_rank(run, options, schema, config, start, nullptr);
   }
-  const Trainer::Result result = trainer->run();
-  if (result.stopped) {
-    log::info(
-        "stopped on request; go on with: catena train {} --resume-from {}",
-        run.config().string(),
-        (run.checkpoints() / checkpoint_name(result.steps)).string());
-    return kExitPreempted;
-  }
-  trainer->answer_prompts();
-  print_next_commands(run, options);
-  return kExitSuccess;
+  const RankProcesses processes{.ranks = options.ranks,
+                                .patience = std::chrono::duration<double>(
+                                    std::min(5.0, config.parallel.timeout))};
+  return run_rank_processes(processes, [&](Transport& transport) {
+    return train_rank(run, options, schema, config, start, &transport);
+  });
 }
 
 int train(const Options& options) {
@@ -107,6 +136,11 @@ int train(const Options& options) {
       std::filesystem::path(options.config).stem().string();
   config.run.folder = RunFolder::resolve(config, name).string();
   config.model_file.clear();  // every key is resolved, and must stay so
+  static_cast<void>(
+      config.mesh(options.ranks));  // refused before a folder is made
+  if (options.ranks > 1 && config.train.threads == 0) {
+    config.train.threads = std::max(1, available_cores() / options.ranks);
+  }
   bool made = false;
   const RunFolder run = find_run(options, config.run.folder, made);
   return train_in(run, options, schema, config, made);
@@ -130,14 +164,18 @@ std::string list_keys() {
 
 void add_train_command(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
-  CLI::App* command =
-      app.add_subcommand("train", "Train on this machine, with one rank");
+  CLI::App* command = app.add_subcommand("train", "Train on this machine");
   command
       ->add_option("config", options->config,
                    "TOML file; `catena config markdown` lists every key")
       ->required();
   command->add_option("--set", options->assignments,
                       "KEY=VALUE, over what the file says; repeatable");
+  command
+      ->add_option("--ranks", options->ranks,
+                   "Processes that share rows and experts (see "
+                   "parallel.expert), and, with train.threads = 0, the cores")
+      ->check(CLI::Range(1, 1024));
   CLI::Option* resume = command->add_flag(
       "--resume", options->resume,
       "Go on from the newest checkpoint of this configuration's last run; "
@@ -160,6 +198,7 @@ void add_train_command(CLI::App& app, Action& action) {
                   "--set model.chain.iterations=3\n"
                   "  catena train configs/quickstart.toml --resume --set "
                   "train.steps=400\n"
+                  "  catena train configs/quickstart.toml --ranks 2\n"
                   "  catena train configs/quickstart.toml --init-from "
                   "runs/quickstart\n"
                   "Ctrl-C ends after the step under way and saves a checkpoint "

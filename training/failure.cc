@@ -1,0 +1,61 @@
+#include "training/failure.h"
+
+#include <new>
+
+#include "launcher/contract.h"
+#include "runtime/base/error.h"
+
+namespace catena {
+namespace {
+
+ExitCode exit_code(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kUsage:
+      return kExitUsage;
+    case ErrorKind::kConfig:
+      return kExitConfig;
+    case ErrorKind::kUnsupported:
+      return kExitConfig;
+    case ErrorKind::kData:
+      return kExitData;
+    case ErrorKind::kDoesNotFit:
+      return kExitDoesNotFit;
+    case ErrorKind::kIo:
+      return kExitStorage;
+    case ErrorKind::kNonFinite:
+      return kExitNonFinite;
+    case ErrorKind::kInvalidArgument:
+    case ErrorKind::kDevice:
+    case ErrorKind::kCommunication:
+    case ErrorKind::kTimeout:
+    case ErrorKind::kInternal:
+      return kExitInternal;
+  }
+  return kExitInternal;
+}
+
+}  // namespace
+
+Failed explain(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const Error& known) {
+    return {exit_code(known.kind()), known.what()};
+  } catch (const std::bad_alloc&) {
+    return {kExitDoesNotFit,
+            "out of memory: lower model.max_positions, "
+            "train.micro_batch_tokens or the size of the model"};
+  } catch (const std::exception& other) {
+    return {kExitInternal,
+            fmt::format("internal: {}; please report this", other.what())};
+  }
+}
+
+bool is_consequence(std::string_view text) {
+  for (const char* words : {" gave up: ", " has died", " has ended"}) {
+    if (text.find(words) != std::string_view::npos) return true;
+  }
+  return false;
+}
+
+}  // namespace catena

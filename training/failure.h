@@ -1,0 +1,19 @@
+#pragma once
+
+#include <exception>
+#include <string>
+#include <string_view>
+
+namespace catena {
+
+/// What an exception that ends a program means.
+struct Failed {
+  int code = 0;  ///< launcher/contract.h
+  std::string text;
+};
+[[nodiscard]] Failed explain(const std::exception_ptr& error);
+
+/// Whether a rank that says this ended because another one did.
+[[nodiscard]] bool is_consequence(std::string_view text);
+
+}  // namespace catena

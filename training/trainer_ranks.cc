@@ -1,0 +1,75 @@
+// The part of Trainer in which ranks agree.
+
+#include "runtime/base/files.h"
+#include "runtime/base/hash.h"
+#include "training/trainer.h"
+
+namespace catena {
+namespace {
+
+/// Of the program that runs.
+std::uint64_t program_hash() { return hash64(read_file("/proc/self/exe")); }
+
+}  // namespace
+
+data::Dataset Trainer::open_in_turn(const std::vector<std::string>& inputs,
+                                    const char* key) {
+  if (ranks_ == nullptr) return open_data(config_, inputs, key);
+  const auto all_here = [&] { wait(ranks_->world().barrier({})); };
+  if (!leads()) all_here();
+  data::Dataset dataset = open_data(config_, inputs, key);
+  if (leads()) all_here();
+  return dataset;
+}
+
+void Trainer::check_alike() const {
+  if (ranks_ == nullptr) return;
+  std::string text;
+  for (const ConfigAssignment& key : state_.config) {
+    text += fmt::format("{} = {}\n", key.key, key.value);
+  }
+  const std::pair<const char*, std::uint64_t> facts[] = {
+      {"configuration", hash64(text)},
+      {"data.train", train_data_.hash()},
+      {"data.validation", validation_data_.hash()},
+      {"data.tokenizer", hash64(tokenizer_.json())},
+      {"precision", static_cast<std::uint64_t>(precision_.compute)},
+      {"program", program_hash()}};
+  constexpr std::size_t kFacts = std::size(facts);
+  std::vector<std::uint64_t> of_all(kFacts *
+                                    static_cast<std::size_t>(ranks_->size()));
+  std::vector<Communicator::Part> parts;
+  for (int rank = 0; rank < ranks_->size(); ++rank) {
+    parts.push_back({of_all.data() + kFacts * static_cast<std::size_t>(rank),
+                     kFacts * sizeof(std::uint64_t)});
+  }
+  const auto me = static_cast<std::size_t>(ranks_->rank());
+  for (std::size_t i = 0; i < kFacts; ++i) {
+    of_all[me * kFacts + i] = facts[i].second;
+  }
+  wait(ranks_->world().all_gather_v({}, parts));
+  for (std::size_t rank = 1; rank * kFacts < of_all.size(); ++rank) {
+    for (std::size_t i = 0; i < kFacts; ++i) {
+      if (of_all[rank * kFacts + i] == of_all[i]) continue;
+      fail(ErrorKind::kConfig,
+           "rank {} has another {} than rank 0; start all ranks with the same "
+           "program, configuration and files",
+           rank, facts[i].first);
+    }
+  }
+}
+
+bool Trainer::leader_says(bool value) {
+  if (ranks_ == nullptr) return value;
+  wait(ranks_->world().broadcast({}, 0, &value, sizeof value));
+  return value;
+}
+
+bool Trainer::anyone_says(bool value) {
+  if (ranks_ == nullptr) return value;
+  std::int64_t count = value ? 1 : 0;
+  wait(ranks_->world().all_reduce({}, {&count, DType::kInt64, {1}}));
+  return count > 0;
+}
+
+}  // namespace catena
