@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 #include <numeric>
+#include <optional>
 
 #include "runtime/base/error.h"
 
@@ -62,9 +63,11 @@ class Communicator::Round final : public Operation {
   Round(const Round&) = delete;
   Round& operator=(const Round&) = delete;
 
-  [[nodiscard]] bool poll(std::uint64_t asked) override;
+  [[nodiscard]] bool poll(std::uint64_t ticket) override;
 
   void start_reduction();
+  /// Enters it into the communicator's traffic, when it is waited for.
+  void count();
   [[nodiscard]] bool through() const {
     const auto none = [](std::int64_t open) { return open == 0; };
     return std::all_of(sending.begin(), sending.end(), none) &&
@@ -94,10 +97,13 @@ class Communicator::Round final : public Operation {
   Collective collective = Collective::kBarrier;
   Tag tag;
   Clock::time_point since;
+  std::optional<Clock::time_point> asked;  ///< since when a rank waits for it
+  double exposed_before = 0;               ///< of the communicator, at issue
   std::vector<std::int64_t> sending, receiving;  ///< open messages, by member
 
   TensorView x;  ///< of reductions
   std::vector<std::int64_t> counts, begins;
+  bool counted = true;
   bool started = false, whole = false, gathering = false;
   std::vector<const std::byte*> sources;  ///< what is summed, by member
   std::byte* staging = nullptr;
@@ -167,13 +173,29 @@ bool Communicator::Round::next_stage() {
   return false;
 }
 
-bool Communicator::Round::poll(std::uint64_t asked) {
-  if (done || asked < ticket) return true;
+void Communicator::Round::count() {
+  const auto seconds = [](Clock::duration time) {
+    return std::chrono::duration<double>(time).count();
+  };
+  PhaseTraffic& traffic = communicator_.traffic_[tag.phase];
+  ++traffic.collectives;
+  traffic.overlapped_seconds +=
+      std::max(0.0, seconds(*asked - since) -
+                        (communicator_.exposed_seconds_ - exposed_before));
+  const double exposed = seconds(Clock::now() - *asked);
+  traffic.exposed_seconds += exposed;
+  communicator_.exposed_seconds_ += exposed;
+  counted = true;
+}
+
+bool Communicator::Round::poll(std::uint64_t of) {
+  if (of < ticket || counted) return true;
+  if (!asked) asked = Clock::now();
   communicator_.transport_->progress();
   communicator_.advance_reductions();
-  if (done) return true;
-  if (!x.defined() && through()) {
-    done = true;
+  if (!done && !x.defined() && through()) done = true;
+  if (done) {
+    count();
     return true;
   }
   if (Clock::now() - since > communicator_.deadline_) {
@@ -211,14 +233,17 @@ Communicator::~Communicator() = default;
 
 Communicator::Round& Communicator::begin(Collective collective,
                                          const Tag& tag) {
-  auto at = std::find_if(rounds_.begin(), rounds_.end(),
-                         [](const auto& round) { return round->done; });
+  auto at = std::find_if(rounds_.begin(), rounds_.end(), [](const auto& round) {
+    return round->done && round->counted;
+  });
   if (at == rounds_.end()) {
     at = rounds_.insert(at, std::make_unique<Round>(*this, members_.size()));
   }
   Round& round = **at;
   ++round.ticket;
-  round.done = false;
+  round.done = round.counted = false;
+  round.asked.reset();
+  round.exposed_before = exposed_seconds_;
   round.collective = collective;
   round.tag = tag;
   round.since = Clock::now();
@@ -227,7 +252,7 @@ Communicator::Round& Communicator::begin(Collective collective,
 }
 
 void Communicator::send(Round& round, int lane, int to, const Part& part) {
-  sent_bytes_ += part.bytes;
+  traffic_[round.tag.phase].sent_bytes += part.bytes;
   transport_->send(members_[static_cast<std::size_t>(to)], lane_ + lane,
                    part.data, part.bytes, packed(round.collective, round.tag),
                    round.sending[static_cast<std::size_t>(to)]);

@@ -4,10 +4,12 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "parallel/pipeline.h"
 #include "parallel/tag.h"
+#include "parallel/traffic.h"
 #include "parallel/transport.h"
 #include "runtime/tensor.h"
 
@@ -74,8 +76,8 @@ class Communicator {
 
   Pending barrier(const Tag& tag);
 
-  /// What passed between this rank and others: bytes sent.
-  [[nodiscard]] std::int64_t sent_bytes() const { return sent_bytes_; }
+  /// What collectives that are finished amounted to, since it was last taken.
+  [[nodiscard]] Traffic take_traffic() { return std::exchange(traffic_, {}); }
 
  private:
   class Round;
@@ -92,7 +94,8 @@ class Communicator {
   std::vector<int> members_;
   int rank_ = 0, lane_ = 0;
   Deadline deadline_;
-  std::int64_t sent_bytes_ = 0;
+  Traffic traffic_;
+  double exposed_seconds_ = 0;  ///< of all phases, ever
   std::vector<std::unique_ptr<Round>> rounds_;
   std::vector<Round*> reductions_;  ///< not finished; the first is under way
 };

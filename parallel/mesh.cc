@@ -1,5 +1,7 @@
 #include "parallel/mesh.h"
 
+#include <algorithm>
+
 #include "runtime/base/error.h"
 
 namespace catena {
@@ -44,6 +46,27 @@ Mesh make_mesh(int world, int expert, std::int64_t experts) {
          expert, experts);
   }
   return {.world = world, .expert = expert};
+}
+
+Traffic Ranks::take_traffic() {
+  Traffic traffic = world_.take_traffic();
+  traffic += expert_.take_traffic();
+  traffic += replicas_.take_traffic();
+  return traffic;
+}
+
+double Ranks::load_max_to_mean(std::span<const double> load) const {
+  double most = 0, all = 0;
+  for (int rank = 0; rank < placement_.ranks(); ++rank) {
+    double of_rank = 0;
+    for (const std::int64_t expert : placement_.held(rank)) {
+      of_rank += load[static_cast<std::size_t>(expert)] /
+                 static_cast<double>(placement_.holders(expert).size());
+    }
+    most = std::max(most, of_rank);
+    all += of_rank;
+  }
+  return all == 0 ? 0 : most * placement_.ranks() / all;
 }
 
 Ranks::Ranks(Transport& transport, Backend& backend, const Mesh& mesh,

@@ -45,6 +45,12 @@ class Ranks {
   [[nodiscard]] Communicator& expert() { return expert_; }
   [[nodiscard]] Communicator& replicas() { return replicas_; }
 
+  /// Of all three, since it was last taken.
+  [[nodiscard]] Traffic take_traffic();
+  /// Choices that reach the busiest rank of a group, over their mean, where
+  /// load[e] choose expert e; replicas share evenly.
+  [[nodiscard]] double load_max_to_mean(std::span<const double> load) const;
+
   /// The experts of this rank, ascending.
   [[nodiscard]] std::span<const std::int64_t> held() const {
     return placement_.held(expert_.rank());

@@ -11,7 +11,7 @@ namespace {
 constexpr std::array<std::string_view, 7> kCollectives = {
     "all_to_all_v", "all_gather_v", "reduce_scatter", "all_reduce",
     "broadcast",    "gather_v",     "barrier"};
-constexpr std::array<std::string_view, 8> kPhases = {
+constexpr std::array<std::string_view, kPhaseCount> kPhases = {
     "control",          "plan",
     "dispatch",         "combine",
     "combine gradient", "dispatch gradient",
@@ -32,6 +32,10 @@ std::int16_t number(std::uint64_t bits) {
 }
 
 }  // namespace
+
+std::string_view name(Phase phase) {
+  return name(kPhases, static_cast<std::uint64_t>(phase));
+}
 
 std::string Tag::text() const {
   std::string text(name(kPhases, static_cast<std::uint64_t>(phase)));

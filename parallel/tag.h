@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace catena {
 
@@ -27,6 +28,10 @@ enum class Phase : std::uint8_t {
   kGradients,   ///< sums of weight gradients over replicas
   kParameters,  ///< new weights from their owners
 };
+
+inline constexpr std::size_t kPhaseCount = 8;
+/// "dispatch gradient".
+[[nodiscard]] std::string_view name(Phase phase);
 
 /// Says of a collective what it is and where in the model it stands, so that
 /// an error can, and so that two ranks notice when they are in different

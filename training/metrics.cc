@@ -1,5 +1,6 @@
 #include "training/metrics.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -57,8 +58,32 @@ Worst worst_balance(const StepReport& report) {
 
 }  // namespace
 
+namespace {
+
+/// Seconds and bytes of every phase that had any, "_" for blanks.
+void add_traffic(const StepReport& r, Json& json) {
+  Json& seconds = json["catena_exchange_seconds"] = Json::object();
+  Json& bytes = json["catena_exchange_bytes"] = Json::object();
+  for (std::size_t i = 0; i < kPhaseCount; ++i) {
+    const PhaseTraffic& phase = r.traffic.phases[i];
+    if (phase.collectives == 0) continue;
+    std::string key(name(static_cast<Phase>(i)));
+    std::replace(key.begin(), key.end(), ' ', '_');
+    seconds[key] = {{"exposed", phase.exposed_seconds},
+                    {"overlapped", phase.overlapped_seconds}};
+    bytes[key] = phase.sent_bytes;
+  }
+  json["catena_rank_load_max_to_mean_ratio"] = r.rank_load;
+}
+
+}  // namespace
+
 double StepReport::tokens_per_second() const {
   return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+}
+
+double StepReport::exposed() const {
+  return seconds > 0 ? traffic.total().exposed_seconds / seconds : 0;
 }
 
 double StepReport::mfu() const {
@@ -117,6 +142,7 @@ void MetricsWriter::write_step(const StepReport& r) {
   json["catena_router_z"] =
       each_route(r, [](const auto& s) { return s.z_loss; });
   if (r.forced_balanced) json["catena_forced_balanced"] = true;
+  if (r.several_ranks) add_traffic(r, json);
   append(metrics_, json.dump(), metrics_path_);
 }
 
@@ -204,6 +230,8 @@ std::string progress_text(const StepReport& r) {
       "  mem {}",
       r.step, width, r.steps, r.loss, r.gradient_norm, r.learning_rate,
       human_number(r.tokens_per_second()), mfu, human_bytes(r.memory_bytes));
+  if (r.several_ranks)
+    text += fmt::format("  waits {:.0f}%", 100 * r.exposed());
   if (worst.ratio > 0) {
     text += fmt::format("  experts {:.2f} L{}i{}", worst.ratio, worst.layer,
                         worst.iteration);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "layers/statistics.h"
+#include "parallel/traffic.h"
 
 namespace catena {
 
@@ -24,8 +25,15 @@ struct StepReport {
   /// [chain layer][iteration]
   std::vector<std::vector<RouteSummary>> routes;
   bool forced_balanced = false;
+  /// With several ranks: what this one exchanged, and, by [chain layer]
+  /// [iteration], the load of the busiest rank over the mean.
+  bool several_ranks = false;
+  Traffic traffic;
+  std::vector<std::vector<double>> rank_load;
 
   [[nodiscard]] double tokens_per_second() const;
+  /// Part of the step in which this rank waited for others: 0 to 1.
+  [[nodiscard]] double exposed() const;
   [[nodiscard]] double mfu() const;  ///< 0 to 1; 0 where the peak is unknown
 };
 

@@ -116,6 +116,18 @@ void Step::compute(const data::Batch& batch, std::int64_t number,
     }
   }
   if (finite) check_loads(report);
+  if (ranks_ != nullptr) report_ranks(report);
+}
+
+void Step::report_ranks(StepReport& report) const {
+  report.several_ranks = true;
+  report.rank_load.resize(report.routes.size());
+  for (std::size_t l = 0; l < report.routes.size(); ++l) {
+    report.rank_load[l].clear();
+    for (const RouteSummary& summary : report.routes[l]) {
+      report.rank_load[l].push_back(ranks_->load_max_to_mean(summary.load));
+    }
+  }
 }
 
 void Step::apply(const StepReport& report) {

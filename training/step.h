@@ -60,6 +60,7 @@ class Step {
   template <class Work>
   void for_each_micro_batch(const data::Batch& batch, const Work& work) const;
   void check_loads(const StepReport& report) const;
+  void report_ranks(StepReport& report) const;
 
   Model& model_;
   Optimizer& optimizer_;

@@ -59,6 +59,8 @@ Trainer::Result Trainer::result_so_far() const {
 Trainer::Result Trainer::run_to_end() {
   if (state_.step == 0) state_.validation_before = validate(0);
   backend_->kernels().reset_counts();
+  // What went before is no part of a step.
+  if (ranks_ != nullptr) static_cast<void>(ranks_->take_traffic());
   StepReport report;
   data::Batch batch;
   const double seconds_before = state_.seconds;
@@ -70,6 +72,7 @@ Trainer::Result Trainer::run_to_end() {
     take_step(batch, report);
     report.seconds = seconds_since(step_begin);
     report.flops = product_flops(backend_->kernels()) - flops_before;
+    if (ranks_ != nullptr) report.traffic = ranks_->take_traffic();
     state_.seconds = seconds_before + seconds_since(begin);
     this->report(report, seconds_since(begin));
     stopping_ = anyone_says(stop_signal() != 0);

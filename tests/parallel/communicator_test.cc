@@ -279,6 +279,36 @@ TEST_P(CommunicatorTest, GroupsExchangeBesideTheWorld) {
   });
 }
 
+TEST_P(CommunicatorTest, TrafficIsCountedByPhase) {
+  run([](Communicator& all) {
+    Messages m(all.rank(), all.size(), 1);
+    std::int64_t bytes = 0;
+    for (int r = 0; r < all.size(); ++r) {
+      if (r == all.rank()) continue;
+      bytes += m.send[static_cast<std::size_t>(r)].bytes;
+    }
+    wait(all.barrier({}));
+    static_cast<void>(all.take_traffic());
+    constexpr std::chrono::milliseconds kTime(30);
+    constexpr double kSeconds = 0.03;
+    const Pending sent =
+        all.all_to_all_v({.phase = Phase::kDispatch}, m.send, m.receive);
+    std::this_thread::sleep_for(kTime);  // meanwhile
+    wait(sent);
+    if (all.rank() == all.size() - 1) std::this_thread::sleep_for(kTime);
+    wait(all.barrier({}));  // for the last
+    const Traffic traffic = all.take_traffic();
+    const PhaseTraffic& dispatch = traffic[Phase::kDispatch];
+    EXPECT_EQ(dispatch.collectives, 1);
+    EXPECT_EQ(dispatch.sent_bytes, bytes);
+    EXPECT_GE(dispatch.overlapped_seconds, kSeconds);
+    EXPECT_EQ(traffic[Phase::kControl].collectives, 1);
+    EXPECT_EQ(traffic[Phase::kControl].sent_bytes, 0);
+    EXPECT_EQ(traffic.total().collectives, 2);
+    EXPECT_EQ(all.take_traffic().total().collectives, 0);
+  });
+}
+
 /// Issues one collective and waits for it.
 using Call = std::function<void(Communicator&, std::vector<float>&)>;
 const std::pair<const char*, Call> kCalls[] = {
