@@ -25,12 +25,23 @@ void check(cudaError_t code, const char* what) {
   std::exit(1);
 }
 
+/// Of either sign, in size from 2^-7 to 2, as bfloat16 and as float32.
+__global__ void fill(std::uint32_t* words, std::int64_t count) {
+  const std::int64_t step = std::int64_t{gridDim.x} * blockDim.x;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+       i < count; i += step) {
+    std::uint32_t bits = static_cast<std::uint32_t>(i) * 2654435761u;
+    bits = (bits ^ bits >> 15) * 2246822519u;
+    words[i] = 0x3c003c00u | ((bits ^ bits >> 13) & 0x83ff83ffu);
+  }
+}
+
 class Memory {
  public:
   explicit Memory(std::int64_t bytes) {
     check(cudaMalloc(&data_, static_cast<std::size_t>(bytes)), "cudaMalloc");
-    // Small finite numbers in every type.
-    check(cudaMemset(data_, 0x3c, static_cast<std::size_t>(bytes)), "memset");
+    fill<<<1024, 256>>>(static_cast<std::uint32_t*>(data_), bytes / 4);
+    check(cudaDeviceSynchronize(), "fill");
   }
   ~Memory() { cudaFree(data_); }
   Memory(const Memory&) = delete;
@@ -56,6 +67,7 @@ double gigabytes_a_second(const Subject& subject, cudaStream_t stream) {
   for (int i = 0; i < kCalls; ++i) subject.call();
   check(cudaEventRecord(end, stream), "record");
   check(cudaEventSynchronize(end), subject.name.c_str());
+  check(cudaGetLastError(), subject.name.c_str());
   float milliseconds = 0;
   check(cudaEventElapsedTime(&milliseconds, begin, end), "elapsed");
   cudaEventDestroy(begin);
@@ -76,7 +88,7 @@ void measure(std::int64_t rows, std::int64_t columns) {
                                  .x = x.get(),
                                  .x_stride = columns,
                                  .residual = nullptr,
-                                 .residual_stride = 0,
+                                 .residual_stride = columns,
                                  .weight = weight.get(),
                                  .out = out.get(),
                                  .out_stride = columns,
@@ -96,6 +108,10 @@ void measure(std::int64_t rows, std::int64_t columns) {
                                           .d_weight = d_weight.get(),
                                           .accumulate = false,
                                           .partial = partial.get()};
+  RmsNormArguments residual = forward;
+  residual.residual = d_out.get();
+  RmsNormGradientArguments accumulate = backward;
+  accumulate.accumulate = true;
   const double array = static_cast<double>(n * size);
   std::vector<Subject> subjects;
   subjects.push_back({"copy", 2 * array, [&] {
@@ -108,6 +124,10 @@ void measure(std::int64_t rows, std::int64_t columns) {
       {"rms_norm", 2 * array, [&] { rms_norm(forward, stream); }});
   subjects.push_back({"rms_norm_gradient", 3 * array,
                       [&] { rms_norm_gradient(backward, stream); }});
+  subjects.push_back(
+      {"rms_norm_residual", 4 * array, [&] { rms_norm(residual, stream); }});
+  subjects.push_back({"rms_norm_gradient_accumulate", 4 * array,
+                      [&] { rms_norm_gradient(accumulate, stream); }});
   for (int round = -1; round < kRounds; ++round) {
     for (Subject& subject : subjects) {
       const double rate = gigabytes_a_second(subject, stream);

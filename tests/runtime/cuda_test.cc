@@ -49,11 +49,36 @@ class CudaTest : public KernelTest {
 struct Case {
   std::int64_t rows, columns, padding;
 };
-const Case kCases[] = {{0, 16, 0},  {1, 1, 0},     {3, 17, 5},   {33, 64, 0},
-                       {7, 513, 3}, {700, 130, 1}, {65, 1024, 8}};
+const Case kCases[] = {
+    {0, 16, 0},
+    {1, 1, 0},
+    {3, 17, 5},
+    {7, 513, 3},
+    {700, 130, 1},
+    // Whole vectors of 16 bytes; then the same with rows that are not aligned.
+    {1, 8, 0},
+    {33, 64, 0},
+    {300, 136, 8},
+    {65, 1024, 8},
+    {9, 4096, 16},
+    {65, 1024, 1},
+    {9, 4096, 4},
+    {33, 64, 2},
+    // Around the longest rows that a block holds in each type.
+    {3, 2048, 0},
+    {3, 2056, 8},
+    {5, 4104, 0},
+    {2, 8192, 8},
+    {2, 8200, 0},
+    {1, 16384, 0},
+    {1, 16392, 8},
+    // Several turns of a block of one, and of more teams of threads.
+    {530, 2056, 8},
+    {1060, 1288, 0}};
 
-/// x, out, inverse_rms, d_x, d_weight.
-Values run(Backend& backend, DType type, const Case& c, bool accumulate) {
+/// x, out, inverse_rms, d_x, d_weight; d_x is d_out if in_place.
+Values run(Backend& backend, DType type, const Case& c, bool accumulate,
+           bool in_place = false) {
   // A residual goes with accumulation, so that both are seen.
   const Shape shape{c.rows, c.columns};
   const std::int64_t n = c.rows * c.columns;
@@ -63,7 +88,8 @@ Values run(Backend& backend, DType type, const Case& c, bool accumulate) {
   const TestTensor out(backend, type, shape, c.padding);
   const TestTensor inverse(backend, wide(type), {c.rows});
   const TestTensor d_out(backend, type, shape, random_values(n, 3));
-  const TestTensor d_x(backend, type, shape, random_values(n, 4), c.padding);
+  const TestTensor other(backend, type, shape, random_values(n, 4), c.padding);
+  const TestTensor& d_x = in_place ? d_out : other;
   const TestTensor d_weight(backend, wide(type), {c.columns},
                             random_values(c.columns, 5));
   const TestTensor residual(backend, type, shape, random_values(n, 6));
@@ -97,6 +123,13 @@ TEST_P(CudaTest, RmsNormAgreesWithTheCpu) {
       EXPECT_EQ(run(*gpu().backend, dtype(), c, accumulate), first)
           << "not deterministic";
     }
+  }
+}
+
+TEST_P(CudaTest, RmsNormGradientMayReplaceItsInput) {
+  for (const Case& c : {Case{65, 1024, 8}, Case{65, 1024, 1}}) {
+    EXPECT_EQ(run(*gpu().backend, dtype(), c, false, true),
+              run(*gpu().backend, dtype(), c, false));
   }
 }
 
