@@ -6,29 +6,14 @@
 #include <span>
 #include <string_view>
 
+#include "runtime/elementwise_kernels.h"
+#include "runtime/kernel.h"
 #include "runtime/tensor.h"
 
 namespace catena {
 
-/// What a kernel call amounts to. A multiply and an add are two FLOPs; bytes
-/// are each operand once. Both are exact functions of the shapes, the same on
-/// every backend.
-struct Cost {
-  double flops = 0, read_bytes = 0, write_bytes = 0;
-};
-
-/// What every kernel has besides its arguments.
-#define CATENA_KERNEL(kernel_name)                       \
-  static constexpr std::string_view kName = kernel_name; \
-  void check() const;                                    \
-  [[nodiscard]] Cost cost() const
-
-// Every kernel is a struct of its arguments: `kernels(Gemm{.a = x, ...})`.
-// check() throws InvalidArgument on shapes and types before any backend sees
-// the call; cost() is what is counted. Sums are formed in float32, or float64
-// for float64 operands, whatever the storage type. `T` is the storage type of
-// activations (float32, bfloat16 or float64), `W` = wide(T). Matrices may have
-// padded rows (stride(0) >= columns); outputs never overlap inputs unless said.
+// What holds for every kernel, such as what `T` and `W` are: kernel.h. Sums,
+// copies and the like: elementwise_kernels.h.
 
 /// c = op(a) op(b), or c += op(a) op(b); op is transposition where asked.
 ///   a [m, k] or [k, m], b [k, n] or [n, k]: one T;  c [m, n]: T or W
@@ -303,54 +288,6 @@ struct AdamW {
   double gradient_scale = 1;
   std::int64_t step = 1;
   CATENA_KERNEL("adamw");
-};
-
-/// out[0] = sum of x^2, formed in float64 in an order fixed by the length and
-/// the width of registers.
-///   x: any shape, contiguous, floating;  out [1] float64
-struct SumSquares {
-  TensorView x, out;
-  CATENA_KERNEL("sum_squares");
-};
-
-/// out[0] = sum of x, in float64, as SumSquares.
-struct Sum {
-  TensorView x, out;
-  CATENA_KERNEL("sum");
-};
-
-/// out[0] = number of elements that are NaN or infinite.
-///   x: rows may be strided, floating, 1 to 3 dimensions;  out [1] int64
-struct CountNonFinite {
-  TensorView x, out;
-  CATENA_KERNEL("count_non_finite");
-};
-
-/// out = a + b. 1 or 2 dimensions, one T; out may be a or b.
-struct Add {
-  TensorView a, b, out;
-  CATENA_KERNEL("add");
-};
-
-/// to = from, converted; 1 to 3 dimensions, any strides (0 repeats `from`).
-/// Floating types to floating types, or equal types.
-struct Copy {
-  TensorView from, to;
-  CATENA_KERNEL("copy");
-};
-
-/// x = value. 1 to 3 dimensions, any strides, any type.
-struct Fill {
-  TensorView x;
-  double value = 0;
-  CATENA_KERNEL("fill");
-};
-
-/// out[i, c] = sum over m of x[i, m, c].
-///   x [rows, middle, columns] T, strided;  out [rows, columns] T, strided
-struct SumMiddle {
-  TensorView x, out;
-  CATENA_KERNEL("sum_middle");
 };
 
 /// Counters of one kind of kernel.

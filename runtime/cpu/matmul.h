@@ -9,7 +9,7 @@
 namespace catena::cpu {
 
 /// One product: c = op(a) op(b), or c += op(a) op(b); rows lie *_row elements
-/// apart. Sums as in kernels.h; c is of `type` or of wide(type).
+/// apart. Sums as in kernel.h; c is of `type` or of wide(type).
 ///   a [m, k], or [k, m] if transpose_a;  b [k, n], or [n, k] if transpose_b
 ///   c [m, n]
 struct Product {
