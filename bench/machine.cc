@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/bandwidth.h"
+#include "bench/program.h"
 #include "bench/tokenizing.h"
 
 namespace catena::bench {
@@ -59,6 +60,8 @@ Json tokenizing(const std::vector<std::string>& texts,
   return rows;
 }
 
+}  // namespace
+
 int run(int argc, char** argv) {
   CLI::App app("Measures the machine and the tokenizer.",
                "catena-bench-machine");
@@ -72,14 +75,4 @@ int run(int argc, char** argv) {
   return 0;
 }
 
-}  // namespace
 }  // namespace catena::bench
-
-int main(int argc, char** argv) {
-  try {
-    return catena::bench::run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
-}

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/peak.h"
+#include "bench/program.h"
 #include "bench/timing.h"
 #include "runtime/base/machine.h"
 #include "runtime/base/random.h"
@@ -167,6 +168,8 @@ Json measure(const Config& config, const Options& options) {
           {"kernels", kernels}};
 }
 
+}  // namespace
+
 int run(int argc, char** argv) {
   CLI::App app("Times training steps on random tokens.", "catena-bench-step");
   Options options;
@@ -183,14 +186,4 @@ int run(int argc, char** argv) {
   return 0;
 }
 
-}  // namespace
 }  // namespace catena::bench
-
-int main(int argc, char** argv) {
-  try {
-    return catena::bench::run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
-}
