@@ -22,7 +22,7 @@ struct SpikeConfig {
 /// A loss or norm that is not finite is always one.
 class SpikeGuard {
  public:
-  explicit SpikeGuard(const SpikeConfig& config) : config_(config) {}
+  explicit SpikeGuard(const SpikeConfig& config);
 
   /// What must be kept for a resumed run to decide alike.
   struct State {
@@ -33,8 +33,8 @@ class SpikeGuard {
   };
 
   /// Empty if the step may be taken; else what leapt, for people: "loss 7.91
-  /// is 12.3 deviations above 2.61".
-  [[nodiscard]] std::string judge(double loss, double norm) const;
+  /// is 12.3 deviations above 2.61". Allocates for those words alone.
+  [[nodiscard]] std::string judge(double loss, double norm);
   /// The step was taken.
   void accept(double loss, double norm);
 
@@ -42,7 +42,11 @@ class SpikeGuard {
   [[nodiscard]] const State& state() const { return state_; }
 
  private:
+  [[nodiscard]] std::string judge_one(const char* what, double x,
+                                      const std::vector<double>& before);
+
   SpikeConfig config_;
+  std::vector<double> scratch_;  ///< of judge_one(), with room for `window`
   State state_;
 };
 

@@ -20,7 +20,7 @@ SpikeGuard warmed(SpikeConfig config = {.action = "skip"}) {
 }
 
 TEST(SpikeGuardTest, TellsALeapFromOrdinaryChange) {
-  const SpikeGuard guard = warmed();
+  SpikeGuard guard = warmed();
   EXPECT_EQ(guard.judge(3.4, 0.54), "");
   EXPECT_EQ(guard.judge(3.9, 0.6), "");
   EXPECT_THAT(guard.judge(9, 0.5), HasSubstr("loss 9 is "));
@@ -32,7 +32,7 @@ TEST(SpikeGuardTest, AFallIsNoSpike) {
 }
 
 TEST(SpikeGuardTest, WhatIsNotFiniteAlwaysIs) {
-  const SpikeGuard fresh({.action = "skip"});
+  SpikeGuard fresh({.action = "skip"});
   EXPECT_EQ(fresh.judge(1e30, 1e30), "");  // nothing to compare with yet
   EXPECT_THAT(fresh.judge(std::nan(""), 1), HasSubstr("loss nan"));
   EXPECT_THAT(fresh.judge(1, std::numeric_limits<double>::infinity()),

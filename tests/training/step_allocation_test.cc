@@ -1,5 +1,5 @@
-// From the second step on nothing is allocated, from the batch that is cut to
-// the weights that are moved.
+// From the third step on nothing is allocated, from the batch that is cut to
+// the weights that are moved, with a judgement of loss and norm between.
 
 #include <functional>
 
@@ -39,6 +39,7 @@ class StepAllocationTest : public data::DatasetFolderTest,
     c.train.batch_tokens = 7 * 16;
     c.train.micro_batch_tokens = 3 * 16;
     c.train.steps = 30;
+    c.spikes = {.action = "skip", .window = 20};
     return c;
   }
   /// Documents of 2 to 40 tokens: batches are of many sizes.
@@ -75,6 +76,7 @@ TEST_P(StepAllocationTest, TheFirstTwoStepsTakeAll) {
     const std::size_t before = testing::allocation_count();
     sampler.next(c.rows_per_step(), batch);
     step.compute(batch, number, report);
+    const std::string why = guard.judge(report.loss, report.gradient_norm);
     step.apply(report);
     guard.accept(report.loss, report.gradient_norm);
     if (number > 2) {
@@ -82,6 +84,7 @@ TEST_P(StepAllocationTest, TheFirstTwoStepsTakeAll) {
       EXPECT_EQ(backend->memory().allocations, tensors) << number;
     }
     ASSERT_TRUE(std::isfinite(report.loss));
+    ASSERT_EQ(why, "");
   }
   EXPECT_EQ(taken, 0U);
   EXPECT_GT(sampler.epoch(), 1);
