@@ -99,32 +99,37 @@ std::vector<ChunkMemory> memory_of_rows(Model& model, const Config& config,
   return result;
 }
 
-/// Kernels of a whole optimizer step of full rows: those of one row, times
-/// rows, and the optimizer's.
-std::map<std::string, Cost> step_kernels(Model& model, Optimizer& optimizer,
-                                         const Config& config,
-                                         std::int64_t world) {
-  std::map<std::string, Cost> result;
+/// Kernels and exchanges of a whole optimizer step of full rows: those of one
+/// row, times rows, and the optimizer's.
+void count_step(Model& model, Optimizer& optimizer, const Config& config,
+                Ranks* ranks, std::int64_t world, Estimate& result) {
   Kernels& kernels = model.backend().kernels();
   const auto add = [&](double times) {
     for (const KernelCount& count : kernels) {
-      Cost& cost = result[std::string(count.name)];
+      Cost& cost = result.kernels[std::string(count.name)];
       cost.flops += times * count.cost.flops;
       cost.read_bytes += times * count.cost.read_bytes;
       cost.write_bytes += times * count.cost.write_bytes;
     }
     kernels.reset_counts();
+    if (ranks == nullptr) return;
+    const Traffic traffic = ranks->take_traffic();
+    for (std::size_t i = 0; i < kPhaseCount; ++i) {
+      result.exchange_bytes[std::string(name(static_cast<Phase>(i)))] +=
+          times * static_cast<double>(traffic.phases[i].sent_bytes);
+    }
   };
   const double all =
       static_cast<double>(config.rows_per_step()) / static_cast<double>(world);
   const auto rows = static_cast<std::int64_t>(std::ceil(std::min(8.0, all)));
   kernels.reset_counts();
+  if (ranks != nullptr) (void)ranks->take_traffic();
   (void)chunk_memory(model, config, rows);
   add(all / static_cast<double>(rows));
+  optimizer.sum_gradients();
   (void)optimizer.gradient_norm();
   optimizer.update(1, 1, 1);
   add(1);
-  return result;
 }
 
 /// `ranks`: null for one rank.
@@ -147,7 +152,7 @@ Estimate estimate_of(const Config& config, Precision precision, Ranks* ranks,
     result.activation_bytes +=
         static_cast<std::int64_t>(chunk.activations + chunk.scratch);
   }
-  result.kernels = step_kernels(model, optimizer, config, world);
+  count_step(model, optimizer, config, ranks, world, result);
   for (const auto& [name, cost] : result.kernels) {
     if (is_product(name)) result.flops_per_token += cost.flops;
   }
@@ -206,14 +211,16 @@ double probe_peak_flops(Backend& backend, DType dtype) {
   return best;
 }
 
-std::string why_too_large(const Estimate& estimate, const Config& config) {
+std::string why_too_large(const Estimate& estimate, const Config& config,
+                          int ranks) {
   const std::int64_t memory = memory_limit_bytes();
-  if (estimate.total_bytes() <= memory) return "";
+  if (ranks * estimate.total_bytes() <= memory) return "";
   return fmt::format(
-      "this run needs about {}, and there are {}: weights {}, gradients {}, "
+      "{} needs about {}, and there are {}: weights {}, gradients {}, "
       "optimizer {}, activations {}, checkpoint {}. Lower "
       "train.micro_batch_tokens (now {}), data.sequence (now {}), "
       "model.chain.routed_experts, model.chain.intermediate or model.layers{}",
+      ranks == 1 ? "this run" : fmt::format("each of {} ranks", ranks),
       human_bytes(estimate.total_bytes()), human_bytes(memory),
       human_bytes(estimate.weight_bytes), human_bytes(estimate.gradient_bytes),
       human_bytes(estimate.optimizer_bytes),
@@ -225,8 +232,8 @@ std::string why_too_large(const Estimate& estimate, const Config& config) {
           : ", or set train.recompute = \"layer\"");
 }
 
-void check_fits(const Estimate& estimate, const Config& config) {
-  const std::string why = why_too_large(estimate, config);
+void check_fits(const Estimate& estimate, const Config& config, int ranks) {
+  const std::string why = why_too_large(estimate, config, ranks);
   if (!why.empty()) fail(ErrorKind::kDoesNotFit, "{}", why);
 }
 

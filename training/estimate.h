@@ -26,6 +26,8 @@ struct Estimate {
   std::int64_t snapshot_bytes = 0;    ///< copy that checkpoints are written of
   std::vector<ChunkMemory> chunks;    ///< activation_bytes, chunk by chunk
   std::map<std::string, Cost> kernels;  ///< of one optimizer step
+  /// Bytes that one rank sends in an optimizer step, by phase.
+  std::map<std::string, double> exchange_bytes;
 
   [[nodiscard]] std::int64_t total_bytes() const {
     return weight_bytes + gradient_bytes + optimizer_bytes + activation_bytes +
@@ -47,11 +49,11 @@ struct Estimate {
 /// this program can reach it. Takes about a fifth of a second.
 [[nodiscard]] double probe_peak_flops(Backend& backend, DType dtype);
 
-/// Throws: Error(kDoesNotFit) if the estimate is more than this machine's
-/// memory, naming the keys that shrink it.
-void check_fits(const Estimate& estimate, const Config& config);
+/// Throws: Error(kDoesNotFit) if `ranks` such estimates are more than this
+/// machine's memory, naming the keys that shrink them.
+void check_fits(const Estimate& estimate, const Config& config, int ranks = 1);
 /// What check_fits() says, or nothing where the run fits.
 [[nodiscard]] std::string why_too_large(const Estimate& estimate,
-                                        const Config& config);
+                                        const Config& config, int ranks = 1);
 
 }  // namespace catena

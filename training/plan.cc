@@ -36,6 +36,13 @@ std::vector<Part> memory_parts(const Estimate& needs) {
           {"checkpoint copy", needs.snapshot_bytes}};
 }
 
+/// By one rank in a step.
+double exchange_bytes(const Estimate& needs) {
+  double sum = 0;
+  for (const auto& [phase, bytes] : needs.exchange_bytes) sum += bytes;
+  return sum;
+}
+
 double step_flops(const Estimate& needs, const Config& config) {
   return needs.flops_per_token * static_cast<double>(config.train.batch_tokens);
 }
@@ -50,15 +57,17 @@ std::string model_name(const ModelConfig& config) {
       c.routed_experts + c.shared_experts);
 }
 
-Plan make_plan(const Config& config, Precision precision) {
+Plan make_plan(const Config& config, Precision precision, int ranks) {
   Plan plan;
+  plan.mesh = config.mesh(ranks);
   plan.name = model_name(config.model);
   plan.type = precision.compute;
-  plan.needs = estimate(config, precision);
+  plan.needs = estimate(config, precision, plan.mesh);
   plan.combinations = expert_combinations(config.model);
   plan.memory_bytes = memory_limit_bytes();
   const auto path = kernel_table_path(config.data.cache, precision.compute);
-  if (const auto table = load_kernel_table(path)) {
+  // A table is of one rank that has the machine to itself.
+  if (const auto table = load_kernel_table(path); table && ranks == 1) {
     plan.step_seconds = table->foretell(plan.needs.kernels);
     plan.step_seconds_from =
         fmt::format("{} ({})", path.string(), table->layout);
@@ -86,8 +95,22 @@ std::string plan_text(const Plan& plan, const Config& config) {
       "FLOPs a step",
       fmt::format("{} ({} rows of {})", human_number(step_flops(needs, config)),
                   config.rows_per_step(), config.data.sequence));
-  line("memory", fmt::format("{} of {}", human_bytes(needs.total_bytes()),
-                             human_bytes(plan.memory_bytes)));
+  if (plan.mesh.world > 1) {
+    line("ranks", fmt::format("{}: {} x {} (data x expert)", plan.mesh.world,
+                              plan.mesh.data(), plan.mesh.expert));
+    line("sent by a rank",
+         fmt::format(
+             "{} a step, under a balanced routing",
+             human_bytes(static_cast<std::int64_t>(exchange_bytes(needs)))));
+    for (const auto& [phase, bytes] : needs.exchange_bytes) {
+      if (bytes == 0) continue;
+      line(fmt::format("  {}", phase).c_str(),
+           human_bytes(static_cast<std::int64_t>(bytes)));
+    }
+  }
+  line(plan.mesh.world > 1 ? "memory of a rank" : "memory",
+       fmt::format("{} of {}", human_bytes(needs.total_bytes()),
+                   human_bytes(plan.memory_bytes)));
   for (const Part& part : memory_parts(needs)) {
     line(fmt::format("  {}", part.name).c_str(), human_bytes(part.bytes));
   }
@@ -100,6 +123,8 @@ std::string plan_text(const Plan& plan, const Config& config) {
          human_seconds(*plan.step_seconds *
                        static_cast<double>(config.train.steps)));
     line("  from", plan.step_seconds_from);
+  } else if (plan.mesh.world > 1) {
+    line("step time", "unknown: it is foretold for one rank alone so far");
   } else {
     line("step time",
          "unknown: a run of ten steps on this machine leaves a kernel table");
@@ -119,9 +144,11 @@ std::string plan_json(const Plan& plan, const Config& config) {
       {"flops_a_token", needs.flops_per_token},
       {"flops_a_step", step_flops(needs, config)},
       {"tokens_a_step", config.train.batch_tokens},
+      {"ranks", plan.mesh.world},
+      {"ranks_that_share_experts", plan.mesh.expert},
       {"memory_bytes", needs.total_bytes()},
       {"memory_limit_bytes", plan.memory_bytes},
-      {"fits", needs.total_bytes() <= plan.memory_bytes},
+      {"fits", plan.mesh.world * needs.total_bytes() <= plan.memory_bytes},
       {"memory", nlohmann::ordered_json::object()},
       {"step_seconds", nullptr},
       {"step_seconds_from", plan.step_seconds_from}};
@@ -129,6 +156,9 @@ std::string plan_json(const Plan& plan, const Config& config) {
     json["memory"][part.name] = part.bytes;
   }
   if (plan.step_seconds.has_value()) json["step_seconds"] = *plan.step_seconds;
+  for (const auto& [phase, bytes] : needs.exchange_bytes) {
+    json["exchange_bytes_a_step"][phase] = bytes;
+  }
   for (const auto& [kernel, cost] : needs.kernels) {
     json["kernels"][kernel] = {{"flops", cost.flops},
                                {"read_bytes", cost.read_bytes},

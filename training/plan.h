@@ -11,6 +11,7 @@ namespace catena {
 struct Plan {
   std::string name;  ///< "CoE-2(4/64)"
   DType type = DType::kFloat32;
+  Mesh mesh;  ///< of several ranks, `needs` are those of one
   Estimate needs;
   std::string combinations;       ///< expert_combinations() of a chain layer
   std::int64_t memory_bytes = 0;  ///< that this process may use
@@ -22,8 +23,10 @@ struct Plan {
 /// experts.
 [[nodiscard]] std::string model_name(const ModelConfig& config);
 
-/// Throws: as estimate().
-[[nodiscard]] Plan make_plan(const Config& config, Precision precision);
+/// Of a run by `ranks` ranks. Throws: as estimate(), and Error(kConfig) where
+/// the ranks do not fit the configuration.
+[[nodiscard]] Plan make_plan(const Config& config, Precision precision,
+                             int ranks = 1);
 
 /// A table for people, and one JSON object.
 [[nodiscard]] std::string plan_text(const Plan& plan, const Config& config);

@@ -70,6 +70,43 @@ INSTANTIATE_TEST_SUITE_P(
                   642386944}),
     [](const auto& info) { return "case" + std::to_string(info.index); });
 
+// Sums of the dense gradients and the weights that come back are all but one
+// share of each.
+TEST(RanksPlanTest, ARankHoldsItsShareAndSendsWhatTheFormulasSay) {
+  const Config config = load_config("paper/coe-2-4-64.toml");
+  const Plan one = make_plan(config, {DType::kBFloat16});
+  const Plan eight = make_plan(config, {DType::kBFloat16}, 8);
+  EXPECT_EQ(eight.mesh.expert, 8);
+  EXPECT_EQ(eight.needs.parameters, one.needs.parameters);
+  EXPECT_EQ(eight.needs.flops_per_token, one.needs.flops_per_token);
+  const ModelConfig& m = config.model;
+  const std::int64_t expert = 3 * m.hidden * m.chain.intermediate * m.layers;
+  const std::int64_t dense =
+      one.needs.parameters - m.chain.routed_experts * expert;
+  EXPECT_EQ(eight.needs.gradient_bytes, 4 * (dense + 8 * expert));
+  EXPECT_NEAR(
+      static_cast<double>(eight.needs.optimizer_bytes),
+      8.0 * (static_cast<double>(dense) / 8 + static_cast<double>(8 * expert)),
+      1000);
+  const auto& sent = eight.needs.exchange_bytes;
+  const double shared = 4 * 7.0 / 8 * static_cast<double>(dense);
+  EXPECT_NEAR(sent.at("gradients"), shared, 1e-5 * shared);
+  EXPECT_NEAR(sent.at("parameters"), shared, 1e-5 * shared);
+  // Of 63 experts, eight on most ranks: 1 - C(55, 4) / C(63, 4) of the tokens
+  // go to each of the seven others, once an iteration.
+  const double there = 1 - 55.0 * 54 * 53 * 52 / (63.0 * 62 * 61 * 60);
+  const double rows = static_cast<double>(config.train.batch_tokens) / 8 * 7 *
+                      there * static_cast<double>(m.layers) * 2;
+  const double bytes = rows * static_cast<double>(m.hidden) * 2;
+  EXPECT_NEAR(sent.at("dispatch"), bytes, 0.02 * bytes);
+  EXPECT_NEAR(sent.at("combine"), bytes, 0.02 * bytes);
+  EXPECT_NEAR(sent.at("combine gradient"), bytes, 0.02 * bytes);
+  EXPECT_THAT(plan_text(eight, config), HasSubstr("8: 1 x 8 (data x expert)"));
+  const auto json = nlohmann::json::parse(plan_json(eight, config));
+  EXPECT_EQ(json["ranks"], 8);
+  EXPECT_EQ(json["exchange_bytes_a_step"]["dispatch"], sent.at("dispatch"));
+}
+
 ModelConfig model_of(std::int64_t experts, std::int64_t k,
                      std::int64_t iterations, std::int64_t groups = 1,
                      std::int64_t top_groups = 1) {

@@ -14,6 +14,7 @@ struct Options {
   std::string config;
   std::vector<std::string> assignments;
   bool json = false;
+  int ranks = 1;
 };
 
 int plan(const Options& options) {
@@ -23,11 +24,12 @@ int plan(const Options& options) {
   load(schema, config, options.config, options.assignments);
   const auto backend = make_cpu_backend(1);
   const Plan made =
-      make_plan(config, resolve_precision(config.train.precision, *backend));
+      make_plan(config, resolve_precision(config.train.precision, *backend),
+                options.ranks);
   const std::string text =
       options.json ? plan_json(made, config) : plan_text(made, config);
   std::fputs(text.c_str(), stdout);
-  const std::string why = why_too_large(made.needs, config);
+  const std::string why = why_too_large(made.needs, config, options.ranks);
   if (!options.json && !why.empty()) {
     log::warning("does not fit this machine: {}", why);
   }
@@ -43,6 +45,10 @@ void add_plan_command(CLI::App& app, Action& action) {
   command->add_option("config", options->config, "TOML file")->required();
   command->add_option("--set", options->assignments,
                       "KEY=VALUE, over what the file says; repeatable");
+  command
+      ->add_option("--ranks", options->ranks,
+                   "What each of so many ranks takes, and what it sends")
+      ->check(CLI::Range(1, 65536));
   command->add_flag("--json", options->json, "One JSON object");
   command->footer(
       "Parameters, FLOPs and memory come from running the model on shapes\n"
@@ -51,6 +57,7 @@ void add_plan_command(CLI::App& app, Action& action) {
       "Examples:\n"
       "  catena plan configs/quickstart.toml\n"
       "  catena plan configs/paper/coe-2-4-64.toml --json\n"
+      "  catena plan configs/paper/coe-2-4-64.toml --ranks 8\n"
       "  catena plan configs/quickstart.toml --set model.chain.iterations=4");
   command->callback(
       [options, &action] { action = [options] { return plan(*options); }; });
