@@ -1,11 +1,11 @@
 #include "parallel/communicator.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <numeric>
 #include <optional>
 
+#include "parallel/sum_in_order.h"
 #include "runtime/base/error.h"
 
 namespace catena {
@@ -13,44 +13,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::int64_t kSumBlock = 1024;
 /// Up to here every rank sends all it has to every other, and saves a stage.
 constexpr std::int64_t kSmallBytes = 16 * 1024;
-
-/// to[i] = sum over sources of source[i], in order; `to` may be one of them.
-template <class T>
-void sum_in_order(std::span<const std::byte* const> sources, T* to,
-                  std::int64_t count) {
-  std::array<T, kSumBlock> sum;
-  for (std::int64_t begin = 0; begin < count; begin += kSumBlock) {
-    const std::int64_t length = std::min(kSumBlock, count - begin);
-    for (std::size_t s = 0; s < sources.size(); ++s) {
-      const T* from = reinterpret_cast<const T*>(sources[s]) + begin;
-      for (std::int64_t i = 0; i < length; ++i) {
-        sum[static_cast<std::size_t>(i)] =
-            s == 0 ? from[i] : sum[static_cast<std::size_t>(i)] + from[i];
-      }
-    }
-    std::copy_n(sum.begin(), length, to + begin);
-  }
-}
-
-void sum_in_order(DType dtype, std::span<const std::byte* const> sources,
-                  void* to, std::int64_t count) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return sum_in_order(sources, static_cast<float*>(to), count);
-    case DType::kFloat64:
-      return sum_in_order(sources, static_cast<double*>(to), count);
-    case DType::kInt64:
-      return sum_in_order(sources, static_cast<std::int64_t*>(to), count);
-    case DType::kBFloat16:
-    case DType::kInt32:
-      break;
-  }
-  fail(ErrorKind::kInvalidArgument, "[communicator] no sums of {}",
-       name(dtype));
-}
 
 }  // namespace
 
