@@ -215,6 +215,11 @@ Communicator::Round& Communicator::begin(Collective collective,
   return round;
 }
 
+Pending Communicator::issued(Round& round) {
+  transport_->progress();
+  return {round, round.ticket};
+}
+
 void Communicator::send(Round& round, int lane, int to, const Part& part) {
   traffic_[round.tag.phase].sent_bytes += part.bytes;
   transport_->send(members_[static_cast<std::size_t>(to)], lane_ + lane,
@@ -276,7 +281,7 @@ Pending Communicator::all_to_all_v(const Tag& tag, std::span<const Part> send,
     std::memcpy(receive[me].data, send[me].data,
                 static_cast<std::size_t>(send[me].bytes));
   }
-  return {round, round.ticket};
+  return issued(round);
 }
 
 Pending Communicator::all_gather_v(const Tag& tag,
@@ -291,7 +296,7 @@ Pending Communicator::all_gather_v(const Tag& tag,
     const int from = (rank_ + size() - i) % size();
     receive(round, 0, from, parts[static_cast<std::size_t>(from)]);
   }
-  return {round, round.ticket};
+  return issued(round);
 }
 
 Pending Communicator::gather_v(const Tag& tag, int root,
@@ -302,12 +307,12 @@ Pending Communicator::gather_v(const Tag& tag, int root,
   Round& round = begin(Collective::kGatherV, tag);
   if (rank_ != root) {
     send(round, 0, root, parts[static_cast<std::size_t>(rank_)]);
-    return {round, round.ticket};
+    return issued(round);
   }
   for (int r = 0; r < size(); ++r) {
     if (r != root) receive(round, 0, r, parts[static_cast<std::size_t>(r)]);
   }
-  return {round, round.ticket};
+  return issued(round);
 }
 
 Pending Communicator::reduce_scatter(const Tag& tag, TensorView x,
@@ -326,7 +331,7 @@ Pending Communicator::reduce_scatter(const Tag& tag, TensorView x,
                       std::int64_t{0});
   reductions_.push_back(&round);
   advance_reductions();
-  return {round, round.ticket};
+  return issued(round);
 }
 
 Pending Communicator::all_reduce(const Tag& tag, TensorView x) {
@@ -344,7 +349,7 @@ Pending Communicator::all_reduce(const Tag& tag, TensorView x) {
   }
   reductions_.push_back(&round);
   advance_reductions();
-  return {round, round.ticket};
+  return issued(round);
 }
 
 Pending Communicator::broadcast(const Tag& tag, int root, void* data,
@@ -354,12 +359,12 @@ Pending Communicator::broadcast(const Tag& tag, int root, void* data,
   Round& round = begin(Collective::kBroadcast, tag);
   if (rank_ != root) {
     receive(round, 0, root, {data, bytes});
-    return {round, round.ticket};
+    return issued(round);
   }
   for (int i = 1; i < size(); ++i) {
     send(round, 0, (rank_ + i) % size(), {data, bytes});
   }
-  return {round, round.ticket};
+  return issued(round);
 }
 
 Pending Communicator::barrier(const Tag& tag) {
@@ -368,7 +373,7 @@ Pending Communicator::barrier(const Tag& tag) {
     send(round, 0, (rank_ + i) % size(), {});
     receive(round, 0, (rank_ + size() - i) % size(), {});
   }
-  return {round, round.ticket};
+  return issued(round);
 }
 
 }  // namespace catena

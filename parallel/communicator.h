@@ -83,6 +83,8 @@ class Communicator {
   class Round;
   friend class Round;
   [[nodiscard]] Round& begin(Collective collective, const Tag& tag);
+  /// Copies what can be copied, now that all messages are posted.
+  [[nodiscard]] Pending issued(Round& round);
   void send(Round& round, int lane, int to, const Part& part);
   void receive(Round& round, int lane, int from, const Part& part);
   /// Starts reductions in the order they were issued, one at a time: their

@@ -62,7 +62,7 @@ void Task::promise_type::release_frame(void* frame, std::size_t bytes) {
 }
 
 void wait(const Pending& pending) {
-  constexpr int kPolls = 64, kYields = 2000;
+  constexpr int kPolls = 2000, kYields = 4000;
   constexpr std::chrono::microseconds kNap(50);
   for (int turn = 0; !pending.ready(); ++turn) {
     if (turn < kPolls) continue;

@@ -283,8 +283,9 @@ void SlotTransport::share_copy(Slot& slot, std::byte* there, bool sends,
     const std::int64_t begin = claim.begin * Slot::kPieceBytes;
     const std::int64_t end =
         std::min(message.bytes, begin + claim.count * Slot::kPieceBytes);
-    if (end > begin)
+    if (end > begin) {
       std::memcpy(to + begin, from + begin, size_of(end - begin));
+    }
     message.through = slot.finish(claim, pieces);
   }
 }
@@ -295,7 +296,9 @@ void SlotTransport::bounce_out(Line& line, Slot& slot, const Message& message) {
     line.bounce = static_cast<std::byte*>(
         allocate(size_of(kBouncePieces * Slot::kPieceBytes)));
   }
-  slot.bounce = address(line.bounce, kBouncePieces * Slot::kPieceBytes);
+  if (slot.state().claimed() == 0) {
+    slot.bounce = address(line.bounce, kBouncePieces * Slot::kPieceBytes);
+  }
   const std::int64_t pieces = Slot::pieces(message.bytes);
   for (;;) {
     const Slot::State state = slot.state();

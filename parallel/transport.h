@@ -42,7 +42,8 @@ class Transport {
   virtual void receive(int from, int lane, void* data, std::int64_t bytes,
                        std::uint64_t tag, std::int64_t& open) = 0;
 
-  /// Moves on what can move.
+  /// Moves on what can move; after posting, too, so that those that wait need
+  /// nothing more of this rank.
   virtual void progress() = 0;
 
   /// Tells every rank that this one cannot go on. The first to say so is the

@@ -44,7 +44,7 @@ Node::Node(Store& store, int rank, int size, const Options& options)
   find_places(size);
   create_own(store);
   try {
-    open_others(store);
+    open_others(names_of_all(store));
     wait_for_others();
   } catch (const Error& error) {
     write(own().control().record, error.what());
@@ -93,27 +93,33 @@ std::chrono::duration<double> Node::left() const {
   return std::max(left, left.zero());
 }
 
-void Node::open_others(Store& store) {
-  for (std::size_t i = 0; i < members_.size(); ++i) {
-    const int rank = members_[i];
-    if (rank == rank_) continue;
-    std::string name;
+/// All names before any is opened: so everybody hears of a rank that has none,
+/// and not of those that leave on its account.
+std::vector<std::string> Node::names_of_all(Store& store) const {
+  std::vector<std::string> names;
+  for (const int rank : members_) {
     try {
-      name = store.get(key(rank), left());
+      names.push_back(store.get(key(rank), left()));
     } catch (const Error& error) {
       fail(error.kind(), "rank {} has waited {:.3g} s for rank {} to join: {}",
            rank_, deadline_.count(), rank, error.what());
     }
-    if (name.starts_with(kFailed)) {
-      fail(ErrorKind::kCommunication, "rank {} could not join: {}", rank,
-           name.substr(1));
-    }
+    if (!names.back().starts_with(kFailed)) continue;
+    fail(ErrorKind::kCommunication, "rank {} could not join: {}", rank,
+         names.back().substr(1));
+  }
+  return names;
+}
+
+void Node::open_others(const std::vector<std::string>& names) {
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (members_[i] == rank_) continue;
     try {
-      segments_[i] =
-          Segment::open(name, static_cast<int>(members_.size()), pool_bytes_);
+      segments_[i] = Segment::open(names[i], static_cast<int>(members_.size()),
+                                   pool_bytes_);
     } catch (const Error& error) {
       fail(error.kind(), "rank {} cannot open the memory of rank {}: {}", rank_,
-           rank, error.what());
+           members_[i], error.what());
     }
   }
   own().control().joined.store(1, std::memory_order_release);

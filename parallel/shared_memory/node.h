@@ -29,7 +29,8 @@ class Node {
  private:
   void find_places(int size);
   void create_own(Store& store);
-  void open_others(Store& store);
+  [[nodiscard]] std::vector<std::string> names_of_all(Store& store) const;
+  void open_others(const std::vector<std::string>& names);
   void wait_for_others();
   void check(int place);
   [[nodiscard]] std::chrono::duration<double> left() const;

@@ -9,6 +9,7 @@
 #include "parallel/local/transport.h"
 #include "runtime/base/error.h"
 #include "runtime/base/random.h"
+#include "tests/parallel/collective_calls.h"
 #include "tests/parallel/ranks.h"
 
 namespace catena::testing {
@@ -309,54 +310,6 @@ TEST_P(CommunicatorTest, TrafficIsCountedByPhase) {
   });
 }
 
-/// Issues one collective and waits for it.
-using Call = std::function<void(Communicator&, std::vector<float>&)>;
-const std::pair<const char*, Call> kCalls[] = {
-    {"all_to_all_v",
-     [](Communicator& all, std::vector<float>& x) {
-       std::vector<Communicator::Part> parts(
-           static_cast<std::size_t>(all.size()), {x.data(), 400});
-       std::vector<float> in(100 * parts.size());
-       auto receive = parts;
-       for (std::size_t r = 0; r < parts.size(); ++r) {
-         receive[r].data = in.data() + 100 * r;
-       }
-       wait(all.all_to_all_v({.phase = Phase::kDispatch, .layer = 2}, parts,
-                             receive));
-     }},
-    {"all_gather_v",
-     [](Communicator& all, std::vector<float>& x) {
-       std::vector<Communicator::Part> parts;
-       for (int r = 0; r < all.size(); ++r) parts.push_back({&x[r * 10], 40});
-       wait(all.all_gather_v({}, parts));
-     }},
-    {"reduce_scatter",
-     [](Communicator& all, std::vector<float>& x) {
-       const std::vector<std::int64_t> counts(
-           static_cast<std::size_t>(all.size()), 10);
-       wait(all.reduce_scatter(
-           {}, {x.data(), DType::kFloat32, {10 * all.size()}}, counts));
-     }},
-    {"all_reduce",
-     [](Communicator& all, std::vector<float>& x) {
-       wait(all.all_reduce({}, {x.data(), DType::kFloat32, {20000}}));
-     }},
-    {"broadcast",
-     [](Communicator& all, std::vector<float>& x) {
-       // The last rank is the root: the one that stalls or dies below.
-       wait(all.broadcast({}, all.size() - 1, x.data(), 4000));
-     }},
-    {"gather_v",
-     [](Communicator& all, std::vector<float>& x) {
-       // To the first rank, which waits for the last.
-       std::vector<Communicator::Part> parts;
-       for (int r = 0; r < all.size(); ++r) parts.push_back({&x[r * 10], 40});
-       wait(all.gather_v({}, 0, parts));
-     }},
-    {"barrier",
-     [](Communicator& all, std::vector<float>&) { wait(all.barrier({})); }},
-};
-
 TEST_P(CommunicatorTest, AStalledRankIsNamedWithinTheDeadline) {
   if (size() == 1) return;
   for (const auto& [name, call] : kCalls) {
@@ -448,6 +401,9 @@ std::vector<Case> cases() {
   std::vector<Case> all;
   for (const int size : {1, 2, 3, 4, 7, 8}) {
     all.push_back({local_ranks(), size});
+  }
+  for (const int size : {1, 2, 3, 4}) {
+    all.push_back({shared_memory_ranks(), size});
   }
   return all;
 }

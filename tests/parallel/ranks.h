@@ -21,6 +21,10 @@ inline std::ostream& operator<<(std::ostream& out, const RankRunner& runner) {
   return out << runner.name;
 }
 
+/// Threads of this process.
 [[nodiscard]] RankRunner local_ranks();
+/// Processes of their own. Fails the test when one of them crashes, or takes
+/// more than a minute, or leaves a name in /dev/shm.
+[[nodiscard]] RankRunner shared_memory_ranks();
 
 }  // namespace catena::testing
