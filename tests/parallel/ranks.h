@@ -3,6 +3,7 @@
 #include <functional>
 #include <ostream>
 #include <string>
+#include <vector>
 
 #include "parallel/transport.h"
 
@@ -13,18 +14,32 @@ struct RankRunner {
   std::string name;
   /// Runs work(transport) once a rank. Expectations of every rank count; an
   /// exception of one ends all.
-  std::function<void(int size, const std::function<void(Transport&)>& work)>
-      run;
+  using Run = std::function<void(int size,
+                                 const std::function<void(Transport&)>& work)>;
+  Run run;
+  /// Why it cannot be run at all, or not to the end when a rank gives up.
+  std::string absent = "", no_faults = "";
+};
+
+struct RankCase {
+  RankRunner runner;
+  int size;
 };
 
 inline std::ostream& operator<<(std::ostream& out, const RankRunner& runner) {
   return out << runner.name;
 }
 
-/// Threads of this process.
-[[nodiscard]] RankRunner local_ranks();
+inline std::ostream& operator<<(std::ostream& out, const RankCase& c) {
+  return out << c.runner << " " << c.size;
+}
+
 /// Processes of their own. Fails the test when one of them crashes, or takes
 /// more than a minute, or leaves a name in /dev/shm.
 [[nodiscard]] RankRunner shared_memory_ranks();
+
+/// For communicator_test.cc: what it is run with. Every program that it is
+/// part of has its own.
+[[nodiscard]] std::vector<RankCase> rank_cases();
 
 }  // namespace catena::testing

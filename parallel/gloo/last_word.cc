@@ -1,0 +1,55 @@
+#include "parallel/gloo/last_word.h"
+
+#include <algorithm>
+
+namespace catena::gloo {
+
+void LastWord::set_text(std::string_view why) {
+  text_bytes = static_cast<std::uint32_t>(why.copy(text.data(), kTextBytes));
+}
+
+std::string LastWord::why() const {
+  return {text.data(), std::min<std::size_t>(text_bytes, kTextBytes)};
+}
+
+Farewell::Farewell(const Mesh& mesh, int peer) : peer_(peer) {
+  in_.buffer = mesh.buffer(&in_.content, sizeof in_.content);
+  out_.buffer = mesh.buffer(&out_.content, sizeof out_.content);
+  never_.buffer = mesh.buffer(&never_.content, sizeof never_.content);
+  in_.buffer->recv(peer, slot(Use::kLastWord, 0, 0));
+  never_.buffer->recv(peer, slot(Use::kNever, 0, 0));
+}
+
+void Farewell::say(const LastWord& word) noexcept {
+  out_.content = word;
+  out_.content.mark = mark_of(0);
+  try {
+    out_.buffer->send(peer_, slot(Use::kLastWord, 0, 0));
+    said_ = true;
+  } catch (const std::exception&) {
+    // The connection is lost: that says it, too.
+  }
+}
+
+void Farewell::wait_until_written(std::chrono::milliseconds most) noexcept {
+  if (!said_) return;
+  try {
+    (void)out_.buffer->waitSend(most);
+  } catch (const std::exception&) {
+    // As above.
+  }
+}
+
+bool Farewell::heard() {
+  if (heard_ || !has_come(in_.content.mark, 0)) return heard_;
+  (void)in_.buffer->waitRecv(kSoon);
+  heard_ = true;
+  return true;
+}
+
+void Farewell::look_for_loss() {
+  never_.buffer->abortWaitRecv();
+  (void)never_.buffer->waitRecv(kSoon);
+}
+
+}  // namespace catena::gloo

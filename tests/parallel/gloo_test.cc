@@ -1,0 +1,293 @@
+#include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <numeric>
+#include <thread>
+
+#include "parallel/communicator.h"
+#include "parallel/gloo/transport.h"
+#include "parallel/tcp/store.h"
+#include "runtime/base/error.h"
+#include "tests/parallel/process_ranks.h"
+
+/// What communicator_test.cc cannot ask: real deaths, of processes.
+
+namespace catena::testing {
+namespace {
+
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
+using namespace std::chrono_literals;
+
+constexpr Communicator::Deadline kLong(60), kShort(1);
+
+MakeTransport make(gloo::Options options = {}) {
+  return [options](int rank, int size, Store& store) {
+    return gloo::connect(rank, size, store, options);
+  };
+}
+
+class GlooTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!gloo::available()) {
+      GTEST_SKIP() << "built without Gloo (libgloo-dev)";
+    }
+  }
+};
+
+/// Issues one collective of some size and waits for it.
+using Call = std::function<void(Communicator&, std::vector<double>&)>;
+const std::pair<const char*, Call> kCalls[] = {
+    {"all_to_all_v",
+     [](Communicator& all, std::vector<double>& x) {
+       const auto size = static_cast<std::size_t>(all.size());
+       std::vector<double> in(x.size());
+       std::vector<Communicator::Part> send, receive;
+       for (std::size_t r = 0; r < size; ++r) {
+         const std::size_t begin = r * (x.size() / size);
+         const auto bytes = static_cast<std::int64_t>(x.size() / size * 8);
+         send.push_back({&x[begin], bytes});
+         receive.push_back({&in[begin], bytes});
+       }
+       wait(all.all_to_all_v({.phase = Phase::kDispatch}, send, receive));
+     }},
+    {"all_gather_v",
+     [](Communicator& all, std::vector<double>& x) {
+       const auto size = static_cast<std::size_t>(all.size());
+       std::vector<Communicator::Part> parts;
+       for (std::size_t r = 0; r < size; ++r) {
+         parts.push_back({&x[r * (x.size() / size)],
+                          static_cast<std::int64_t>(x.size() / size * 8)});
+       }
+       wait(all.all_gather_v({}, parts));
+     }},
+    {"reduce_scatter",
+     [](Communicator& all, std::vector<double>& x) {
+       const auto count = static_cast<std::int64_t>(x.size());
+       wait(all.reduce_scatter(
+           {}, {x.data(), DType::kFloat64, {count}},
+           std::vector<std::int64_t>(static_cast<std::size_t>(all.size()),
+                                     count / all.size())));
+     }},
+    {"all_reduce",
+     [](Communicator& all, std::vector<double>& x) {
+       wait(all.all_reduce(
+           {},
+           {x.data(), DType::kFloat64, {static_cast<std::int64_t>(x.size())}}));
+     }},
+    {"broadcast",
+     [](Communicator& all, std::vector<double>& x) {
+       wait(all.broadcast({}, all.size() - 1, x.data(),
+                          static_cast<std::int64_t>(x.size() * 8)));
+     }},
+    {"barrier",
+     [](Communicator& all, std::vector<double>&) { wait(all.barrier({})); }},
+};
+
+/// Collectives until something ends that: a signal hits the victim before its
+/// fifth, or at some time after, wherever it is then.
+std::vector<RankEnd> strike(int size, int victim, int signal, bool inside,
+                            const Call& call, Communicator::Deadline deadline) {
+  return run_processes(size, make(), [&](Transport& transport) {
+    Communicator all(transport, deadline);
+    std::vector<double> x(48000, 1);
+    for (int round = 0;; ++round) {
+      if (transport.rank() == victim && round == 5) {
+        if (inside) {
+          std::thread([signal] {
+            std::this_thread::sleep_for(5ms);
+            kill(getpid(), signal);
+          }).detach();
+        } else {
+          kill(getpid(), signal);
+        }
+      }
+      call(all, x);
+    }
+  });
+}
+
+TEST_F(GlooTest, ARankThatIsKilledIsNamedByAllTheOthers) {
+  for (const auto& [name, call] : kCalls) {
+    for (const bool inside : {false, true}) {
+      constexpr int kVictim = 2;
+      const auto ends = strike(4, kVictim, SIGKILL, inside, call, kLong);
+      for (int r = 0; r < 4; ++r) {
+        const RankEnd& end = ends[static_cast<std::size_t>(r)];
+        if (r == kVictim) {
+          EXPECT_EQ(end.signal, SIGKILL);
+          continue;
+        }
+        ASSERT_TRUE(end.error) << name;
+        EXPECT_EQ(*end.error, ErrorKind::kCommunication) << end.text;
+        EXPECT_THAT(end.text, HasSubstr("rank 2 has died")) << name;
+        EXPECT_LT(end.seconds, 20) << name;
+      }
+    }
+  }
+}
+
+TEST_F(GlooTest, RankZeroMayDieToo) {
+  const auto ends = strike(3, 0, SIGKILL, false, kCalls[3].second, kLong);
+  for (const int r : {1, 2}) {
+    const RankEnd& end = ends[static_cast<std::size_t>(r)];
+    ASSERT_TRUE(end.error);
+    EXPECT_THAT(end.text, HasSubstr("rank 0 has died"));
+  }
+}
+
+TEST_F(GlooTest, ARankThatStandsStillIsNamedAtTheDeadline) {
+  for (const auto& [name, call] : kCalls) {
+    constexpr int kVictim = 2;  // the root of the broadcast
+    const auto ends = strike(3, kVictim, SIGSTOP, false, call, kShort);
+    int timeouts = 0;
+    for (const int r : {0, 1}) {
+      const RankEnd& end = ends[static_cast<std::size_t>(r)];
+      ASSERT_TRUE(end.error) << name;
+      EXPECT_THAT(end.text, HasSubstr("s for rank 2 in")) << name;
+      EXPECT_THAT(end.text, HasSubstr(name));
+      EXPECT_GE(end.seconds, 1);
+      EXPECT_LT(end.seconds, 20);
+      timeouts += *end.error == ErrorKind::kTimeout ? 1 : 0;
+    }
+    EXPECT_GE(timeouts, 1);
+    EXPECT_EQ(ends[kVictim].signal, SIGSTOP);
+  }
+}
+
+TEST_F(GlooTest, LargeMessagesArriveWhole) {
+  const auto ends = run_processes(2, make(), [](Transport& transport) {
+    Communicator all(transport, kLong);
+    // Beyond what sockets hold, many at a time and beyond the window.
+    constexpr int kMessages = 40;
+    constexpr std::size_t kWords = 1 << 19;
+    std::vector<std::vector<std::int64_t>> x;
+    std::vector<Pending> pending;
+    for (std::size_t m = 0; m < kMessages; ++m) {
+      x.emplace_back(kWords + m);
+      if (transport.rank() == 0) {
+        std::iota(x.back().begin(), x.back().end(), m);
+      }
+    }
+    for (auto& words : x) {
+      pending.push_back(all.broadcast(
+          {}, 0, words.data(), static_cast<std::int64_t>(words.size() * 8)));
+    }
+    for (const Pending& one : pending) wait(one);
+    for (std::size_t m = 0; m < kMessages; ++m) {
+      EXPECT_EQ(x[m].front(), static_cast<std::int64_t>(m));
+      EXPECT_EQ(x[m][kWords / 2], static_cast<std::int64_t>(kWords / 2 + m));
+      EXPECT_EQ(x[m].back(), static_cast<std::int64_t>(kWords + 2 * m - 1));
+    }
+  });
+  for (const RankEnd& end : ends) EXPECT_FALSE(end.error) << end.text;
+}
+
+TEST_F(GlooTest, ASenderNeedsNothingOfAReceiverThatComputes) {
+  const auto ends = run_processes(2, make(), [](Transport& transport) {
+    Communicator all(transport, kLong);
+    std::vector<double> x(100000, transport.rank());
+    wait(all.barrier({}));
+    const auto begin = std::chrono::steady_clock::now();
+    const Pending sent = all.broadcast({}, 0, x.data(), 800000);
+    if (transport.rank() == 1) std::this_thread::sleep_for(3s);
+    wait(sent);
+    if (transport.rank() == 0) {
+      EXPECT_LT(std::chrono::steady_clock::now() - begin, 2s);
+    }
+    EXPECT_EQ(x[99999], 0);
+    wait(all.barrier({}));
+  });
+  for (const RankEnd& end : ends) EXPECT_FALSE(end.error) << end.text;
+}
+
+TEST_F(GlooTest, ARankThatDoesNotComeIsNamed) {
+  const auto options = gloo::Options{.deadline = 1s};
+  const auto ends = run_processes(
+      3,
+      [&](int rank, int size, Store& store) -> std::unique_ptr<Transport> {
+        if (rank == 2) {
+          std::this_thread::sleep_for(4s);
+          fail(ErrorKind::kData, "too late");
+        }
+        return gloo::connect(rank, size, store, options);
+      },
+      [](Transport&) {});
+  for (const int r : {0, 1}) {
+    const RankEnd& end = ends[static_cast<std::size_t>(r)];
+    ASSERT_TRUE(end.error);
+    EXPECT_EQ(*end.error, ErrorKind::kTimeout) << end.text;
+    EXPECT_THAT(end.text, HasSubstr("rank 2 has not come"));
+    EXPECT_LT(end.seconds, 4);
+  }
+}
+
+/// A store of one process that nobody else writes to.
+class OwnStore final : public Store {
+ public:
+  void set(std::string_view, std::string_view) override {}
+  [[nodiscard]] std::string get(std::string_view key,
+                                std::chrono::duration<double>) override {
+    fail(ErrorKind::kTimeout, "no {}", key);
+  }
+};
+
+TEST_F(GlooTest, AddressesAreChecked) {
+  OwnStore store;
+  for (const char* address : {"localhost", "nonsense", "", "192.0.2.1"}) {
+    try {
+      (void)gloo::connect(0, 2, store, {.address = address});
+      FAIL() << address;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kConfig) << error.what();
+    }
+  }
+}
+
+TEST_F(GlooTest, AStrangerInPlaceOfARankIsFoundOut) {
+  // Takes what a rank left in the store for another, and what it sends is not
+  // what it was to say.
+  class Liar final : public Store {
+   public:
+    explicit Liar(Store& store) : store_(store) {}
+    void set(std::string_view key, std::string_view value) override {
+      store_.set(key, value);
+    }
+    [[nodiscard]] std::string get(
+        std::string_view key, std::chrono::duration<double> deadline) override {
+      std::string value = store_.get(key, deadline);
+      value[0] = static_cast<char>(value[0] + 1);
+      return value;
+    }
+
+   private:
+    Store& store_;
+  };
+  const auto ends = run_processes(
+      2,
+      [](int rank, int size, Store& store) -> std::unique_ptr<Transport> {
+        Liar liar(store);
+        return gloo::connect(rank, size, rank == 1 ? liar : store,
+                             {.deadline = 5s});
+      },
+      [](Transport&) {});
+  ASSERT_TRUE(ends[0].error);
+  EXPECT_THAT(ends[0].text, HasSubstr("as rank 1 is another"));
+}
+
+TEST(GlooAbsentTest, SaysWhatToInstall) {
+  if (gloo::available()) GTEST_SKIP() << "built with Gloo";
+  OwnStore store;
+  try {
+    (void)gloo::connect(0, 1, store, {});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kUnsupported);
+    EXPECT_THAT(error.what(), HasSubstr("libgloo-dev"));
+  }
+}
+
+}  // namespace
+}  // namespace catena::testing
