@@ -121,9 +121,9 @@ void Trainer::take_step(const data::Batch& batch, StepReport& report) {
   step_->discard();
   if (++guard_.state().in_a_row > config_.spikes.most_in_a_row) {
     fail(ErrorKind::kNonFinite,
-         "step {}: {}, and so were the {} steps before it; the last weights "
-         "are in {}. Lower learning_rate.peak, or raise spikes.deviations",
-         number, why, guard_.state().in_a_row - 1, run_.checkpoints().string());
+         "step {}: {}, and so were the {} steps before it; {}. Lower "
+         "learning_rate.peak, or raise spikes.deviations",
+         number, why, guard_.state().in_a_row - 1, say_what_is_saved());
   }
   if (config_.spikes.action == "rewind") {
     rewind(why, number);

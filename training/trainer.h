@@ -83,6 +83,9 @@ class Trainer {
   /// Begins a checkpoint of the present state, unless one is under way.
   void save();
   void save_last();
+  /// Where the last saved weights are, or that none were; waits for what is
+  /// being written.
+  [[nodiscard]] std::string say_what_is_saved();
   void save_kernel_table(double seconds);
   void note(const std::optional<CheckpointWriter::Outcome>& outcome);
   void note_failure(const CheckpointWriter::Outcome& outcome);

@@ -118,6 +118,15 @@ void Trainer::save_last() {
   note(outcome);
 }
 
+std::string Trainer::say_what_is_saved() {
+  note(writer_->wait());
+  if (ranks_ != nullptr) wait(ranks_->world().barrier({}));
+  const auto saved = list_checkpoints(run_.checkpoints());
+  if (saved.empty()) return "no weights were saved";
+  return fmt::format("the last saved weights are in {}",
+                     saved.front().folder.string());
+}
+
 void Trainer::note_failure(const CheckpointWriter::Outcome& outcome) {
   ++checkpoints_failed_;
   checkpoint_error_ = outcome.error;

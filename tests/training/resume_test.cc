@@ -355,6 +355,23 @@ TEST_F(ResumeTest, StepsThatAreNotFiniteAreNeverTaken) {
   EXPECT_EQ(result("run")["state"], "failed");
   EXPECT_EQ(result("run")["steps_skipped"], 40);
   EXPECT_THAT(result("run")["error"], HasSubstr("is not finite"));
+  EXPECT_THAT(lost.err,
+              HasSubstr(fmt::format("the last saved weights are in {}",
+                                    places.front().folder.string())));
+}
+
+TEST_F(ResumeTest, ARunThatEndsBeforeItSavedDoesNotSayItDid) {
+  const std::string lost =
+      "--set learning_rate.peak=1e12 --set optimizer.clip=0 "
+      "--set spikes.most_in_a_row=4 --set checkpoint.every=0 ";
+  for (const std::string action : {"skip", "rewind"}) {
+    const Outcome ended =
+        run(small(action, lost + "--set spikes.action=" + action));
+    EXPECT_EQ(ended.code, 76) << ended.err;
+    EXPECT_TRUE(list_checkpoints(checkpoints(action)).empty());
+    EXPECT_THAT(ended.err, AllOf(HasSubstr("no weights were saved"),
+                                 Not(HasSubstr("weights are in"))));
+  }
 }
 
 }  // namespace
