@@ -31,9 +31,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t kSizes[] = {64, 1024, 4096, 8192, 16<<10,  32 << 10,  64 << 10,
-                                   128 << 10, 256 << 10, 512 << 10,
-                                   1 << 20,   2 << 20,   4 << 20};
+constexpr std::int64_t kSizes[] = {
+    64,        1024,      4096,      8192,    16 << 10, 32 << 10, 64 << 10,
+    128 << 10, 256 << 10, 512 << 10, 1 << 20, 2 << 20,  4 << 20};
 /// What is exchanged between two looks at the clock.
 constexpr std::int64_t kBlockBytes = std::int64_t{8} << 20;
 constexpr Communicator::Deadline kDeadline(60);
