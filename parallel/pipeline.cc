@@ -62,6 +62,8 @@ void Task::promise_type::release_frame(void* frame, std::size_t bytes) {
 }
 
 void wait(const Pending& pending) {
+  // Some 0.1 ms of polls: longer than most exchanges take, and short beside
+  // what another program on this core keeps it for once it has been given.
   constexpr int kPolls = 2000, kYields = 4000;
   constexpr std::chrono::microseconds kNap(50);
   for (int turn = 0; !pending.ready(); ++turn) {
