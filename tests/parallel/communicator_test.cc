@@ -309,7 +309,7 @@ TEST_P(CommunicatorTest, AStalledRankIsNamedWithinTheDeadline) {
   if (!no_faults().empty()) GTEST_SKIP() << no_faults();
   for (const auto& [name, call] : kCalls) {
     try {
-      run([&](Transport& transport) {
+      run([&, &call = call](Transport& transport) {
         Communicator all(transport, kShort);
         std::vector<float> x(20000, 1);
         const int last = all.size() - 1;
@@ -333,7 +333,7 @@ TEST_P(CommunicatorTest, ARankThatEndedIsNamedAtOnce) {
   if (!no_faults().empty()) GTEST_SKIP() << no_faults();
   for (const auto& [name, call] : kCalls) {
     try {
-      run([&](Transport& transport) {
+      run([&, &call = call](Transport& transport) {
         Communicator all(transport, kLong);
         std::vector<float> x(20000, 1);
         if (all.rank() != all.size() - 1) call(all, x);

@@ -67,7 +67,7 @@ TEST(SharedMemoryKillTest, TwoProcessesExchangeUntilOneIsKilled) {
 TEST(SharedMemoryKillTest, AKilledRankIsNamedInEveryCollective) {
   for (const auto& [name, call] : kCalls) {
     SCOPED_TRACE(name);
-    Processes processes(4, [&](Transport& transport) {
+    Processes processes(4, [&, &call = call](Transport& transport) {
       Communicator all(transport, kLong);
       std::vector<float> x(20000, 1);
       for (int round = 0;; ++round) {
