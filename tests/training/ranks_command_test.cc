@@ -204,6 +204,21 @@ TEST_F(RanksCommandTest, ASignalStopsAllRanksAndSaves) {
   EXPECT_EQ(state("run"), state("whole"));
 }
 
+// Whichever rank is first to say it, after all have written their parts.
+TEST_F(RanksCommandTest, TooManySpikesNameTheNewestCheckpoint) {
+  const Outcome lost =
+      run(by(2, 2, "run",
+             "--set learning_rate.peak=1e12 --set optimizer.clip=0 "
+             "--set spikes.action=skip --set spikes.most_in_a_row=4 --set "
+             "train.precision=float32 --set checkpoint.every=1"));
+  EXPECT_EQ(lost.code, 76) << lost.err;
+  const auto places = list_checkpoints(checkpoints("run"));
+  ASSERT_FALSE(places.empty());
+  EXPECT_THAT(lost.err,
+              HasSubstr(fmt::format("the last saved weights are in {}",
+                                    places[0].folder.string())));
+}
+
 TEST_F(RanksCommandTest, LayoutsThatDoNotFitAreRefused) {
   expect_refused(by(4, 3, "run"), 78, "4 ranks do not divide into groups of 3");
   expect_refused(by(8, 8, "run"), 78, "only 7 routed experts");
