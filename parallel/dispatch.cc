@@ -63,7 +63,7 @@ void Dispatch::sort(TensorView index, std::int64_t experts, std::int64_t rows,
 
 Task Dispatch::plan(FrameMemory&, TensorView index, TensorView weight,
                     std::int64_t experts, std::int64_t iteration, Arena& keep,
-                    Arena& scratch, DispatchPlan& plan) const {
+                    Arena& scratch, DispatchPlan& plan) const& {
   plan.tokens = index.size(0);
   plan.top_k = index.size(1);
   plan.tag = tag_;

@@ -77,7 +77,10 @@ class Dispatch {
   /// views come from `keep`. Frames come from `frames`.
   Task plan(FrameMemory& frames, TensorView index, TensorView weight,
             std::int64_t experts, std::int64_t iteration, Arena& keep,
-            Arena& scratch, DispatchPlan& plan) const;
+            Arena& scratch, DispatchPlan& plan) const&;
+  /// The task is this object's: one that ends before it will not do.
+  template <class... Any>
+  Task plan(Any&&...) const&& = delete;
 
   /// x [tokens, hidden] T.
   [[nodiscard]] Pending dispatch(DispatchPlan& plan, TensorView x,

@@ -72,10 +72,10 @@ struct ExpertsFixture : LayerFixture {
     const TensorView weight = chunk.keep(DType::kFloat64, {batch.size()});
     write_values(*backend, weight, weights);
     DispatchPlan plan;
-    Task task = Dispatch(chunk.kernels(), nullptr, {})
-                    .plan(chunk, index, weight.reshape({batch.size(), 1}),
-                          config.chain.routed_experts, 0, chunk.activations,
-                          chunk.scratch, plan);
+    const Dispatch dispatch(chunk.kernels(), nullptr, {});
+    Task task = dispatch.plan(chunk, index, weight.reshape({batch.size(), 1}),
+                              config.chain.routed_experts, 0, chunk.activations,
+                              chunk.scratch, plan);
     Pipeline().run({&task, 1});
     const TensorView y = chunk.keep(DType::kFloat64, x.shape());
     Experts::Saved saved;
