@@ -28,11 +28,13 @@ std::uint64_t Line::data_slot(std::uint64_t number) const {
   return slot(Use::kData, lane_, number, mixed(m.tag, m.bytes));
 }
 
-void Line::reap() {
+std::size_t Line::reap() {
+  const std::uint64_t before = reaped_;
   for (; reaped_ < through_; ++reaped_) {
     --*messages_.front().open;
     messages_.pop_front();
   }
+  return reaped_ - before;
 }
 
 void Line::forget() {
@@ -49,17 +51,21 @@ Outgoing::Outgoing(const Mesh& mesh, int peer, int lane)
 }
 
 void Outgoing::expect_answer() {
-  answer_.buffer->recv(peer_, slot(Use::kAnswer, lane_, answers_));
+  answer_.buffer->recv(peer_, slot(Use::kAnswer, lane_, number_));
 }
 
 void Outgoing::advance() {
-  while (has_come(answer_.content.mark, answers_)) {
+  while (has_come(answer_.content.mark, number_)) {
     (void)answer_.buffer->waitRecv(kSoon);
     answered(answer_.content.count);
-    ++answers_;
+    ++number_;
     expect_answer();
   }
-  while (may_post()) post();
+  while (posted_ < all_ && posted_ - answered_ < kWindow) post();
+  while (through_ < posted_ &&
+         (through_ < answered_ || !is_long(message(through_)))) {
+    ++through_;
+  }
 }
 
 void Outgoing::answered(std::uint64_t count) {
@@ -67,7 +73,8 @@ void Outgoing::answered(std::uint64_t count) {
     fail(ErrorKind::kInternal, "[gloo] rank {} has {} messages of {}", peer_,
          count, posted_);
   }
-  for (; through_ < count; ++through_) data_[through_ % kWindow].reset();
+  for (; answered_ < count; ++answered_) data_[answered_ % kWindow].reset();
+  through_ = std::max(through_, answered_);
 }
 
 void Outgoing::post() {
@@ -112,8 +119,8 @@ std::optional<Incoming::Wrong> Incoming::advance() {
     take(through_);
     ++through_;
   }
-  while (may_post()) post();
-  if (answered_ < through_) answer();
+  while (posted_ < all_ && posted_ - through_ < kWindow) post();
+  if (urgent_ || through_ - answered_ >= kWindow / 2) answer();
   return std::nullopt;
 }
 
@@ -123,6 +130,7 @@ void Incoming::take(std::uint64_t number) {
     auto& data = data_[number % kWindow];
     (void)data->waitRecv(kSoon);
     data.reset();
+    urgent_ = true;
   } else if (m.bytes > 0) {
     std::memcpy(m.data, blocks_[number % kWindow].content.data.data(),
                 static_cast<std::size_t>(m.bytes));
@@ -148,6 +156,7 @@ void Incoming::answer() {
   place.content.mark = mark_of(number_);
   place.buffer->send(peer_, slot(Use::kAnswer, lane_, number_));
   answered_ = through_;
+  urgent_ = false;
   ++number_;
 }
 

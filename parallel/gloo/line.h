@@ -59,10 +59,10 @@ struct Place {
 ///
 ///   reaped <= through <= posted <= all
 ///
-/// Those posted are in Gloo's hands, at most kWindow; those through are done,
-/// and reap() tells their owner. A long message is sent ahead of its block, in
-/// a slot that only the same tag and length open: so when the block is there,
-/// the rest is, and a wrong one goes nowhere.
+/// Those posted are in Gloo's hands; those through are done, and reap() tells
+/// their owner. A long message is sent ahead of its block, in a slot that only
+/// the same tag and length open: so when the block is there, the rest is, and a
+/// wrong one goes nowhere.
 /// Thread rule: one at a time. Throws: what Gloo says of a lost connection.
 class Line {
  public:
@@ -75,8 +75,9 @@ class Line {
     messages_.push_back(message);
     ++all_;
   }
-  /// Takes back 1 of `open` of all messages that are through.
-  void reap();
+  /// Takes back 1 of `open` of all messages that are through. Returns of how
+  /// many.
+  std::size_t reap();
   [[nodiscard]] bool waits() const { return through_ < all_; }
   /// The first that is not through.
   [[nodiscard]] const Message& first() const { return message(through_); }
@@ -92,9 +93,6 @@ class Line {
   [[nodiscard]] static bool is_long(const Message& message) {
     return message.bytes > Block::kShortBytes;
   }
-  [[nodiscard]] bool may_post() const {
-    return posted_ < all_ && posted_ - through_ < kWindow;
-  }
   [[nodiscard]] std::uint64_t block_slot(std::uint64_t number) const {
     return slot(Use::kBlock, lane_, number);
   }
@@ -108,6 +106,8 @@ class Line {
   std::array<std::unique_ptr<Buffer>, kWindow> data_;
 };
 
+/// A short message is through once it is copied to its block, a long one when
+/// the receiver has answered. At most kWindow have no answer.
 class Outgoing final : public Line {
  public:
   Outgoing(const Mesh& mesh, int peer, int lane);
@@ -115,15 +115,17 @@ class Outgoing final : public Line {
   void advance();
   /// The peer has received `count` messages.
   void answered(std::uint64_t count);
+  [[nodiscard]] bool all_answered() const { return answered_ == all_; }
 
  private:
   void post();
   void expect_answer();
 
   Place<Answer> answer_;
-  std::uint64_t answers_ = 0;
+  std::uint64_t answered_ = 0, number_ = 0;
 };
 
+/// At most kWindow messages are posted and not through.
 class Incoming final : public Line {
  public:
   Incoming(const Mesh& mesh, int peer, int lane);
@@ -132,18 +134,21 @@ class Incoming final : public Line {
     std::int64_t bytes;
     std::uint64_t tag;
   };
-  /// Takes what has come, answers, and posts what may be posted.
+  /// Takes what has come and posts what may be posted. Answers if somebody may
+  /// wait for that.
   [[nodiscard]] std::optional<Wrong> advance();
+  [[nodiscard]] bool owes_answer() const { return answered_ < through_; }
+  void answer();
 
  private:
   void post();
   void take(std::uint64_t number);
-  void answer();
 
   // The sender has at most kWindow messages without an answer, and each answer
   // is of one at least.
   std::array<Place<Answer>, 2 * kWindow> answers_;
   std::uint64_t answered_ = 0, number_ = 0;
+  bool urgent_ = false;
 };
 
 }  // namespace catena::gloo
