@@ -60,6 +60,50 @@ TEST_F(CheckpointTest, TheIndexNamesEveryTensor) {
   }
 }
 
+TEST_F(CheckpointTest, IsNotClosedWhileATensorIsMissingOrThereTwice) {
+  const std::set<std::string> names = checkpoint_names(model_);
+  const std::string gone = "model.layers.0.mlp.experts.2.up_proj.weight";
+  ASSERT_TRUE(names.contains(gone));
+  TrainingState state;
+  state.step = 3;
+  const auto refusal = [&](const std::vector<StoredTensor>& weights,
+                           const std::vector<StoredTensor>& moments) {
+    Snapshot model(*backend_, weights), optimizer(*backend_, moments);
+    model.capture();
+    optimizer.capture();
+    try {
+      write_checkpoint(checkpoints_, model, optimizer, state, {},
+                       {.names = &names});
+      return std::string();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kInternal);
+      EXPECT_THAT(steps(), ElementsAre());
+      return std::string(error.what());
+    }
+  };
+  const auto without = [](std::vector<StoredTensor> tensors,
+                          const std::string& name) {
+    EXPECT_EQ(
+        std::erase_if(tensors,
+                      [&](const auto& tensor) { return tensor.name == name; }),
+        1U);
+    return tensors;
+  };
+  const auto weights = model_tensors(model_);
+  const auto moments = optimizer_tensors(model_.parameters(), optimizer_);
+  EXPECT_THAT(refusal(without(weights, gone), moments),
+              HasSubstr(fmt::format("lacks 1 of {} tensors, such as {};",
+                                    names.size(), gone)));
+  EXPECT_THAT(refusal(weights, without(moments, gone + ".exp_avg")),
+              HasSubstr(gone + ".exp_avg;"));
+  auto twice = moments;
+  twice.push_back(weights[1]);
+  EXPECT_THAT(refusal(weights, twice),
+              HasSubstr("holds tensor " + weights[1].name + " twice"));
+  EXPECT_EQ(refusal(weights, moments), "");
+  EXPECT_THAT(steps(), ElementsAre(3));
+}
+
 TEST_F(CheckpointTest, StateSurvivesItsText) {
   TrainingState state;
   state.step = 12;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <set>
 
 #include "runtime/base/error.h"
 
@@ -128,6 +127,21 @@ std::vector<StoredTensor> optimizer_tensors(ParameterSet& parameters,
     }
   }
   return result;
+}
+
+std::set<std::string> checkpoint_names(Model& model) {
+  const auto meta = make_meta_backend();
+  Model whole(*meta, model.config(), model.parameters().precision());
+  const Optimizer moments(whole.parameters(), {});
+  std::set<std::string> names;
+  for (const StoredTensor& tensor : model_tensors(whole)) {
+    names.insert(tensor.name);
+  }
+  for (const StoredTensor& tensor :
+       optimizer_tensors(whole.parameters(), moments)) {
+    names.insert(tensor.name);
+  }
+  return names;
 }
 
 void load_tensors(Backend& backend, const std::vector<StoredTensor>& tensors,

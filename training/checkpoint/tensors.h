@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,10 @@ struct StoredTensor {
 /// runs that this rank owns.
 [[nodiscard]] std::vector<StoredTensor> optimizer_tensors(
     ParameterSet& parameters, const Optimizer& optimizer);
+
+/// Names of all that a checkpoint of this model holds, whoever writes it: of
+/// the tensors above on a rank that holds everything.
+[[nodiscard]] std::set<std::string> checkpoint_names(Model& model);
 
 /// Fills the tensors from files that hold them between them; any float type is
 /// converted. Every tensor must be there, once, with its shape; on one rank

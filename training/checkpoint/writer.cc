@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -45,19 +46,44 @@ struct Unfinished {
 
 using Json = nlohmann::ordered_json;
 
-/// The index that Hugging Face's library looks for beside numbered files.
+std::vector<std::string> names_of(const Snapshot& snapshot) {
+  std::vector<std::string> names;
+  for (const NamedArray& array : snapshot.arrays()) {
+    names.push_back(array.name);
+  }
+  return names;
+}
+
+/// The index that Hugging Face's library looks for beside numbered files, and
+/// the names of all tensors.
 class Index {
  public:
-  void add(const std::string& file, const std::vector<NamedArray>& arrays) {
-    for (const NamedArray& array : arrays) add(file, array.name);
-    for (const NamedArray& array : arrays) {
-      bytes_ += static_cast<std::int64_t>(array.data.size());
+  void add(const std::string& file, const std::vector<std::string>& tensors,
+           std::int64_t bytes) {
+    for (const std::string& tensor : tensors) map_[tensor] = file;
+    bytes_ += bytes;
+    add_names(tensors);
+  }
+  void add_names(const std::vector<std::string>& names) {
+    names_.insert(names_.end(), names.begin(), names.end());
+  }
+  /// What is missing now would be noticed only by whoever goes on from it.
+  void check(const std::set<std::string>& expected) {
+    std::sort(names_.begin(), names_.end());
+    const auto twice = std::adjacent_find(names_.begin(), names_.end());
+    if (twice != names_.end()) {
+      fail(ErrorKind::kInternal,
+           "the checkpoint holds tensor {} twice; please report this", *twice);
     }
+    std::vector<std::string> missing;
+    std::set_difference(expected.begin(), expected.end(), names_.begin(),
+                        names_.end(), std::back_inserter(missing));
+    if (missing.empty()) return;
+    fail(ErrorKind::kInternal,
+         "the checkpoint lacks {} of {} tensors, such as {}; please report "
+         "this",
+         missing.size(), expected.size(), missing.front());
   }
-  void add(const std::string& file, const std::string& tensor) {
-    map_[tensor] = file;
-  }
-  void add_bytes(std::int64_t bytes) { bytes_ += bytes; }
   [[nodiscard]] std::string text() const {
     return Json{{"metadata", {{"total_size", bytes_}}}, {"weight_map", map_}}
                .dump(1) +
@@ -67,6 +93,7 @@ class Index {
  private:
   Json map_ = Json::object();
   std::int64_t bytes_ = 0;
+  std::vector<std::string> names_;
 };
 
 std::string note_name(const WriterPart& part) {
@@ -78,8 +105,9 @@ std::int64_t write_part(const fs::path& folder, const Snapshot& model,
                         const Snapshot& optimizer, std::int64_t step,
                         const WriterPart& part) {
   Json note{{"files", Json::array()},
-            {"tensors", Json::array()},
+            {"tensors", names_of(model)},
             {"tensor_bytes", model.bytes()},
+            {"moments", names_of(optimizer)},
             {"error", ""}};
   std::int64_t bytes = 0;
   try {
@@ -91,9 +119,6 @@ std::int64_t write_part(const fs::path& folder, const Snapshot& model,
       bytes += file.bytes;
       note["files"].push_back(
           {{"name", name}, {"bytes", file.bytes}, {"hash", file.hash}});
-    }
-    for (const NamedArray& array : model.arrays()) {
-      note["tensors"].push_back(array.name);
     }
   } catch (const Error& error) {
     note["error"] = error.what();
@@ -128,10 +153,10 @@ void take_note(const fs::path& folder, const WriterPart& part,
                               {file.at("bytes").get<std::int64_t>(),
                                file.at("hash").get<std::uint64_t>()}});
   }
-  for (const Json& tensor : note.at("tensors")) {
-    index.add(part_name("model", part), tensor.get<std::string>());
-  }
-  index.add_bytes(note.at("tensor_bytes").get<std::int64_t>());
+  index.add(part_name("model", part),
+            note.at("tensors").get<std::vector<std::string>>(),
+            note.at("tensor_bytes").get<std::int64_t>());
+  index.add_names(note.at("moments").get<std::vector<std::string>>());
   fs::remove(path);
 }
 
@@ -183,15 +208,17 @@ std::int64_t write_checkpoint(
       {model_file,
        write_safetensors(folder.path / model_file, model.arrays(), step)});
   Index index;
-  index.add(model_file, model.arrays());
+  index.add(model_file, names_of(model), model.bytes());
   enter("optimizer");
   const std::string optimizer_file = part_name("optimizer", part);
   manifest.files.push_back(
       {optimizer_file, write_safetensors(folder.path / optimizer_file,
                                          optimizer.arrays(), step)});
+  index.add_names(names_of(optimizer));
   for (int other = 1; other < part.count; ++other) {
     take_note(folder.path, {other, part.count}, manifest, index);
   }
+  if (part.names != nullptr) index.check(*part.names);
   enter("index");
   manifest.files.push_back(
       {kIndexFile,
@@ -249,9 +276,11 @@ CheckpointWriter::CheckpointWriter(fs::path checkpoints,
     : checkpoints_(std::move(checkpoints)),
       config_(config),
       ranks_(model.ranks()),
+      names_(checkpoint_names(model)),
       part_(part_of(ranks_)),
       model_(Snapshot::of_model(model)),
       optimizer_(Snapshot::of_moments(model, optimizer)) {
+  part_.names = &names_;
   if (part_.number == 0) remove_unfinished_checkpoints(checkpoints_);
 }
 

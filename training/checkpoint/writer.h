@@ -4,6 +4,7 @@
 #include <functional>
 #include <future>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "training/checkpoint/state.h"
@@ -22,6 +23,9 @@ inline constexpr const char* kStateFile = "state.json";
 /// Which of the ranks that write a checkpoint this one is.
 struct WriterPart {
   int number = 0, count = 1;  ///< number -1: it writes nothing
+  /// Names of what all parts write between them, each once; null: whatever
+  /// they do. Borrowed; the first part needs it.
+  const std::set<std::string>* names = nullptr;
 };
 /// "model-00001-of-00002.safetensors"; prefix: "model" or "optimizer".
 [[nodiscard]] std::string part_name(const std::string& prefix,
@@ -38,7 +42,8 @@ struct WriterPart {
 /// the notes of all, and does the rest.
 /// `phase`, if given, is called before each of: "model", "optimizer", "index",
 /// "state", "manifest", "rename", "done". For tests.
-/// Returns bytes written. Throws: Error(kIo); the temporary folder is gone.
+/// Returns bytes written. Throws: Error(kIo), and Error(kInternal) naming a
+/// tensor that no part has written, or two; the temporary folder is gone.
 std::int64_t write_checkpoint(
     const std::filesystem::path& checkpoints, const Snapshot& model,
     const Snapshot& optimizer, const TrainingState& state,
@@ -99,6 +104,7 @@ class CheckpointWriter {
   std::filesystem::path checkpoints_;
   CheckpointConfig config_;
   Ranks* ranks_;
+  std::set<std::string> names_;
   WriterPart part_;
   Snapshot model_, optimizer_;
   TrainingState state_;
