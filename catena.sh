@@ -8,6 +8,9 @@ exec < /dev/null
 jobs=$(nproc)
 stage="starting"
 
+# An object is found in the cache wherever the sources lie.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+
 say() { printf 'catena.sh: %s\n' "$*"; }
 
 die() {
@@ -37,7 +40,7 @@ usage: ./catena.sh COMMAND
   build       install what is missing and build build/catena and
               build/catena-train
   test        install what is missing, build, and run every test, with
-              sanitizers and fuzzers: up to three quarters of an hour on 2 cores
+              sanitizers, fuzzers and planted bugs: up to an hour on 2 cores
   bench [N]   install PyTorch (2.5 GB to fetch, 6 GB in build/bench-venv),
               measure speed beside it in N rounds (3; about 40 minutes), and
               print the tables of docs/results/cpu.md; goes on where it stopped
@@ -195,6 +198,12 @@ fuzz() {
     --output-on-failure --no-tests=error -L '^fuzz$'
 }
 
+# Known bugs, of which the tests must notice each.
+plant_bugs() {
+  begin "planting bugs in build/planted/"
+  tests/planted/run build
+}
+
 sources() {
   git -c safe.directory='*' ls-files '*.cc' '*.h' '*.cu' '*.cuh'
 }
@@ -231,6 +240,7 @@ run_tests() {
   sanitize asan address,undefined unit threads
   sanitize tsan thread threads
   fuzz
+  plant_bugs
   # Last, so that the output ends with the test runner's own summary.
   begin "running the tests"
   ctest --test-dir build -j "$jobs" --output-on-failure --no-tests=error \

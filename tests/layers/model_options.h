@@ -50,6 +50,8 @@ inline ModelConfig small_config() {
   m.chain.top_k = 3;
   m.chain.intermediate = 6;
   m.router.auxiliary_loss = 0.05;
+  // Biases that move at the wrong moment change choices at once.
+  m.router.bias_update_rate = 0.5;
   return m;
 }
 

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "parallel/local/transport.h"
 #include "training/data/prepare.h"
 #include "training/sources.h"
 
@@ -79,6 +80,42 @@ TEST_F(EvaluateTest, RowByRowIsTheWholeAndTheErrorIsThatOfARatio) {
   const double jackknife = std::sqrt(squares * 8 / 9);
   EXPECT_GT(rows.standard_error, 0);
   EXPECT_NEAR(rows.standard_error, jackknife, 0.2 * jackknife);
+}
+
+// Nine rows, 4 at once on one rank: with every number of ranks some are left
+// over.
+TEST_F(EvaluateTest, RanksLeaveNoRowOut) {
+  const auto tokenizer = load_tokenizer(config_);
+  const data::Dataset dataset =
+      open_data(config_, config_.data.validation, "data.validation");
+  const data::SamplerOptions options = sampler_options(config_, tokenizer);
+  struct Losses {
+    double whole, by_rows, probe;
+  };
+  const auto losses = [&](Backend& backend, Ranks* ranks) {
+    Model model(backend, config_.model, {DType::kFloat64}, ranks);
+    model.parameters().initialize(1);
+    Validation all(dataset, options, config_);
+    const auto chunk = model.make_chunk();
+    return Losses{all.run(model, *chunk).loss,
+                  all.run_by_rows(model, *chunk).loss,
+                  all.probe(model, *chunk)};
+  };
+  const auto alone = make_cpu_backend(1);
+  const Losses expected = losses(*alone, nullptr);
+  for (const auto& layout : {std::pair{2, 2}, {3, 1}, {4, 2}}) {
+    const int world = layout.first, expert = layout.second;
+    SCOPED_TRACE(testing::Message() << world << " ranks");
+    local::run_ranks(world, [&](Transport& transport) {
+      const auto backend = make_cpu_backend(1);
+      Ranks ranks(transport, *backend, make_mesh(world, expert, 3),
+                  Placement::contiguous(3, expert), Communicator::Deadline(60));
+      const Losses found = losses(*backend, &ranks);
+      EXPECT_NEAR(found.whole, expected.whole, 1e-12);
+      EXPECT_NEAR(found.by_rows, expected.by_rows, 1e-12);
+      EXPECT_NEAR(found.probe, expected.probe, 1e-12);
+    });
+  }
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -70,6 +71,7 @@ class StepTest : public testing::Test {
   struct Outcome {
     StepReport report;
     std::map<std::string, std::vector<double>> weights;
+    std::map<std::string, std::vector<double>> copies;  ///< rounded
   };
   Outcome train(std::int64_t micro_rows, std::int64_t chunks,
                 const char* scope) {
@@ -80,8 +82,9 @@ class StepTest : public testing::Test {
   }
 
   /// Three steps.
-  Outcome train(Backend& backend, Ranks* ranks) const {
-    Model model(backend, config_.model, {DType::kFloat64}, ranks);
+  Outcome train(Backend& backend, Ranks* ranks,
+                DType dtype = DType::kFloat64) const {
+    Model model(backend, config_.model, {dtype}, ranks);
     model.parameters().initialize(5);
     Optimizer optimizer(model.parameters(), config_.optimizer, ranks);
     Step step(model, optimizer, config_);
@@ -91,16 +94,21 @@ class StepTest : public testing::Test {
       step.apply(outcome.report);
     }
     for (std::size_t i = 0; i < model.parameters().size(); ++i) {
-      for (const NamedPart& part : model.parameters()[i].spec().parts) {
+      const Parameter& parameter = model.parameters()[i];
+      for (const NamedPart& part : parameter.spec().parts) {
         outcome.weights[part.name] =
-            read_values(backend, part_of(model.parameters()[i].master(), part));
+            read_values(backend, part_of(parameter.master(), part));
+        if (!parameter.copy().defined()) continue;
+        outcome.copies[part.name] =
+            read_values(backend, part_of(parameter.copy(), part));
       }
     }
     return outcome;
   }
 
   /// By ranks as threads; everybody's outcome.
-  std::vector<Outcome> train_ranks(int world, int expert) const {
+  std::vector<Outcome> train_ranks(int world, int expert,
+                                   DType dtype = DType::kFloat64) const {
     std::vector<Outcome> outcomes(static_cast<std::size_t>(world));
     const std::int64_t experts = config_.model.chain.routed_experts;
     local::run_ranks(world, [&](Transport& transport) {
@@ -109,9 +117,43 @@ class StepTest : public testing::Test {
                   Placement::contiguous(experts, expert),
                   Communicator::Deadline(60));
       outcomes[static_cast<std::size_t>(transport.rank())] =
-          train(*backend, &ranks);
+          train(*backend, &ranks, dtype);
     });
     return outcomes;
+  }
+
+  /// The report of one step, put together from steps of the model: of every
+  /// micro-batch, with losses divided by counts of the batch.
+  StepReport by_hand(const data::Batch& batch, std::int64_t micro_rows) const {
+    Model model(*backend_, config_.model, {DType::kFloat64});
+    model.parameters().initialize(5);
+    Optimizer optimizer(model.parameters(), config_.optimizer);
+    std::vector<std::unique_ptr<Chunk>> chunks;
+    chunks.push_back(model.make_chunk());
+    model.statistics().clear();
+    const auto all = static_cast<double>(batch.tokens.size());
+    for (std::int64_t row = 0; row < batch.rows; row += micro_rows) {
+      const Tokens tokens =
+          tokens_of(batch, row, std::min(micro_rows, batch.rows - row));
+      const auto count = static_cast<double>(tokens.row_offsets.back() -
+                                             tokens.row_offsets.front());
+      model.train(tokens,
+                  {1 / static_cast<double>(batch.trained_tokens),
+                   1 / static_cast<double>(batch.rows), 1 / all, count / all},
+                  chunks);
+    }
+    StepReport report;
+    report.loss = model.statistics().total_loss() /
+                  static_cast<double>(batch.trained_tokens);
+    report.gradient_norm = optimizer.gradient_norm();
+    report.routes.resize(2);
+    for (std::int64_t layer = 0; layer < 2; ++layer) {
+      for (std::int64_t t = 0; t < 2; ++t) {
+        report.routes[static_cast<std::size_t>(layer)].push_back(
+            model.statistics().summary(layer, t));
+      }
+    }
+    return report;
   }
 
   Config config_;
@@ -166,6 +208,59 @@ TEST_F(StepTest, RanksLeaveNoTrace) {
       EXPECT_EQ(weights.size(), one.weights.size());
       for (const auto& [name, values] : one.weights) {
         expect_near(weights.at(name), values, name);
+      }
+    }
+  }
+}
+
+TEST_F(StepTest, RanksKeepTheSameRoundedCopies) {
+  for (const auto& [world, expert] : {std::pair{2, 1}, {2, 2}, {4, 2}}) {
+    SCOPED_TRACE(testing::Message()
+                 << world << " ranks, experts over " << expert);
+    std::map<std::string, std::vector<double>> weights;
+    for (const Outcome& outcome :
+         train_ranks(world, expert, DType::kBFloat16)) {
+      EXPECT_GT(outcome.copies.size(), outcome.weights.size() / 2);
+      for (const auto& [name, values] : outcome.weights) {
+        EXPECT_EQ(weights.emplace(name, values).first->second, values) << name;
+      }
+      for (const auto& [name, copy] : outcome.copies) {
+        const auto& master = outcome.weights.at(name);
+        ASSERT_EQ(copy.size(), master.size());
+        for (std::size_t i = 0; i < copy.size(); ++i) {
+          ASSERT_EQ(copy[i],
+                    static_cast<float>(BFloat16(static_cast<float>(master[i]))))
+              << name << ", element " << i;
+        }
+      }
+    }
+  }
+}
+
+// Against the model itself, since what every layout does wrong no comparison
+// of layouts shows.
+TEST_F(StepTest, DividesLossesByCountsOfTheBatch) {
+  const data::Batch batch = make_batch(7, 50);
+  for (const char* scope : {"sequence", "batch"}) {
+    config_.model.router.auxiliary_scope = scope;
+    config_.model.router.auxiliary_loss = 0.1;
+    for (const std::int64_t micro_rows : {7, 3}) {
+      SCOPED_TRACE(testing::Message() << scope << ", " << micro_rows);
+      const StepReport expected = by_hand(batch, micro_rows);
+      config_.train.micro_batch_tokens = micro_rows * config_.data.sequence;
+      Model model(*backend_, config_.model, {DType::kFloat64});
+      model.parameters().initialize(5);
+      Optimizer optimizer(model.parameters(), config_.optimizer);
+      Step step(model, optimizer, config_);
+      StepReport report;
+      step.compute(batch, 1, report);
+      EXPECT_NEAR(report.loss, expected.loss, 1e-12);
+      EXPECT_NEAR(report.gradient_norm, expected.gradient_norm, 1e-12);
+      for (std::size_t layer = 0; layer < 2; ++layer) {
+        for (std::size_t t = 0; t < 2; ++t) {
+          EXPECT_NEAR(report.routes[layer][t].auxiliary_loss,
+                      expected.routes[layer][t].auxiliary_loss, 1e-12);
+        }
       }
     }
   }
