@@ -83,8 +83,10 @@ Task Chain::backward(Chunk& chunk, const RoutingStatistics& statistics,
                        d_received, d_received_weight, saved.terms);
     const TensorView d_weights =
         chunk.temporary(wide, it.routes.weights.shape());
-    co_await exchange.dispatch_gradient(it.plan, d_received, d_received_weight,
-                                        chunk.scratch);
+    const Pending home = exchange.dispatch_gradient(
+        it.plan, d_received, d_received_weight, chunk.scratch);
+    if (t == 0) experts_->add_gradients(chunk, saved.terms);
+    co_await home;
     exchange.add_gradients(
         it.plan, d_received, d_received_weight, d_input, shared_ != nullptr,
         config_.inner_residual() ? d_y : TensorView(), d_weights);
@@ -96,7 +98,6 @@ Task Chain::backward(Chunk& chunk, const RoutingStatistics& statistics,
     }
     std::swap(d_y, d_input);
   }
-  experts_->add_gradients(chunk, saved.terms);
   if (d_y.data() != d_x.data()) {
     chunk.kernels()(Copy{.from = d_y, .to = d_x});
   }

@@ -23,12 +23,16 @@ Model::Model(Backend& backend, const ModelConfig& config, Precision precision,
   const auto table = std::make_shared<const RopeTable>(
       backend, precision.wide(), config.rope, rope_size(config.attention),
       config.max_positions);
+  groups_.push_back(0);
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {
+    groups_.push_back(parameters_.size());
     layers_.push_back(std::make_unique<DecoderLayer>(parameters_, layer, config,
                                                      table, ranks));
   }
+  groups_.push_back(parameters_.size());
   head_ = std::make_unique<Head>(parameters_, config,
                                  config.tied_head ? embedding_ : nullptr);
+  groups_.push_back(parameters_.size());
   statistics_ = make_statistics();
 }
 
@@ -88,13 +92,22 @@ Task Model::backward(Chunk& chunk, Saved& saved) {
     }
     co_await layers_[i]->backward(chunk, *statistics_, saved.layers[i],
                                   saved.d);
+    leave(i + 1);
   }
   chunk.kernels()(ScatterAddRows{
       .rows = saved.d, .index = chunk.ids, .out = embedding_->gradient()});
+  leave(0);
+}
+
+void Model::leave(std::size_t group) {
+  if (taker_ != nullptr && --chunks_in_[group] == 0) {
+    taker_->take(groups_[group], groups_[group + 1]);
+  }
 }
 
 void Model::train(const Tokens& tokens, const LossScale& scale,
-                  std::vector<std::unique_ptr<Chunk>>& chunks) {
+                  std::vector<std::unique_ptr<Chunk>>& chunks,
+                  GradientTaker* taker) {
   const auto count = static_cast<std::int64_t>(chunks.size());
   while (saved_.size() < chunks.size()) {
     saved_.push_back(std::make_unique<Saved>());
@@ -120,7 +133,13 @@ void Model::train(const Tokens& tokens, const LossScale& scale,
     std::vector<Task>& tasks;
     ~Clear() { tasks.clear(); }
   };
+  taker_ = taker;
+  chunks_in_.assign(groups_.size() - 1, chunks.size());
   for (const bool forward_pass : {true, false}) {
+    if (!forward_pass && taker_ != nullptr) {
+      // A tied head has no weight of its own, but a norm.
+      taker_->take(groups_[layers_.size() + 1], groups_.back());
+    }
     const Clear clear{tasks_};
     for (std::size_t i = 0; i < chunks.size(); ++i) {
       tasks_.push_back(forward_pass ? forward(*chunks[i], *saved_[i])

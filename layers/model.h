@@ -31,9 +31,12 @@ class Model {
   /// the group. Rows are
   /// split over the chunks as evenly as whole rows allow. Adds the loss, and
   /// what routers did, to statistics(), and gradients to the parameters.
-  /// `chunks` keep their memory from call to call.
+  /// `chunks` keep their memory from call to call. `taker`, if this is the last
+  /// call before gradients are used, is told which are complete, meanwhile: the
+  /// head's first, then each layer's, and the embedding's at last.
   void train(const Tokens& tokens, const LossScale& scale,
-             std::vector<std::unique_ptr<Chunk>>& chunks);
+             std::vector<std::unique_ptr<Chunk>>& chunks,
+             GradientTaker* taker = nullptr);
 
   /// Sum of cross entropies over trained tokens; no gradients, no counts.
   [[nodiscard]] double evaluate(const Tokens& tokens, Chunk& chunk);
@@ -65,6 +68,8 @@ class Model {
   [[nodiscard]] std::unique_ptr<RoutingStatistics> make_statistics();
   Task forward(Chunk& chunk, Saved& saved);
   Task backward(Chunk& chunk, Saved& saved);
+  /// That one more chunk has left a group of parameters.
+  void leave(std::size_t group);
   void update_biases(Chain& chain, std::int64_t number);
   /// The stream after the last layer, without keeping what is between.
   TensorView infer(Chunk& chunk);
@@ -81,6 +86,11 @@ class Model {
   std::vector<std::unique_ptr<Saved>> saved_;
   Pipeline pipeline_;
   std::vector<Task> tasks_;
+  /// Where each group of parameters begins: embedding, layers, head; the end.
+  std::vector<std::size_t> groups_;
+  /// Of train(): whom to tell, and how many chunks are still in each group.
+  GradientTaker* taker_ = nullptr;
+  std::vector<std::size_t> chunks_in_;
   RouteSummary loads_, iteration_loads_;  ///< of update_biases()
 };
 

@@ -104,6 +104,15 @@ class ParameterSet {
   std::vector<std::unique_ptr<Parameter>> parameters_;
 };
 
+/// Whoever takes gradients on before a backward pass has ended.
+class GradientTaker {
+ public:
+  virtual ~GradientTaker() = default;
+  /// The gradients of parameters [begin, end) of the set are complete. The
+  /// order of these calls is the same on every rank.
+  virtual void take(std::size_t begin, std::size_t end) = 0;
+};
+
 /// Host copy of one part, converted to double, and back. For checkpoints,
 /// tests and reports; slow. Those that return no vector allocate nothing.
 [[nodiscard]] std::vector<double> read_values(Backend& backend,

@@ -23,13 +23,12 @@ class Communicator::Round final : public Operation {
  public:
   Round(Communicator& communicator, std::size_t size)
       : communicator_(communicator), sending(size), receiving(size) {}
-  ~Round() override { give_staging_back(); }
-  Round(const Round&) = delete;
-  Round& operator=(const Round&) = delete;
 
   [[nodiscard]] bool poll(std::uint64_t ticket) override;
 
   void start_reduction();
+  /// All of it is there.
+  void finish();
   /// Enters it into the communicator's traffic, when it is waited for.
   void count();
   [[nodiscard]] bool through() const {
@@ -49,9 +48,6 @@ class Communicator::Round final : public Operation {
     return {run(member),
             counts[static_cast<std::size_t>(member)] * size_bytes(x.dtype())};
   }
-  /// A place for what comes from each member, all of `bytes`.
-  void stage(std::int64_t bytes);
-  void give_staging_back();
 
   Communicator& communicator_;
 
@@ -61,41 +57,40 @@ class Communicator::Round final : public Operation {
   Collective collective = Collective::kBarrier;
   Tag tag;
   Clock::time_point since;
-  std::optional<Clock::time_point> asked;  ///< since when a rank waits for it
-  double exposed_before = 0;               ///< of the communicator, at issue
+  std::optional<Clock::time_point> asked;  ///< since when the rank waits for it
+  Clock::time_point finished;
+  /// Of the communicator: at issue, and when it was asked for or finished.
+  double exposed_before = 0, exposed_after = 0;
   std::vector<std::int64_t> sending, receiving;  ///< open messages, by member
 
   TensorView x;  ///< of reductions
   std::vector<std::int64_t> counts, begins;
   bool counted = true;
   bool started = false, whole = false, gathering = false;
-  std::vector<const std::byte*> sources;  ///< what is summed, by member
-  std::byte* staging = nullptr;
-  std::int64_t staging_bytes = 0;
 };
 
-void Communicator::Round::give_staging_back() {
-  if (staging == nullptr) return;
-  communicator_.transport_->release(staging,
-                                    static_cast<std::size_t>(staging_bytes));
-  staging = nullptr;
+void Communicator::give_staging_back() {
+  if (staging_ == nullptr) return;
+  transport_->release(staging_, static_cast<std::size_t>(staging_bytes_));
+  staging_ = nullptr;
+  staging_bytes_ = 0;
 }
 
-void Communicator::Round::stage(std::int64_t bytes) {
+void Communicator::stage(std::int64_t bytes) {
   constexpr std::int64_t kAlignment = 64;
   const std::int64_t step = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  const std::int64_t needed = step * (communicator_.size() - 1);
-  if (needed > staging_bytes) {
+  const std::int64_t needed = step * (size() - 1);
+  if (needed > staging_bytes_) {
     give_staging_back();
-    staging = static_cast<std::byte*>(
-        communicator_.transport_->allocate(static_cast<std::size_t>(needed)));
-    staging_bytes = needed;
+    staging_ = static_cast<std::byte*>(
+        transport_->allocate(static_cast<std::size_t>(needed)));
+    staging_bytes_ = needed;
   }
-  sources.resize(static_cast<std::size_t>(communicator_.size()));
-  std::byte* next = staging;
-  for (int r = 0; r < communicator_.size(); ++r) {
-    if (r == communicator_.rank()) continue;
-    sources[static_cast<std::size_t>(r)] = next;
+  sources_.resize(members_.size());
+  std::byte* next = staging_;
+  for (int r = 0; r < size(); ++r) {
+    if (r == rank_) continue;
+    sources_[static_cast<std::size_t>(r)] = next;
     next += step;
   }
 }
@@ -106,7 +101,8 @@ void Communicator::Round::start_reduction() {
   const std::int64_t all = x.bytes();
   whole = collective == Collective::kAllReduce && all <= kSmallBytes;
   const std::int64_t bytes = whole ? all : run_part(me).bytes;
-  stage(bytes);
+  communicator_.stage(bytes);
+  auto& sources = communicator_.sources_;
   std::byte* const own = whole ? static_cast<std::byte*>(x.data()) : run(me);
   sources[static_cast<std::size_t>(me)] = own;
   for (int i = 1; i < communicator_.size(); ++i) {
@@ -122,10 +118,10 @@ bool Communicator::Round::next_stage() {
   if (gathering || !communicator_.transport_->carries()) return true;
   const int me = communicator_.rank();
   if (whole) {
-    sum_in_order(x.dtype(), sources, x.data(), x.elements());
+    sum_in_order(x.dtype(), communicator_.sources_, x.data(), x.elements());
     return true;
   }
-  sum_in_order(x.dtype(), sources, run(me),
+  sum_in_order(x.dtype(), communicator_.sources_, run(me),
                counts[static_cast<std::size_t>(me)]);
   if (collective == Collective::kReduceScatter) return true;
   gathering = true;
@@ -137,16 +133,23 @@ bool Communicator::Round::next_stage() {
   return false;
 }
 
+void Communicator::Round::finish() {
+  done = true;
+  finished = Clock::now();
+  if (!asked) exposed_after = communicator_.exposed_seconds_;
+  --communicator_.open_;
+}
+
 void Communicator::Round::count() {
   const auto seconds = [](Clock::duration time) {
-    return std::chrono::duration<double>(time).count();
+    return std::max(0.0, std::chrono::duration<double>(time).count());
   };
   PhaseTraffic& traffic = communicator_.traffic_[tag.phase];
   ++traffic.collectives;
   traffic.overlapped_seconds +=
-      std::max(0.0, seconds(*asked - since) -
-                        (communicator_.exposed_seconds_ - exposed_before));
-  const double exposed = seconds(Clock::now() - *asked);
+      std::max(0.0, seconds(std::min(*asked, finished) - since) -
+                        (exposed_after - exposed_before));
+  const double exposed = seconds(finished - *asked);
   traffic.exposed_seconds += exposed;
   communicator_.exposed_seconds_ += exposed;
   counted = true;
@@ -154,15 +157,20 @@ void Communicator::Round::count() {
 
 bool Communicator::Round::poll(std::uint64_t of) {
   if (of < ticket || counted) return true;
-  if (!asked) asked = Clock::now();
-  communicator_.transport_->progress();
-  communicator_.advance_reductions();
-  if (!done && !x.defined() && through()) done = true;
+  if (!asked) {
+    asked = Clock::now();
+    if (!done) exposed_after = communicator_.exposed_seconds_;
+  }
+  if (!done) {
+    communicator_.transport_->progress();
+    communicator_.advance_reductions();
+    if (!done && !x.defined() && through()) finish();
+  }
   if (done) {
     count();
     return true;
   }
-  if (Clock::now() - since > communicator_.deadline_) {
+  if (Clock::now() - *asked > communicator_.deadline_) {
     communicator_.give_up(*this);
   }
   return false;
@@ -193,7 +201,7 @@ Communicator::Communicator(Transport& transport, Deadline deadline)
           }(),
           deadline) {}
 
-Communicator::~Communicator() = default;
+Communicator::~Communicator() { give_staging_back(); }
 
 Communicator::Round& Communicator::begin(Collective collective,
                                          const Tag& tag) {
@@ -204,6 +212,7 @@ Communicator::Round& Communicator::begin(Collective collective,
     at = rounds_.insert(at, std::make_unique<Round>(*this, members_.size()));
   }
   Round& round = **at;
+  ++open_;
   ++round.ticket;
   round.done = round.counted = false;
   round.asked.reset();
@@ -239,8 +248,17 @@ void Communicator::advance_reductions() {
     Round& round = *reductions_.front();
     if (!round.started) round.start_reduction();
     if (!round.through() || !round.next_stage()) return;
-    round.done = true;
+    round.finish();
     reductions_.erase(reductions_.begin());
+  }
+}
+
+void Communicator::advance() {
+  advance_reductions();
+  for (const auto& round : rounds_) {
+    if (!round->done && !round->x.defined() && round->through()) {
+      round->finish();
+    }
   }
 }
 

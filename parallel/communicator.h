@@ -22,8 +22,8 @@ namespace catena {
 /// Sums are formed in the order of members, each element on one rank: the
 /// bits do not depend on who is early, and are the same everywhere.
 ///
-/// A collective that is not finished `deadline` after it was issued ends in
-/// Error(kTimeout), which names the ranks that it waits for. A rank that has
+/// A collective that this rank has waited for, for longer than `deadline`, ends
+/// in Error(kTimeout), which names the ranks that it waits for. A rank that has
 /// ended, gave up, or is in another collective ends it at once in
 /// Error(kCommunication). Either way every other rank is told.
 ///
@@ -76,6 +76,12 @@ class Communicator {
 
   Pending barrier(const Tag& tag);
 
+  /// Whether any collective is under way.
+  [[nodiscard]] bool busy() const { return open_ > 0; }
+  /// Takes on what transport().progress() has moved, for a rank that has other
+  /// things to do meanwhile.
+  void advance();
+
   /// What collectives that are finished amounted to, since it was last taken.
   [[nodiscard]] Traffic take_traffic() { return std::exchange(traffic_, {}); }
 
@@ -91,6 +97,9 @@ class Communicator {
   /// later messages depend on earlier ones, and so would their order.
   void advance_reductions();
   [[noreturn]] void give_up(const Round& round);
+  /// A place for what comes from each other member, all of `bytes`.
+  void stage(std::int64_t bytes);
+  void give_staging_back();
 
   Transport* transport_;
   std::vector<int> members_;
@@ -99,7 +108,12 @@ class Communicator {
   Traffic traffic_;
   double exposed_seconds_ = 0;  ///< of all phases, ever
   std::vector<std::unique_ptr<Round>> rounds_;
+  int open_ = 0;                    ///< rounds that are not finished
   std::vector<Round*> reductions_;  ///< not finished; the first is under way
+  /// What the reduction under way sums, by member, and where others' lie.
+  std::vector<const std::byte*> sources_;
+  std::byte* staging_ = nullptr;
+  std::int64_t staging_bytes_ = 0;
 };
 
 }  // namespace catena

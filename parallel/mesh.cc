@@ -48,6 +48,12 @@ Mesh make_mesh(int world, int expert, std::int64_t experts) {
   return {.world = world, .expert = expert};
 }
 
+void Ranks::advance() {
+  if (!world_.busy() && !expert_.busy() && !replicas_.busy()) return;
+  world_.transport().progress();
+  for (Communicator* group : {&world_, &expert_, &replicas_}) group->advance();
+}
+
 Traffic Ranks::take_traffic() {
   Traffic traffic = world_.take_traffic();
   traffic += expert_.take_traffic();
@@ -92,6 +98,7 @@ Ranks::Ranks(Transport& transport, Backend& backend, const Mesh& mesh,
   }
   server_ = upload(backend, server);
   local_ = upload(backend, local);
+  backend.set_background(this);
 }
 
 }  // namespace catena

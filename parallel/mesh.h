@@ -28,11 +28,15 @@ struct Mesh {
 [[nodiscard]] Mesh make_mesh(int world, int expert, std::int64_t experts);
 
 /// One rank among the ranks of a run: where it stands, and whom it exchanges
-/// what with. Borrows transport and backend. Thread rule: one thread.
-class Ranks {
+/// what with. While the backend's kernels run, what is under way moves on.
+/// Borrows transport and backend. Thread rule: one thread.
+class Ranks final : public Background {
  public:
   Ranks(Transport& transport, Backend& backend, const Mesh& mesh,
         const Placement& placement, Communicator::Deadline deadline);
+  ~Ranks() override { backend_->set_background(nullptr); }
+  Ranks(const Ranks&) = delete;
+  Ranks& operator=(const Ranks&) = delete;
 
   [[nodiscard]] const Mesh& mesh() const { return mesh_; }
   [[nodiscard]] int rank() const { return world_.transport().rank(); }
@@ -44,6 +48,9 @@ class Ranks {
   [[nodiscard]] Communicator& world() { return world_; }
   [[nodiscard]] Communicator& expert() { return expert_; }
   [[nodiscard]] Communicator& replicas() { return replicas_; }
+
+  /// Moves on what is under way.
+  void advance() override;
 
   /// Of all three, since it was last taken.
   [[nodiscard]] Traffic take_traffic();

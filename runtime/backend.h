@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "runtime/background.h"
 #include "runtime/kernels.h"
 #include "runtime/tensor.h"
 
@@ -42,6 +43,10 @@ class Backend {
   virtual void clear(void* device, std::size_t bytes) = 0;
 
   [[nodiscard]] virtual Kernels& kernels() = 0;
+
+  /// Work for the calling thread between the pieces of a kernel; null: none.
+  /// Borrowed. Where kernels leave that thread alone nothing is called.
+  virtual void set_background(Background*) {}
 
  private:
   [[nodiscard]] virtual void* take(std::size_t bytes) = 0;

@@ -53,9 +53,8 @@ TensorView Optimizer::own(std::size_t i, TensorView whole) const {
   return whole.reshape({whole.elements()}).slice(0, run.begin, run.count);
 }
 
-void Optimizer::sum_gradients() {
-  pending_.clear();
-  for (std::size_t i = parameters_->size(); i-- > 0;) {
+void Optimizer::take(std::size_t begin, std::size_t end) {
+  for (std::size_t i = end; i-- > begin;) {
     const Share& share = shares_[i];
     if (share.replicas == nullptr) continue;
     const TensorView gradient = (*parameters_)[i].gradient();
@@ -63,7 +62,11 @@ void Optimizer::sum_gradients() {
         {.phase = Phase::kGradients}, gradient.reshape({gradient.elements()}),
         share.counts));
   }
+}
+
+void Optimizer::sum_gradients() {
   for (const Pending& pending : pending_) wait(pending);
+  pending_.clear();
 }
 
 double Optimizer::gradient_norm() {
@@ -134,13 +137,13 @@ void Optimizer::update(double rate, double scale, std::int64_t step) {
 
 void Optimizer::gather_masters() {
   Backend& backend = parameters_->backend();
-  pending_.clear();
   for (const Share& share : shares_) {
     if (share.replicas == nullptr) continue;
     pending_.push_back(share.replicas->all_gather_v(
         {.phase = Phase::kParameters}, share.parts));
   }
   for (const Pending& pending : pending_) wait(pending);
+  pending_.clear();
   for (std::size_t i = 0; i < parameters_->size(); ++i) {
     if (shares_[i].replicas == nullptr) continue;
     const Parameter& parameter = (*parameters_)[i];

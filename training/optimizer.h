@@ -23,14 +23,18 @@ struct OptimizerConfig {
 /// (ZeRO-1, arXiv 1910.02054, section 5.1): it keeps the moments of that run
 /// alone, gets the sum of its gradients over the replicas, moves it, and
 /// sends it to the others.
+///   take(...) for each group during backward;
 ///   sum_gradients();  gradient_norm();  update(...)
-class Optimizer {
+class Optimizer final : public GradientTaker {
  public:
   /// `ranks`: null for one rank. Borrowed.
   Optimizer(ParameterSet& parameters, const OptimizerConfig& config,
             Ranks* ranks = nullptr);
 
-  /// Sums gradients over replicas: afterwards own runs are whole, the rest of
+  /// Begins to sum these gradients over replicas. The last parameter comes
+  /// first, as in backward. Not twice before sum_gradients().
+  void take(std::size_t begin, std::size_t end) override;
+  /// Ends the sums that were begun: afterwards own runs are whole, the rest of
   /// a gradient means nothing.
   void sum_gradients();
 

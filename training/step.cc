@@ -37,15 +37,15 @@ bool Step::accumulate(const data::Batch& batch) {
   scale_.per_sequence = 1 / static_cast<double>(batch.rows);
   scale_.per_token = 1 / all;
   bool finite = true;
-  for_each_micro_batch(batch, [&](const Tokens& tokens) {
+  for_each_micro_batch(batch, [&](const Tokens& tokens, bool last) {
     if (!finite && ranks_ == nullptr) return;
     scale_.per_batch = static_cast<double>(tokens.batch_tokens) / all;
-    model_.train(tokens, scale_, chunks_);
+    model_.train(tokens, scale_, chunks_, last ? &optimizer_ : nullptr);
     finite &= std::isfinite(model_.statistics().total_loss());
   });
   if (ranks_ == nullptr) return finite;
-  model_.statistics().sum(ranks_->world());
   optimizer_.sum_gradients();
+  model_.statistics().sum(ranks_->world());
   return std::isfinite(model_.statistics().total_loss());
 }
 
@@ -62,12 +62,12 @@ void Step::for_each_micro_batch(const data::Batch& batch,
     tokens.batch_tokens =
         batch.row_offsets[static_cast<std::size_t>(row + rows)] -
         batch.row_offsets[static_cast<std::size_t>(row)];
-    work(tokens);
+    work(tokens, row + rows == batch.rows);
   }
 }
 
 void Step::diagnose(const data::Batch& batch, std::int64_t number) {
-  for_each_micro_batch(batch, [&](const Tokens& tokens) {
+  for_each_micro_batch(batch, [&](const Tokens& tokens, bool) {
     find_non_finite(model_, tokens, scale_, chunks_, number);
   });
   fail(ErrorKind::kNonFinite,

@@ -66,6 +66,10 @@ class CpuBackend final : public Backend {
 
   [[nodiscard]] Kernels& kernels() override { return kernels_; }
 
+  void set_background(Background* work) override {
+    kernels_.pool().set_background(work);
+  }
+
  private:
   // Large blocks lie on huge pages where the system allows: a step touches
   // them all, and page faults and table walks cost more than the waste.

@@ -19,6 +19,10 @@ namespace {
 // leave a busy core to others.
 constexpr auto kSpin = std::chrono::microseconds(40);
 
+// A message crosses a wire in some 10 us, and many messages are under way: to
+// look more often costs more than it brings.
+constexpr auto kBetweenTurns = std::chrono::microseconds(50);
+
 // The state of a pool in one word, so that sleepers wait on all of it: how
 // many workers are inside a job, whether the job may still be entered, and
 // the job's number above.
@@ -63,6 +67,17 @@ struct ThreadPool::Implementation {
   std::mutex mutex;
   std::exception_ptr error;  // guarded by mutex
   std::vector<std::thread> workers;
+  // Of the calling thread.
+  Background* background = nullptr;
+  std::chrono::steady_clock::time_point next_turn;
+
+  void turn() {
+    if (background == nullptr || std::chrono::steady_clock::now() < next_turn) {
+      return;
+    }
+    background->advance();
+    next_turn = std::chrono::steady_clock::now() + kBetweenTurns;
+  }
 
   void work(int worker) noexcept {
     try {
@@ -70,6 +85,7 @@ struct ThreadPool::Implementation {
         const std::int64_t i = next.fetch_add(1, std::memory_order_relaxed);
         if (i >= count) return;
         call.invoke(call.object, i, worker);
+        if (worker == 0) turn();
       }
     } catch (...) {
       next.store(count, std::memory_order_relaxed);
@@ -133,6 +149,10 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : pool.workers) worker.join();
 }
 
+void ThreadPool::set_background(Background* work) {
+  implementation_->background = work;
+}
+
 int ThreadPool::threads() const {
   return static_cast<int>(implementation_->workers.size()) + 1;
 }
@@ -140,7 +160,10 @@ int ThreadPool::threads() const {
 void ThreadPool::run_pieces(std::int64_t count, Call call) {
   Implementation& pool = *implementation_;
   if (count <= 1 || pool.workers.empty()) {
-    for (std::int64_t i = 0; i < count; ++i) call.invoke(call.object, i, 0);
+    for (std::int64_t i = 0; i < count; ++i) {
+      call.invoke(call.object, i, 0);
+      pool.turn();
+    }
     return;
   }
   pool.call = call;

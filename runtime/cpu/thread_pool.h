@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "runtime/background.h"
+
 namespace catena::cpu {
 
 /// The workers of one rank. The calling thread works too, so `threads` = 1
@@ -18,6 +20,10 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   [[nodiscard]] int threads() const;
+
+  /// What the calling thread does between pieces, every 50 us or so; null:
+  /// nothing. Borrowed. What it throws is as if a piece had thrown it.
+  void set_background(Background* work);
 
   /// Calls piece(i, worker) for every i in [0, count), each once, in any
   /// order, and returns when all are done; worker is in [0, threads()).

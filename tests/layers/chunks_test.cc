@@ -69,6 +69,47 @@ TEST_P(ChunksTest, AnyNumberOfThemGivesTheSameStep) {
   }
 }
 
+/// Keeps gradients as they are when it is told that they are complete.
+class Taker : public GradientTaker {
+ public:
+  explicit Taker(Model& model) : model_(&model) {}
+  void take(std::size_t begin, std::size_t end) override {
+    for (std::size_t i = begin; i < end; ++i) {
+      order.push_back(i);
+      values[i] =
+          read_values(model_->backend(), model_->parameters()[i].gradient());
+    }
+  }
+  std::vector<std::size_t> order;
+  std::map<std::size_t, Values> values;
+
+ private:
+  Model* model_;
+};
+
+TEST_P(ChunksTest, GradientsAreTakenOnceEachWhenTheyAreComplete) {
+  const Batch batch = packed_batch(GetParam().config.vocabulary);
+  for (const int count : {1, 2, 7}) {
+    for (const bool recompute : {false, true}) {
+      ModelFixture f(GetParam().config, DType::kFloat64, count);
+      for (const auto& chunk : f.chunks) chunk->recompute = recompute;
+      Taker taker(f.model);
+      f.model.train(batch.tokens(), batch.scale(), f.chunks, &taker);
+      const std::size_t all = f.model.parameters().size();
+      ASSERT_EQ(taker.order.size(), all);
+      ASSERT_EQ(taker.values.size(), all);
+      EXPECT_EQ(f.model.parameters()[taker.order.front()].name(),
+                "model.norm.weight");
+      EXPECT_EQ(taker.order.back(), 0U);
+      for (const auto& [i, values] : taker.values) {
+        EXPECT_EQ(values, read_values(f.model.backend(),
+                                      f.model.parameters()[i].gradient()))
+            << f.model.parameters()[i].name();
+      }
+    }
+  }
+}
+
 // Layers computed again give the same bits, count nothing twice, and take less
 // memory.
 TEST_P(ChunksTest, RecomputedLayersLeaveNoTrace) {

@@ -103,6 +103,42 @@ TEST(ThreadPoolTest, IdleWorkersSleep) {
   EXPECT_LT(seconds, 0.1);
 }
 
+class Turns : public Background {
+ public:
+  void advance() override {
+    EXPECT_EQ(std::this_thread::get_id(), owner);
+    if (++count == fails_at) throw std::runtime_error("the wire broke");
+  }
+  const std::thread::id owner = std::this_thread::get_id();
+  int count = 0, fails_at = 0;
+};
+
+TEST(ThreadPoolTest, TheCallingThreadHasTurnsBetweenPieces) {
+  const auto piece = [](std::int64_t, int) {
+    std::this_thread::sleep_for(std::chrono::microseconds(300));
+  };
+  for (const int threads : {1, 4}) {
+    ThreadPool pool(threads);
+    Turns turns;
+    pool.set_background(&turns);
+    for (int round = 0; round < 5; ++round) pool.run(4 * threads, piece);
+    EXPECT_GE(turns.count, 5);
+    EXPECT_LE(turns.count, 5 * 4 * threads);
+
+    turns.fails_at = turns.count + 1;
+    try {
+      pool.run(100, piece);
+      FAIL() << "what a turn throws was lost";
+    } catch (const std::runtime_error& error) {
+      EXPECT_STREQ(error.what(), "the wire broke");
+    }
+    pool.set_background(nullptr);
+    const int before = turns.count;
+    pool.run(4 * threads, piece);
+    EXPECT_EQ(turns.count, before);
+  }
+}
+
 TEST(ThreadPoolTest, ZeroMeansAllCores) {
   EXPECT_GE(ThreadPool(0).threads(), 1);
   EXPECT_THROW(ThreadPool(-1), Error);
