@@ -5,12 +5,12 @@
 namespace catena {
 namespace {
 
-// Large enough that the products run at full speed and the weight's gradient
-// passes through memory few times; small beside the activations.
+// Large enough that the products run at full speed, and pass the weight and its
+// gradient through memory few times; small beside the activations.
 constexpr std::int64_t kBlockElements = std::int64_t{1} << 23;
 
 std::int64_t block_rows(std::int64_t vocabulary) {
-  return std::clamp<std::int64_t>(kBlockElements / vocabulary / 32 * 32, 32,
+  return std::clamp<std::int64_t>(kBlockElements / vocabulary / 32 * 32, 512,
                                   2048);
 }
 

@@ -11,8 +11,6 @@
 namespace catena {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 /// Up to here every rank sends all it has to every other, and saves a stage.
 constexpr std::int64_t kSmallBytes = 16 * 1024;
 
@@ -56,9 +54,9 @@ class Communicator::Round final : public Operation {
   bool done = true;
   Collective collective = Collective::kBarrier;
   Tag tag;
-  Clock::time_point since;
-  std::optional<Clock::time_point> asked;  ///< since when the rank waits for it
-  Clock::time_point finished;
+  /// By the transport's clock; asked: since when the rank waits for it.
+  double since = 0, finished = 0;
+  std::optional<double> asked;
   /// Of the communicator: at issue, and when it was asked for or finished.
   double exposed_before = 0, exposed_after = 0;
   std::vector<std::int64_t> sending, receiving;  ///< open messages, by member
@@ -97,6 +95,8 @@ void Communicator::stage(std::int64_t bytes) {
 
 void Communicator::Round::start_reduction() {
   started = true;
+  since = communicator_.transport_->now();
+  exposed_before = communicator_.exposed_seconds_;
   const int me = communicator_.rank();
   const std::int64_t all = x.bytes();
   whole = collective == Collective::kAllReduce && all <= kSmallBytes;
@@ -135,21 +135,18 @@ bool Communicator::Round::next_stage() {
 
 void Communicator::Round::finish() {
   done = true;
-  finished = Clock::now();
+  finished = communicator_.transport_->now();
   if (!asked) exposed_after = communicator_.exposed_seconds_;
   --communicator_.open_;
 }
 
 void Communicator::Round::count() {
-  const auto seconds = [](Clock::duration time) {
-    return std::max(0.0, std::chrono::duration<double>(time).count());
-  };
   PhaseTraffic& traffic = communicator_.traffic_[tag.phase];
   ++traffic.collectives;
   traffic.overlapped_seconds +=
-      std::max(0.0, seconds(std::min(*asked, finished) - since) -
+      std::max(0.0, std::min(*asked, finished) - since -
                         (exposed_after - exposed_before));
-  const double exposed = seconds(finished - *asked);
+  const double exposed = std::max(0.0, finished - *asked);
   traffic.exposed_seconds += exposed;
   communicator_.exposed_seconds_ += exposed;
   counted = true;
@@ -158,19 +155,22 @@ void Communicator::Round::count() {
 bool Communicator::Round::poll(std::uint64_t of) {
   if (of < ticket || counted) return true;
   if (!asked) {
-    asked = Clock::now();
+    asked = communicator_.transport_->now();
     if (!done) exposed_after = communicator_.exposed_seconds_;
   }
   if (!done) {
     communicator_.transport_->progress();
-    communicator_.advance_reductions();
-    if (!done && !x.defined() && through()) finish();
+    do {
+      communicator_.advance_reductions();
+      if (!done && !x.defined() && through()) finish();
+    } while (!done && communicator_.transport_->idle());
   }
   if (done) {
     count();
     return true;
   }
-  if (Clock::now() - *asked > communicator_.deadline_) {
+  if (communicator_.transport_->now() - *asked >
+      communicator_.deadline_.count()) {
     communicator_.give_up(*this);
   }
   return false;
@@ -219,7 +219,7 @@ Communicator::Round& Communicator::begin(Collective collective,
   round.exposed_before = exposed_seconds_;
   round.collective = collective;
   round.tag = tag;
-  round.since = Clock::now();
+  round.since = transport_->now();
   round.x = {};
   return round;
 }

@@ -142,8 +142,10 @@ std::int64_t Dispatch::balanced_copies(const DispatchPlan& plan) const {
     const auto drawn = static_cast<double>(i);
     none *= std::max(0.0, experts - held - drawn) / (experts - drawn);
   }
-  return static_cast<std::int64_t>(
-      std::ceil(static_cast<double>(plan.tokens) * (1 - none)));
+  const std::int64_t size = ranks_->expert().size();
+  return std::min(static_cast<std::int64_t>(
+                      std::ceil(static_cast<double>(plan.tokens) * (1 - none))),
+                  plan.tokens * std::min(size, plan.top_k) / size);
 }
 
 Pending Dispatch::send_out(DispatchPlan& plan, Phase phase, TensorView x,

@@ -13,7 +13,8 @@ struct PhaseTraffic {
   std::int64_t collectives = 0;
   std::int64_t sent_bytes = 0;  ///< to other ranks
   /// From when the rank waited for them until they were finished; and from
-  /// issue until then, less the time in which it waited for others.
+  /// issue until then, less the time in which it waited for others; sums wait
+  /// for one another, and begin when it is their turn.
   double exposed_seconds = 0, overlapped_seconds = 0;
 };
 

@@ -1,5 +1,7 @@
 #include "parallel/transport.h"
 
+#include <chrono>
+
 #include "runtime/base/error.h"
 
 namespace catena {
@@ -12,6 +14,12 @@ int Transport::take_lanes(int count) {
   const int first = lanes_taken_;
   lanes_taken_ += count;
   return first;
+}
+
+double Transport::now() const {
+  return std::chrono::duration<double>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 }  // namespace catena

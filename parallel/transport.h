@@ -46,6 +46,13 @@ class Transport {
   /// nothing more of this rank.
   virtual void progress() = 0;
 
+  /// A rank that waits has nothing else to do until something moves. Returns
+  /// whether this was enough to move something.
+  virtual bool idle() { return false; }
+
+  /// Seconds since some moment; modelled ones, where time is modelled.
+  [[nodiscard]] virtual double now() const;
+
   /// Tells every rank that this one cannot go on. The first to say so is the
   /// one they name.
   virtual void abandon(std::string_view why) noexcept = 0;

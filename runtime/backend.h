@@ -44,8 +44,9 @@ class Backend {
 
   [[nodiscard]] virtual Kernels& kernels() = 0;
 
-  /// Work for the calling thread between the pieces of a kernel; null: none.
-  /// Borrowed. Where kernels leave that thread alone nothing is called.
+  /// Work for the calling thread between the pieces of a kernel, or between
+  /// kernels whose time is modelled; null: none. Borrowed. Where kernels leave
+  /// that thread alone nothing is called.
   virtual void set_background(Background*) {}
 
  private:
@@ -57,8 +58,10 @@ class Backend {
 
 /// threads: workers beside none, 0 = one per core that this process may use.
 [[nodiscard]] std::unique_ptr<Backend> make_cpu_backend(int threads);
-/// Computes shapes and counts; memory is addresses without storage.
-[[nodiscard]] std::unique_ptr<Backend> make_meta_backend();
+/// Computes shapes and counts; memory is addresses without storage. Kernels
+/// take as long as `model` says, without one no time.
+[[nodiscard]] std::unique_ptr<Backend> make_meta_backend(
+    KernelModel model = {});
 /// Throws: Unsupported where CUDA was not built, Device where no GPU answers.
 [[nodiscard]] std::unique_ptr<Backend> make_cuda_backend(int device);
 

@@ -3,6 +3,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string_view>
 
@@ -295,8 +296,11 @@ struct KernelCount {
   std::string_view name;
   std::int64_t calls = 0;
   Cost cost;
-  double seconds = 0;  ///< until run() returned
+  double seconds = 0;  ///< until run() returned, or as modelled
 };
+
+/// Seconds that a call would take where nothing is computed.
+using KernelModel = std::function<double(std::string_view kernel, const Cost&)>;
 
 /// The kernels of a backend. Calls are checked and counted here, so that every
 /// backend, meta included, agrees on both; the overloads of run() compute.
@@ -309,13 +313,19 @@ class Kernels {
   template <class Kernel>
   void operator()(const Kernel& kernel) {
     kernel.check();
-    KernelCount& counter = count(Kernel::kName, kernel.cost());
+    const Cost cost = kernel.cost();
+    KernelCount& counter = count(Kernel::kName, cost);
     const auto begin = std::chrono::steady_clock::now();
     run(kernel);
-    counter.seconds +=
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
-            .count();
+    const std::chrono::duration<double> took =
+        std::chrono::steady_clock::now() - begin;
+    const double seconds = model_ ? model_(Kernel::kName, cost) : took.count();
+    counter.seconds += seconds;
+    seconds_ += seconds;
   }
+
+  /// Of all calls, ever.
+  [[nodiscard]] double seconds() const { return seconds_; }
 
   [[nodiscard]] const Cost& total() const { return total_; }
   /// Ordered by first use; `size` entries are valid.
@@ -356,12 +366,16 @@ class Kernels {
   virtual void run(const Fill&) = 0;
   virtual void run(const SumMiddle&) = 0;
 
+ protected:
+  KernelModel model_;
+
  private:
   KernelCount& count(std::string_view name, const Cost& cost);
 
   Cost total_;
   std::array<KernelCount, 32> counts_;
   std::size_t size_ = 0;
+  double seconds_ = 0;
 };
 
 }  // namespace catena

@@ -8,29 +8,12 @@
 #include "parallel/meta/transport.h"
 #include "runtime/base/machine.h"
 #include "training/checkpoint/tensors.h"
+#include "training/full_rows.h"
 #include "training/metrics.h"
 #include "training/optimizer.h"
 
 namespace catena {
 namespace {
-
-/// Full rows of one document each: the most that a step can cost.
-struct FullRows {
-  std::vector<std::int32_t> ids, targets, positions, first;
-  std::vector<std::int64_t> row_offsets;
-
-  FullRows(std::int64_t rows, std::int64_t sequence)
-      : ids(static_cast<std::size_t>(rows * sequence)), targets(ids) {
-    for (std::int64_t row = 0; row < rows; ++row) {
-      row_offsets.push_back(row * sequence);
-      for (std::int64_t i = 0; i < sequence; ++i) {
-        positions.push_back(static_cast<std::int32_t>(i));
-        first.push_back(static_cast<std::int32_t>(row * sequence));
-      }
-    }
-    row_offsets.push_back(rows * sequence);
-  }
-};
 
 void count_parameters(ParameterSet& set, const ModelConfig& model,
                       const Optimizer& optimizer, Estimate& result) {
@@ -63,9 +46,7 @@ std::vector<ChunkMemory> chunk_memory(Model& model, const Config& config,
     chunks.push_back(model.make_chunk());
     chunks.back()->recompute = config.train.recompute == "layer";
   }
-  model.train(
-      {full.ids, full.targets, full.positions, full.first, full.row_offsets},
-      {}, chunks);
+  model.train(full.tokens(), {}, chunks);
   std::vector<ChunkMemory> result;
   for (const auto& chunk : chunks) {
     result.push_back(

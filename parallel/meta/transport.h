@@ -1,14 +1,36 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "parallel/transport.h"
 
 namespace catena {
 
-/// One rank of `size` on the meta backend: messages are through at once, and
-/// carry nothing. What is sent is counted by the communicators.
+/// A way between two ranks. A rank sends its messages one after another, and
+/// receives others' so at the same time: each takes
+///   message_seconds + bytes / bytes_per_second
+/// and is there latency_seconds later.
+struct Link {
+  double bytes_per_second = 0, message_seconds = 0, latency_seconds = 0;
+  /// The rank's own core copies: messages move while it waits, and keep it.
+  bool takes_core = false;
+};
+
+/// How long messages take between ranks that do the same at the same time.
+struct WireModel {
+  int ranks_per_node = 1;
+  Link inside, across;  ///< a node, and between nodes: queues of their own
+  /// Seconds that the rank has computed so far.
+  std::function<double()> computed;
+};
+
+/// One rank of `size` on the meta backend. Messages carry nothing; what is
+/// sent is counted by the communicators. With a model they take time: now() is
+/// what was computed and waited for. Without one they are through at once.
 [[nodiscard]] std::unique_ptr<Transport> make_meta_transport(int rank,
                                                              int size);
+[[nodiscard]] std::unique_ptr<Transport> make_meta_transport(int rank, int size,
+                                                             WireModel model);
 
 }  // namespace catena

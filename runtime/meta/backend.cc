@@ -5,11 +5,27 @@
 #include "runtime/backend.h"
 
 #include <cstdint>
+#include <utility>
 
 namespace catena {
 namespace {
 
 class MetaKernels final : public Kernels {
+ public:
+  explicit MetaKernels(KernelModel model) {
+    if (!model) {
+      model_ = [](std::string_view, const Cost&) { return 0.0; };
+      return;
+    }
+    model_ = [this, model = std::move(model)](std::string_view kernel,
+                                              const Cost& cost) {
+      if (background != nullptr) background->advance();
+      return model(kernel, cost);
+    };
+  }
+
+  Background* background = nullptr;
+
  protected:
   void run(const Gemm&) override {}
   void run(const GroupedGemm&) override {}
@@ -44,6 +60,7 @@ class MetaKernels final : public Kernels {
 
 class MetaBackend final : public Backend {
  public:
+  explicit MetaBackend(KernelModel model) : kernels_(std::move(model)) {}
   [[nodiscard]] DeviceKind kind() const override { return DeviceKind::kMeta; }
   [[nodiscard]] std::string description() const override {
     return "meta: shapes and costs, no values";
@@ -56,6 +73,7 @@ class MetaBackend final : public Backend {
   }
   void clear(void*, std::size_t) override {}
   [[nodiscard]] Kernels& kernels() override { return kernels_; }
+  void set_background(Background* work) override { kernels_.background = work; }
 
  private:
   // Addresses from the non-canonical half of the address space: following one
@@ -73,8 +91,8 @@ class MetaBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_meta_backend() {
-  return std::make_unique<MetaBackend>();
+std::unique_ptr<Backend> make_meta_backend(KernelModel model) {
+  return std::make_unique<MetaBackend>(std::move(model));
 }
 
 }  // namespace catena

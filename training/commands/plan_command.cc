@@ -4,6 +4,7 @@
 #include "launcher/contract.h"
 #include "runtime/base/log.h"
 #include "training/commands/commands.h"
+#include "training/forecast.h"
 #include "training/plan.h"
 #include "training/sources.h"
 
@@ -14,8 +15,21 @@ struct Options {
   std::string config;
   std::vector<std::string> assignments;
   bool json = false;
-  int ranks = 1;
+  std::vector<int> ranks{1};
+  std::string cluster, scaling = "strong";
 };
+
+int plan_on_cluster(const Options& options, const Config& config,
+                    Precision precision) {
+  const Cluster cluster = load_cluster(options.cluster);
+  const auto forecasts = forecast_scaling(
+      config, precision, options.ranks,
+      options.scaling == "weak" ? Scaling::kWeak : Scaling::kStrong, cluster);
+  const std::string text = options.json ? forecast_json(forecasts, cluster)
+                                        : forecast_text(forecasts, cluster);
+  std::fputs(text.c_str(), stdout);
+  return kExitSuccess;
+}
 
 int plan(const Options& options) {
   Config config;
@@ -23,13 +37,25 @@ int plan(const Options& options) {
   describe(schema, config);
   load(schema, config, options.config, options.assignments);
   const auto backend = make_cpu_backend(1);
-  const Plan made =
-      make_plan(config, resolve_precision(config.train.precision, *backend),
-                options.ranks);
+  const Precision precision =
+      resolve_precision(config.train.precision, *backend);
+  if (!options.cluster.empty()) {
+    const bool automatic = config.train.precision == "auto";
+    return plan_on_cluster(options, config,
+                           automatic ? Precision{DType::kBFloat16} : precision);
+  }
+  const int ranks = options.ranks.front();
+  if (options.ranks.size() > 1) {
+    fail(ErrorKind::kUsage,
+         "--ranks {},...: several numbers are compared on a cluster alone; add "
+         "--cluster FILE",
+         ranks);
+  }
+  const Plan made = make_plan(config, precision, ranks);
   const std::string text =
       options.json ? plan_json(made, config) : plan_text(made, config);
   std::fputs(text.c_str(), stdout);
-  const std::string why = why_too_large(made.needs, config, options.ranks);
+  const std::string why = why_too_large(made.needs, config, ranks);
   if (!options.json && !why.empty()) {
     log::warning("does not fit this machine: {}", why);
   }
@@ -47,8 +73,20 @@ void add_plan_command(CLI::App& app, Action& action) {
                       "KEY=VALUE, over what the file says; repeatable");
   command
       ->add_option("--ranks", options->ranks,
-                   "What each of so many ranks takes, and what it sends")
+                   "What each of so many ranks takes, and what it sends; with "
+                   "--cluster several numbers, such as 8,64,512")
+      ->delimiter(',')
       ->check(CLI::Range(1, 65536));
+  command
+      ->add_option("--cluster", options->cluster,
+                   "TOML file of machines, such as "
+                   "configs/clusters/h200x8.toml: what a step takes there")
+      ->check(CLI::ExistingFile);
+  command
+      ->add_option("--scaling", options->scaling,
+                   "With --cluster: strong, the step's tokens are the "
+                   "configuration's; weak, they are those of each rank")
+      ->check(CLI::IsMember({"strong", "weak"}));
   command->add_flag("--json", options->json, "One JSON object");
   command->footer(
       "Parameters, FLOPs and memory come from running the model on shapes\n"
@@ -58,6 +96,8 @@ void add_plan_command(CLI::App& app, Action& action) {
       "  catena plan configs/quickstart.toml\n"
       "  catena plan configs/paper/coe-2-4-64.toml --json\n"
       "  catena plan configs/paper/coe-2-4-64.toml --ranks 8\n"
+      "  catena plan configs/paper/coe-2-4-64.toml --ranks 8,64,512 \\\n"
+      "    --cluster configs/clusters/h200x8.toml --set parallel.expert=8\n"
       "  catena plan configs/quickstart.toml --set model.chain.iterations=4");
   command->callback(
       [options, &action] { action = [options] { return plan(*options); }; });

@@ -1,0 +1,173 @@
+#include "training/forecast.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "runtime/base/files.h"
+
+namespace catena {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+class ForecastTest : public testing::Test {
+ protected:
+  ForecastTest() {
+    config_.model.hidden = 64;
+    config_.model.layers = 2;
+    config_.model.vocabulary = 256;
+    config_.model.max_positions = 32;
+    config_.model.attention = {
+        .kind = "gqa", .heads = 4, .kv_heads = 4, .head_size = 16};
+    config_.model.chain = {
+        .iterations = 2, .routed_experts = 8, .top_k = 2, .intermediate = 32};
+    config_.data.sequence = 32;
+    config_.train.batch_tokens = 32 * 64;
+    config_.train.micro_batch_tokens = 32 * 4;
+    cluster_ = {.name = "made up",
+                .ranks_per_node = 2,
+                .peak_flops = 2e9,
+                .gemm_flops = 1e9,
+                .grouped_gemm_flops = 1e9,
+                .attention_flops = 1e9,
+                .memory_bytes_per_second = 1e9,
+                .launch_seconds = 1e-6,
+                .inside = {.bytes_per_second = 1e15},
+                .across = {.bytes_per_second = 1e15}};
+  }
+  [[nodiscard]] Forecast forecast(int ranks) const {
+    return catena::forecast(config_, {DType::kFloat32}, ranks, cluster_);
+  }
+  void slow_down(double bytes_per_second) {
+    cluster_.inside.bytes_per_second = bytes_per_second;
+    cluster_.across.bytes_per_second = bytes_per_second;
+  }
+
+  Config config_;
+  Cluster cluster_;
+};
+
+TEST_F(ForecastTest, OneRankTakesWhatItsKernelsTake) {
+  const Forecast alone = forecast(1);
+  EXPECT_GT(alone.kernel_seconds, 0);
+  EXPECT_NEAR(alone.step_seconds, alone.kernel_seconds, 1e-9);
+  EXPECT_EQ(alone.traffic.total().sent_bytes, 0);
+  EXPECT_LT(alone.mfu(), 0.5);  // products reach half of the peak
+  EXPECT_GT(alone.mfu(), 0.1);
+}
+
+TEST_F(ForecastTest, SendsTheBytesOfThePlan) {
+  for (const int ranks : {2, 4, 7, 8}) {
+    const Forecast found = forecast(ranks);
+    const Estimate plan =
+        estimate(config_, {DType::kFloat32}, config_.mesh(ranks));
+    for (const Phase phase : {Phase::kGradients, Phase::kParameters}) {
+      // The plan leaves out the sum of squares.
+      EXPECT_NEAR(static_cast<double>(found.traffic[phase].sent_bytes),
+                  plan.exchange_bytes.at(std::string(name(phase))),
+                  8.0 * ranks);
+    }
+    if (64 % ranks == 0) {
+      EXPECT_NEAR(
+          static_cast<double>(found.traffic[Phase::kDispatch].sent_bytes),
+          plan.exchange_bytes.at("dispatch"),
+          0.02 * plan.exchange_bytes.at("dispatch"));
+    }
+  }
+}
+
+TEST_F(ForecastTest, AFastWireCostsNothingAndASlowOneAllItTakes) {
+  const Forecast fast = forecast(4);
+  EXPECT_NEAR(fast.step_seconds, fast.kernel_seconds,
+              1e-3 * fast.kernel_seconds);
+  slow_down(1e4);
+  cluster_.ranks_per_node = 1;
+  const Forecast slow = forecast(4);
+  EXPECT_NEAR(slow.kernel_seconds, fast.kernel_seconds,
+              1e-9 * fast.kernel_seconds);
+  const PhaseTraffic total = slow.traffic.total();
+  EXPECT_NEAR(slow.step_seconds, slow.kernel_seconds + total.exposed_seconds,
+              1e-6 * slow.step_seconds);
+  EXPECT_GE(slow.step_seconds, static_cast<double>(total.sent_bytes) / 1e4);
+}
+
+// A wire that takes about as long as the kernels do.
+TEST_F(ForecastTest, TwoChunksHideWhatOneShows) {
+  const Forecast fast = forecast(4);
+  slow_down(static_cast<double>(fast.traffic.total().sent_bytes) /
+            fast.kernel_seconds);
+  const Forecast one = forecast(4);
+  config_.parallel.chunks = 2;
+  const Forecast two = forecast(4);
+  const auto rows = [](const Forecast& f) {
+    double sum = 0;
+    for (const Phase phase :
+         {Phase::kDispatch, Phase::kCombine, Phase::kCombineGradient,
+          Phase::kDispatchGradient}) {
+      sum += f.traffic[phase].exposed_seconds;
+    }
+    return sum;
+  };
+  EXPECT_LT(rows(two), 0.6 * rows(one));
+  EXPECT_LT(two.step_seconds, one.step_seconds);
+}
+
+TEST_F(ForecastTest, ScalesStronglyAndWeakly) {
+  const std::array ranks{1, 2, 8};
+  const auto weak = forecast_scaling(config_, {DType::kFloat32}, ranks,
+                                     Scaling::kWeak, cluster_);
+  ASSERT_EQ(weak.size(), 3U);
+  EXPECT_EQ(weak[2].batch_tokens, 8 * config_.train.batch_tokens);
+  EXPECT_NEAR(weak[2].step_seconds, weak[0].step_seconds,
+              0.1 * weak[0].step_seconds);
+  const auto strong = forecast_scaling(config_, {DType::kFloat32}, ranks,
+                                       Scaling::kStrong, cluster_);
+  EXPECT_NEAR(8 * strong[2].step_seconds, strong[0].step_seconds,
+              0.2 * strong[0].step_seconds);
+  EXPECT_THAT(forecast_text(strong, cluster_), HasSubstr("modelled"));
+  const auto json = nlohmann::json::parse(forecast_json(strong, cluster_));
+  EXPECT_THAT(json.at("modelled").get<std::string>(), HasSubstr("modelled"));
+  EXPECT_EQ(json.at("forecasts").at(2).at("ranks"), 8);
+  try {
+    const std::array many{128};
+    (void)forecast_scaling(config_, {DType::kFloat32}, many, Scaling::kStrong,
+                           cluster_);
+    FAIL() << "a rank without rows";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("fewer than 128 ranks"));
+  }
+}
+
+TEST(ClusterTest, ReadsTheFilesThatComeWithCatena) {
+  int files = 0;
+  for (const auto& entry : fs::directory_iterator(fs::path(CATENA_SOURCE_DIR) /
+                                                  "configs/clusters")) {
+    const Cluster cluster = load_cluster(entry.path());
+    EXPECT_GT(cluster.inside.bytes_per_second, cluster.across.bytes_per_second)
+        << entry.path();
+    ++files;
+  }
+  EXPECT_GE(files, 1);
+}
+
+TEST(ClusterTest, SaysWhatAFileLacks) {
+  const fs::path path = fs::path(testing::TempDir()) / "cluster-lacks.toml";
+  write_file_atomically(path, "[node]\nranks = 8\n[device]\ngemm_tflop = 1\n");
+  try {
+    (void)load_cluster(path);
+    FAIL() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kConfig);
+    EXPECT_THAT(error.what(), HasSubstr("device.gemm_tflops"));
+    EXPECT_THAT(error.what(), HasSubstr("cluster-lacks.toml:4"));
+  }
+  fs::remove(path);
+}
+
+}  // namespace
+}  // namespace catena

@@ -1,0 +1,184 @@
+#include "training/forecast.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "layers/model.h"
+#include "training/full_rows.h"
+#include "training/metrics.h"
+#include "training/optimizer.h"
+
+namespace catena {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// One rank of a modelled run.
+class ModelledRank {
+ public:
+  ModelledRank(const Config& config, Precision precision, const Mesh& mesh,
+               const Cluster& cluster)
+      : config_(config),
+        mesh_(mesh),
+        backend_(make_meta_backend(cluster.kernels())),
+        transport_(make_meta_transport(
+            0, mesh.world,
+            {.ranks_per_node = static_cast<int>(cluster.ranks_per_node),
+             .inside = cluster.inside,
+             .across = cluster.across,
+             .computed = [this] { return backend_->kernels().seconds(); }})),
+        ranks_(*transport_, *backend_, mesh, config.placement(mesh), kForever),
+        model_(*backend_, config.model, precision, ranks_or_none()),
+        optimizer_(model_.parameters(), config.optimizer, ranks_or_none()) {
+    for (std::int64_t i = 0; i < config.parallel.chunks; ++i) {
+      chunks_.push_back(model_.make_chunk());
+      chunks_.back()->recompute = config.train.recompute == "layer";
+    }
+  }
+
+  void run(Forecast& result) {
+    const std::int64_t rows = config_.rows_per_step();
+    const std::int64_t at_once =
+        std::max<std::int64_t>(
+            1, config_.train.micro_batch_tokens / config_.data.sequence) *
+        mesh_.world;
+    const double begin = transport_->now();
+    const double computed = backend_->kernels().seconds();
+    for (std::int64_t row = 0; row < rows; row += at_once) {
+      const std::int64_t count = std::min(at_once, rows - row);
+      micro_batch((count + mesh_.world - 1) / mesh_.world, row + count == rows);
+    }
+    optimizer_.sum_gradients();
+    if (mesh_.world > 1) model_.statistics().sum(ranks_.world());
+    (void)optimizer_.gradient_norm();
+    optimizer_.update(1, 1, 1);
+    result.step_seconds = transport_->now() - begin;
+    result.kernel_seconds = backend_->kernels().seconds() - computed;
+    result.traffic = ranks_.take_traffic();
+  }
+
+ private:
+  static constexpr Communicator::Deadline kForever{1e9};
+
+  [[nodiscard]] Ranks* ranks_or_none() {
+    return mesh_.world > 1 ? &ranks_ : nullptr;
+  }
+  void micro_batch(std::int64_t rows, bool last) {
+    const FullRows full(rows, config_.data.sequence);
+    Tokens tokens = full.tokens();
+    tokens.batch_tokens = static_cast<std::int64_t>(full.ids.size());
+    model_.train(tokens, {}, chunks_, last ? &optimizer_ : nullptr);
+  }
+
+  const Config& config_;
+  Mesh mesh_;
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Transport> transport_;
+  Ranks ranks_;
+  Model model_;
+  Optimizer optimizer_;
+  std::vector<std::unique_ptr<Chunk>> chunks_;
+};
+
+/// Of the step, in percent.
+double percent(double seconds, const Forecast& forecast) {
+  return 100 * seconds / forecast.step_seconds;
+}
+
+constexpr const char* kModelled =
+    "modelled: one rank's step on shapes alone, balanced routing";
+
+}  // namespace
+
+Forecast forecast(const Config& config, Precision precision, int ranks,
+                  const Cluster& cluster) {
+  Forecast result;
+  result.mesh = config.mesh(ranks);
+  result.batch_tokens = config.train.batch_tokens;
+  const Estimate needs = estimate(config, precision, result.mesh);
+  result.memory_bytes = needs.total_bytes();
+  ModelledRank(config, precision, result.mesh, cluster).run(result);
+  result.model_flops_per_second =
+      needs.flops_per_token * result.tokens_per_second();
+  result.peak_flops = cluster.peak_flops * ranks;
+  return result;
+}
+
+std::vector<Forecast> forecast_scaling(const Config& config,
+                                       Precision precision,
+                                       std::span<const int> ranks,
+                                       Scaling scaling,
+                                       const Cluster& cluster) {
+  std::vector<Forecast> forecasts;
+  for (const int count : ranks) {
+    Config scaled = config;
+    if (scaling == Scaling::kWeak) scaled.train.batch_tokens *= count;
+    if (scaled.rows_per_step() < count) {
+      fail(ErrorKind::kConfig,
+           "train.batch_tokens = {}: {} rows of {} are fewer than {} ranks; "
+           "raise it, or scale weakly",
+           scaled.train.batch_tokens, scaled.rows_per_step(),
+           scaled.data.sequence, count);
+    }
+    forecasts.push_back(forecast(scaled, precision, count, cluster));
+  }
+  return forecasts;
+}
+
+std::string forecast_text(std::span<const Forecast> forecasts,
+                          const Cluster& cluster) {
+  std::string text = fmt::format(
+      "{}, cluster {} ({} ranks a node)\n\n"
+      "| ranks | data x expert | tokens a step | step ms | tokens/s | MFU % | "
+      "exposed % | of it dispatch and combine % | overlapped % | GiB a rank |\n"
+      "|--:|:-:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+      kModelled, cluster.name, cluster.ranks_per_node);
+  for (const Forecast& f : forecasts) {
+    const PhaseTraffic total = f.traffic.total();
+    double rows = 0;
+    for (const Phase phase :
+         {Phase::kDispatch, Phase::kCombine, Phase::kCombineGradient,
+          Phase::kDispatchGradient}) {
+      rows += f.traffic[phase].exposed_seconds;
+    }
+    text += fmt::format(
+        "| {} | {} x {} | {} | {:.2f} | {} | {:.1f} | {:.1f} | {:.1f} | {:.1f} "
+        "| {:.1f} |\n",
+        f.mesh.world, f.mesh.data(), f.mesh.expert, f.batch_tokens,
+        1e3 * f.step_seconds, human_number(f.tokens_per_second()),
+        100 * f.mfu(), percent(total.exposed_seconds, f), percent(rows, f),
+        percent(total.overlapped_seconds, f),
+        static_cast<double>(f.memory_bytes) / (1 << 30));
+  }
+  return text;
+}
+
+std::string forecast_json(std::span<const Forecast> forecasts,
+                          const Cluster& cluster) {
+  Json json{{"modelled", kModelled},
+            {"cluster", cluster.name},
+            {"ranks_a_node", cluster.ranks_per_node},
+            {"forecasts", Json::array()}};
+  for (const Forecast& f : forecasts) {
+    Json phases;
+    for (std::size_t i = 0; i < kPhaseCount; ++i) {
+      const PhaseTraffic& phase = f.traffic.phases[i];
+      phases[std::string(name(static_cast<Phase>(i)))] = {
+          {"bytes", phase.sent_bytes},
+          {"exposed_seconds", phase.exposed_seconds},
+          {"overlapped_seconds", phase.overlapped_seconds}};
+    }
+    json["forecasts"].push_back({{"ranks", f.mesh.world},
+                                 {"ranks_that_share_experts", f.mesh.expert},
+                                 {"tokens_a_step", f.batch_tokens},
+                                 {"step_seconds", f.step_seconds},
+                                 {"kernel_seconds", f.kernel_seconds},
+                                 {"tokens_a_second", f.tokens_per_second()},
+                                 {"mfu", f.mfu()},
+                                 {"memory_bytes_a_rank", f.memory_bytes},
+                                 {"exchanges", phases}});
+  }
+  return json.dump(2) + "\n";
+}
+
+}  // namespace catena
