@@ -41,18 +41,16 @@ void describe(config::Schema& schema, const std::string& section,
 
 }  // namespace
 
-KernelModel Cluster::kernels() const {
-  return [*this](std::string_view kernel, const Cost& cost) {
-    const auto is = [&](const char* word) {
-      return kernel.find(word) != std::string_view::npos;
-    };
-    const double rate = is("grouped_gemm") ? grouped_gemm_flops
-                        : is("attention")  ? attention_flops
-                                           : gemm_flops;
-    const double bytes = cost.read_bytes + cost.write_bytes;
-    return launch_seconds +
-           std::max(cost.flops / rate, bytes / memory_bytes_per_second);
+double Roofline::operator()(std::string_view kernel, const Cost& cost) const {
+  const auto is = [&](const char* word) {
+    return kernel.find(word) != std::string_view::npos;
   };
+  const double rate = is("grouped_gemm") ? grouped_gemm_flops
+                      : is("attention")  ? attention_flops
+                                         : gemm_flops;
+  const double bytes = cost.read_bytes + cost.write_bytes;
+  return launch_seconds +
+         std::max(cost.flops / rate, bytes / memory_bytes_per_second);
 }
 
 Cluster load_cluster(const std::filesystem::path& path) {
@@ -92,11 +90,11 @@ Cluster load_cluster(const std::filesystem::path& path) {
   schema.finish();
   cluster.name = path.stem().string();
   cluster.peak_flops = peak * 1e12;
-  cluster.gemm_flops = gemm * 1e12;
-  cluster.grouped_gemm_flops = grouped * 1e12;
-  cluster.attention_flops = attention * 1e12;
-  cluster.memory_bytes_per_second = memory * 1e9;
-  cluster.launch_seconds = launch * 1e-6;
+  cluster.kernels = Roofline{.gemm_flops = gemm * 1e12,
+                             .grouped_gemm_flops = grouped * 1e12,
+                             .attention_flops = attention * 1e12,
+                             .memory_bytes_per_second = memory * 1e9,
+                             .launch_seconds = launch * 1e-6};
   cluster.inside = inside.link();
   cluster.across = across.link();
   return cluster;

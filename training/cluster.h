@@ -12,15 +12,20 @@ namespace catena {
 struct Cluster {
   std::string name;
   std::int64_t ranks_per_node = 1;
-  /// Of one rank's device, FLOPs and bytes a second, and seconds a kernel.
-  double peak_flops = 0;  ///< what MFU is a share of
+  double peak_flops = 0;  ///< of one rank, a second: what MFU is a share of
+  KernelModel kernels;    ///< on one rank
+  Link inside, across;    ///< a node, and between nodes
+};
+
+/// What a rank computes on: FLOPs and bytes a second, and seconds a kernel.
+struct Roofline {
   double gemm_flops = 0, grouped_gemm_flops = 0, attention_flops = 0;
   double memory_bytes_per_second = 0, launch_seconds = 0;
-  Link inside, across;
 
   /// A kernel takes as long as its FLOPs or its bytes do, whichever is longer,
   /// and its launch.
-  [[nodiscard]] KernelModel kernels() const;
+  [[nodiscard]] double operator()(std::string_view kernel,
+                                  const Cost& cost) const;
 };
 
 /// Reads a file as configs/clusters/h200x8.toml.

@@ -20,7 +20,7 @@ class ModelledRank {
                const Cluster& cluster)
       : config_(config),
         mesh_(mesh),
-        backend_(make_meta_backend(cluster.kernels())),
+        backend_(make_meta_backend(cluster.kernels)),
         transport_(make_meta_transport(
             0, mesh.world,
             {.ranks_per_node = static_cast<int>(cluster.ranks_per_node),

@@ -22,6 +22,19 @@ double KernelTable::kernel_seconds() const {
   return sum;
 }
 
+KernelModel KernelTable::model(double factor) const {
+  return [*this, factor](std::string_view name, const Cost& cost) {
+    const std::string key(name);
+    const double wanted = amount(key, cost);
+    if (wanted == 0) return 0.0;
+    const auto found = kernels.find(key);
+    CATENA_CHECK(found != kernels.end(), "[kernel table] no {}", name);
+    const double measured = amount(key, found->second.cost);
+    return measured > 0 ? factor * found->second.seconds * wanted / measured
+                        : 0.0;
+  };
+}
+
 std::optional<double> KernelTable::foretell(
     const std::map<std::string, Cost>& step) const {
   double seconds = 0;

@@ -23,6 +23,9 @@ struct KernelTable {
   double step_seconds = 0;  ///< of all steps, kernels and all else
 
   [[nodiscard]] double kernel_seconds() const;
+  /// What a call takes by this table, times `factor`. Throws: InvalidArgument,
+  /// when called for a kernel that is not in it.
+  [[nodiscard]] KernelModel model(double factor) const;
   /// Seconds of one step with these costs; nothing if a kernel is not in the
   /// table.
   [[nodiscard]] std::optional<double> foretell(

@@ -54,7 +54,7 @@ class TimedMetaTransport final : public MetaTransport {
             std::int64_t& open) override {
     const Link& link = link_to(to);
     if (link.takes_core) {
-      waited_ += seconds(link, bytes);
+      waited_ += link.seconds(bytes);
     } else {
       post(link, out_[across(to)], 0, bytes, open);
     }
@@ -65,7 +65,7 @@ class TimedMetaTransport final : public MetaTransport {
     const Link& link = link_to(from);
     if (link.takes_core) {
       ++open;
-      copies_.push_back({seconds(link, bytes), &open});
+      copies_.push_back({link.seconds(bytes), &open});
     } else {
       post(link, in_[across(from)], link.latency_seconds, bytes, open);
     }
@@ -109,14 +109,10 @@ class TimedMetaTransport final : public MetaTransport {
   [[nodiscard]] const Link& link_to(int peer) const {
     return across(peer) == 0 ? model_.inside : model_.across;
   }
-  static double seconds(const Link& link, std::int64_t bytes) {
-    return link.message_seconds +
-           static_cast<double>(bytes) / link.bytes_per_second;
-  }
   void post(const Link& link, double& free, double latency, std::int64_t bytes,
             std::int64_t& open) {
     ++open;
-    free = std::max(free, now()) + seconds(link, bytes);
+    free = std::max(free, now()) + link.seconds(bytes);
     under_way_.push({free + latency, &open});
   }
 

@@ -1,12 +1,24 @@
 #include "parallel/local/transport.h"
+#include "parallel/simulated/transport.h"
 #include "tests/parallel/ranks.h"
 
 namespace catena::testing {
 
 std::vector<RankCase> rank_cases() {
   std::vector<RankCase> all;
+  const auto run_simulated = [](int size,
+                                const std::function<void(Transport&)>& work) {
+    local::run_ranks(size, [&](Transport& inner) {
+      const auto slow =
+          simulated::make_transport(inner, {.bytes_per_second = 1e9,
+                                            .message_seconds = 1e-6,
+                                            .latency_seconds = 1e-4});
+      work(*slow);
+    });
+  };
   for (const int size : {1, 2, 3, 4, 7, 8}) {
     all.push_back({{"local", local::run_ranks}, size});
+    all.push_back({{"simulated", run_simulated}, size});
   }
   for (const int size : {1, 2, 3, 4}) {
     all.push_back({shared_memory_ranks(), size});

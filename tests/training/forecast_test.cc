@@ -32,11 +32,11 @@ class ForecastTest : public testing::Test {
     cluster_ = {.name = "made up",
                 .ranks_per_node = 2,
                 .peak_flops = 2e9,
-                .gemm_flops = 1e9,
-                .grouped_gemm_flops = 1e9,
-                .attention_flops = 1e9,
-                .memory_bytes_per_second = 1e9,
-                .launch_seconds = 1e-6,
+                .kernels = Roofline{.gemm_flops = 1e9,
+                                    .grouped_gemm_flops = 1e9,
+                                    .attention_flops = 1e9,
+                                    .memory_bytes_per_second = 1e9,
+                                    .launch_seconds = 1e-6},
                 .inside = {.bytes_per_second = 1e15},
                 .across = {.bytes_per_second = 1e15}};
   }
