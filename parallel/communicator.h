@@ -64,11 +64,11 @@ class Communicator {
 
   /// x is cut into a run for each member: counts[r] elements, in order. The
   /// own run becomes the sum of all members' runs; the others are used up.
-  ///   x [sum of counts], contiguous: float32, float64 or int64
+  ///   x [sum of counts], contiguous: float32, float64, int32 or int64
   Pending reduce_scatter(const Tag& tag, TensorView x,
                          std::span<const std::int64_t> counts);
 
-  /// x = sum of all members' x. Contiguous: float32, float64 or int64.
+  /// x = sum of all members' x. Contiguous: float32, float64, int32 or int64.
   Pending all_reduce(const Tag& tag, TensorView x);
 
   /// data = the root's. `root` is a place among the members.

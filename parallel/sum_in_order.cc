@@ -38,8 +38,9 @@ void sum_in_order(DType dtype, std::span<const std::byte* const> sources,
       return sum_as(sources, static_cast<double*>(to), count);
     case DType::kInt64:
       return sum_as(sources, static_cast<std::int64_t*>(to), count);
-    case DType::kBFloat16:
     case DType::kInt32:
+      return sum_as(sources, static_cast<std::int32_t*>(to), count);
+    case DType::kBFloat16:
       break;
   }
   fail(ErrorKind::kInvalidArgument, "[sum_in_order] no sums of {}",

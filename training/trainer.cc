@@ -73,6 +73,7 @@ Trainer::Result Trainer::run_to_end() {
     report.seconds = seconds_since(step_begin);
     report.flops = product_flops(backend_->kernels()) - flops_before;
     if (ranks_ != nullptr) report.traffic = ranks_->take_traffic();
+    if (routes_) routes_->end();
     state_.seconds = seconds_before + seconds_since(begin);
     this->report(report, seconds_since(begin));
     stopping_ = anyone_says(stop_signal() != 0);
@@ -90,6 +91,7 @@ Trainer::Result Trainer::run_to_end() {
   Result result = result_so_far();
   // First what must not be lost: who stops a run does not wait long.
   save_last();
+  if (routes_) routes_->finish();
   restore_stop_signals();
   save_kernel_table(step_seconds);
   if (!result.stopped) result.validation_after = validate(state_.step);
@@ -99,6 +101,7 @@ Trainer::Result Trainer::run_to_end() {
 
 void Trainer::take_step(const data::Batch& batch, StepReport& report) {
   const std::int64_t number = state_.step + 1;
+  if (routes_) routes_->begin(batch, number);
   step_->compute(batch, number, report);
   state_.sampler = sampler_->state();
   state_.tokens += report.tokens;
@@ -142,7 +145,7 @@ void Trainer::leave_out(const std::string& why, std::int64_t number) {
 
 Trainer::Trainer(const config::Schema& schema, const Config& config,
                  const RunFolder& run, const TrainerStart& start,
-                 Transport* transport)
+                 Transport* transport, const RoutingFiles& routing)
     : config_(config),
       run_(run),
       tokenizer_(load_tokenizer(config)),
@@ -174,6 +177,11 @@ Trainer::Trainer(const config::Schema& schema, const Config& config,
                                            config.optimizer, ranks_.get());
   step_ = std::make_unique<Step>(*model_, *optimizer_, config);
   step_->reserve(needs.chunks);
+  if (routing.record.has_value() || routing.replay.has_value()) {
+    routes_ =
+        std::make_unique<RouteRecorder>(routing, config.model, ranks_.get());
+    step_->set_observer(routes_.get());
+  }
   sampler_ = std::make_unique<data::Sampler>(
       train_data_, sampler_options(config_, tokenizer_));
   writer_ = std::make_unique<CheckpointWriter>(

@@ -11,6 +11,7 @@
 #include "training/estimate.h"
 #include "training/evaluate.h"
 #include "training/kernel_table.h"
+#include "training/route_recorder.h"
 #include "training/run_folder.h"
 #include "training/sources.h"
 #include "training/step.h"
@@ -38,7 +39,7 @@ class Trainer {
   /// `transport` (null: one rank) is borrowed, and `run` the rank's own.
   Trainer(const config::Schema& schema, const Config& config,
           const RunFolder& run, const TrainerStart& start,
-          Transport* transport = nullptr);
+          Transport* transport = nullptr, const RoutingFiles& routing = {});
   ~Trainer();
 
   struct Result {
@@ -102,6 +103,7 @@ class Trainer {
   std::unique_ptr<Model> model_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Step> step_;
+  std::unique_ptr<RouteRecorder> routes_;  ///< null: nobody looks at them
   std::unique_ptr<CheckpointWriter> writer_;
   std::unique_ptr<MetricsWriter> metrics_;
   std::unique_ptr<data::Sampler> sampler_;

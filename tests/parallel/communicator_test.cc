@@ -169,7 +169,7 @@ std::vector<T> terms(int rank, std::int64_t count) {
   std::vector<T> values;
   for (std::int64_t i = 0; i < count; ++i) {
     values.push_back(static_cast<T>(
-        random.normal(static_cast<std::uint64_t>(i)) * std::pow(10, i % 9)));
+        random.normal(static_cast<std::uint64_t>(i)) * std::pow(10, i % 7)));
   }
   return values;
 }
@@ -198,6 +198,7 @@ TEST_P(CommunicatorTest, AllReduceSumsInTheOrderOfRanksToTheBit) {
       check_all_reduce<float>(all, count);
       check_all_reduce<double>(all, count);
       check_all_reduce<std::int64_t>(all, count);
+      check_all_reduce<std::int32_t>(all, count);
     }
   });
 }

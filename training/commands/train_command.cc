@@ -18,8 +18,58 @@ struct Options {
   std::vector<std::string> assignments;
   bool resume = false;
   std::string resume_from, init_from;
+  std::string record_routing, record_steps, replay_routing;
   int ranks = 1;
 };
+
+/// "A:B", either of which may be missing.
+void parse_steps(const std::string& text, RoutingFiles& files) {
+  const auto colon = text.find(':');
+  const auto number = [&](const std::string& part, std::int64_t& step) {
+    if (part.empty() && colon != std::string::npos) return;
+    if (part.empty() || part.size() > 12 ||
+        part.find_first_not_of("0123456789") != std::string::npos) {
+      fail(ErrorKind::kUsage,
+           "--record-steps {}: give the first and the last step, such as "
+           "1:100, or one step",
+           text);
+    }
+    step = std::stoll(part);
+  };
+  number(text.substr(0, colon), files.first);
+  if (colon == std::string::npos) {
+    files.last = files.first;
+  } else {
+    number(text.substr(colon + 1), files.last);
+  }
+  if (files.first < 1 || files.last < files.first) {
+    fail(ErrorKind::kUsage,
+         "--record-steps {}: steps count from 1, and the first comes before "
+         "the last",
+         text);
+  }
+}
+
+RoutingFiles routing_files(const Options& options, const Config& config) {
+  RoutingFiles files;
+  if (!options.record_routing.empty()) files.record = options.record_routing;
+  if (!options.record_steps.empty()) {
+    parse_steps(options.record_steps, files);
+  }
+  if (!options.replay_routing.empty()) files.replay = options.replay_routing;
+  if (files.record.has_value() && config.spikes.action == "rewind") {
+    fail(
+        ErrorKind::kUsage,
+        "--record-routing: with spikes.action = \"rewind\" a step may be taken "
+        "twice; record with \"skip\" or \"off\"");
+  }
+  if (files.replay.has_value() && config.model.router.force_balanced) {
+    fail(ErrorKind::kUsage,
+         "--replay-routing: model.router.force_balanced deals the experts out; "
+         "leave one of the two away");
+  }
+  return files;
+}
 
 void print_next_commands(const RunFolder& run, const Options& options) {
   const std::string folder = run.path.string();
@@ -79,7 +129,8 @@ int train_rank(const RunFolder& all, const Options& options,
     log::set_prefix(fmt::format("rank {}: ", rank));
   }
   log::open_file(run.path / "log.txt");
-  Trainer trainer(schema, config, run, start, transport);
+  Trainer trainer(schema, config, run, start, transport,
+                  routing_files(options, config));
   if (rank == 0) write_file_atomically(run.config(), schema.toml(false, true));
   const Trainer::Result result = trainer.run();
   if (result.stopped) {
@@ -136,8 +187,9 @@ int train(const Options& options) {
       std::filesystem::path(options.config).stem().string();
   config.run.folder = RunFolder::resolve(config, name).string();
   config.model_file.clear();  // every key is resolved, and must stay so
-  static_cast<void>(
-      config.mesh(options.ranks));  // refused before a folder is made
+  // Refused before a folder is made.
+  static_cast<void>(config.mesh(options.ranks));
+  static_cast<void>(routing_files(options, config));
   if (options.ranks > 1 && config.train.threads == 0) {
     config.train.threads = std::max(1, available_cores() / options.ranks);
   }
@@ -191,6 +243,17 @@ void add_train_command(CLI::App& app, Action& action) {
                    "a .safetensors file; with --resume only if there is no "
                    "checkpoint yet")
       ->excludes(resume_from);
+  CLI::Option* record = command->add_option(
+      "--record-routing", options->record_routing,
+      "Write the experts that every token of every step chose to this file, "
+      "when the run ends");
+  command
+      ->add_option("--record-steps", options->record_steps,
+                   "Only of the steps A:B")
+      ->needs(record);
+  command->add_option("--replay-routing", options->replay_routing,
+                      "Choose the experts that such a file names; weights "
+                      "still come from the scores");
   command->footer(
       std::string("Examples:\n"
                   "  catena train configs/quickstart.toml\n"
@@ -199,6 +262,8 @@ void add_train_command(CLI::App& app, Action& action) {
                   "  catena train configs/quickstart.toml --resume --set "
                   "train.steps=400\n"
                   "  catena train configs/quickstart.toml --ranks 2\n"
+                  "  catena train configs/quickstart.toml --record-routing "
+                  "routes.bin --record-steps 1:20\n"
                   "  catena train configs/quickstart.toml --init-from "
                   "runs/quickstart\n"
                   "Ctrl-C ends after the step under way and saves a checkpoint "

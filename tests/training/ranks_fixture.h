@@ -1,0 +1,108 @@
+#pragma once
+
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "runtime/safetensors.h"
+#include "tests/training/run_fixture.h"
+#include "training/checkpoint/tensors.h"
+
+namespace catena {
+
+/// Runs of several ranks, as processes of this machine.
+/// Twelve steps in float64, a checkpoint every fourth.
+class RanksFixture : public RunFixture {
+ protected:
+  [[nodiscard]] std::string by(int ranks, int expert, const std::string& run,
+                               const std::string& more = "") const {
+    return small(run,
+                 fmt::format("--ranks {} --set parallel.expert={} --set "
+                             "train.steps=12 --set checkpoint.every=4 --set "
+                             "train.precision=float64 {}",
+                             ranks, expert, more));
+  }
+  /// Weights and moments of the newest checkpoint, by name.
+  [[nodiscard]] std::map<std::string, std::vector<double>> state(
+      const std::string& run) const {
+    std::map<std::string, std::vector<double>> result;
+    const auto place = newest_checkpoint(checkpoints(run));
+    if (!place.has_value()) {
+      ADD_FAILURE() << run << " has no checkpoint";
+      return result;
+    }
+    for (const char* prefix : {"model", "optimizer"}) {
+      for (const fs::path& path : tensor_files(place->folder, prefix)) {
+        const Safetensors file = Safetensors::open(path);
+        for (const std::string& name : file.names()) {
+          const auto data = file.find(name).data;
+          std::vector<double> values(data.size() / sizeof(double));
+          std::memcpy(values.data(), data.data(), data.size());
+          EXPECT_TRUE(result.emplace(name, values).second) << name << " twice";
+        }
+      }
+    }
+    return result;
+  }
+  void expect_same_run(const std::string& found,
+                       const std::string& expected) const {
+    const auto losses_found = losses(found), losses_expected = losses(expected);
+    ASSERT_EQ(losses_found.size(), losses_expected.size());
+    for (std::size_t i = 0; i < losses_found.size(); ++i) {
+      EXPECT_EQ(losses_found[i].first, losses_expected[i].first);
+      EXPECT_NEAR(losses_found[i].second, losses_expected[i].second, 1e-9);
+    }
+    const auto state_found = state(found), state_expected = state(expected);
+    EXPECT_EQ(state_found.size(), state_expected.size());
+    for (const auto& [name, values] : state_expected) {
+      ASSERT_TRUE(state_found.contains(name)) << name;
+      const auto& others = state_found.at(name);
+      ASSERT_EQ(others.size(), values.size()) << name;
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        ASSERT_NEAR(others[i], values[i], 1e-7) << name << ", element " << i;
+      }
+    }
+  }
+  /// Processes of this test that are ranks, by parent.
+  static std::vector<pid_t> children_of(pid_t parent) {
+    std::vector<pid_t> result;
+    for (const auto& entry : fs::directory_iterator("/proc")) {
+      const std::string name = entry.path().filename().string();
+      if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+      std::ifstream file(entry.path() / "stat");
+      std::string text;
+      std::getline(file, text);
+      const auto end = text.rfind(')');
+      if (end == std::string::npos) continue;
+      std::istringstream rest(text.substr(end + 1));
+      char status = 0;
+      pid_t of = 0;
+      rest >> status >> of;
+      if (of == parent) result.push_back(std::stoi(name));
+    }
+    std::sort(result.begin(), result.end());
+    return result;
+  }
+  static std::set<std::string> shared_names() {
+    std::set<std::string> names;
+    for (const auto& entry : fs::directory_iterator("/dev/shm")) {
+      const std::string name = entry.path().filename().string();
+      if (name.starts_with("catena-")) names.insert(name);
+    }
+    return names;
+  }
+  /// Other tests may be at work there, and give back what they took.
+  void expect_nothing_left() const {
+    wait_until("an empty /dev/shm", [&] {
+      const auto now = shared_names();
+      return std::all_of(now.begin(), now.end(), [&](const auto& name) {
+        return before_.contains(name);
+      });
+    });
+  }
+
+  std::set<std::string> before_ = shared_names();
+};
+
+}  // namespace catena

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "layers/chunk.h"
+#include "training/data/sampler.h"
+#include "training/route_file.h"
+
+namespace catena {
+
+/// Files of routes that a run writes and follows.
+struct RoutingFiles {
+  std::optional<std::filesystem::path> record, replay;
+  /// The steps that are recorded.
+  std::int64_t first = 1, last = std::numeric_limits<std::int64_t>::max();
+};
+
+/// Writes the routes of a run's steps to a file, and, given one, replays
+/// another's. With several ranks all have one; the file, which rank 0 writes,
+/// holds the tokens of all in the order of the batch. For chunks on the CPU.
+///   recorder.begin(batch, number);  step.compute(...);  recorder.end();
+///   recorder.finish();
+/// Thread rule: one thread.
+class RouteRecorder : public Observer {
+ public:
+  /// `ranks`: null for one rank. Borrowed.
+  /// Throws: Error(kData) if the routes to replay are not of this model.
+  RouteRecorder(const RoutingFiles& files, const ModelConfig& model,
+                Ranks* ranks);
+
+  /// Throws: Error(kData) if the routes to replay are not of this batch.
+  void begin(const data::Batch& batch, std::int64_t number);
+  /// Collective.
+  void end();
+  /// Completes the file.
+  void finish();
+
+  TensorView forced_routes(const Chunk& chunk, std::int64_t layer,
+                           std::int64_t iteration) override;
+  void routed(const Chunk& chunk, std::int64_t layer, std::int64_t iteration,
+              const Routed& routes) override;
+
+ private:
+  [[nodiscard]] std::int32_t* at(RoutedStep& step, const Chunk& chunk,
+                                 std::int64_t layer,
+                                 std::int64_t iteration) const;
+
+  RoutingFiles files_;
+  RouteShape shape_;
+  Ranks* ranks_;
+  std::optional<RouteFile> replay_;
+  std::optional<RouteFileWriter> writer_;  ///< of rank 0
+  RoutedStep recorded_, replayed_;
+  bool recording_ = false;  ///< this step
+};
+
+}  // namespace catena
