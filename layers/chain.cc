@@ -119,7 +119,8 @@ Chain::Chain(ParameterSet& set, const std::string& name,
                                   : name + ".gate",
         config));
   }
-  experts_ = std::make_unique<Experts>(set, name + ".experts", config, ranks);
+  experts_ =
+      std::make_unique<Experts>(set, name + ".experts", config, layer, ranks);
   if (config_.shared_experts > 0) {
     shared_ = std::make_unique<SwiGluMlp>(
         set, name + ".shared_experts", config.hidden,

@@ -5,25 +5,34 @@
 namespace catena {
 
 Experts::Experts(ParameterSet& set, const std::string& name,
-                 const ModelConfig& config, const Ranks* ranks)
+                 const ModelConfig& config, std::int64_t layer,
+                 const Ranks* ranks)
     : intermediate_(config.chain.intermediate) {
   std::vector<std::int64_t> held(
       static_cast<std::size_t>(config.chain.routed_experts));
   std::iota(held.begin(), held.end(), 0);
-  if (ranks != nullptr) held.assign(ranks->held().begin(), ranks->held().end());
+  if (ranks != nullptr) {
+    held.assign(ranks->held(layer).begin(), ranks->held(layer).end());
+  }
   const auto experts = static_cast<std::int64_t>(held.size());
   const std::int64_t hidden = config.hidden;
   const std::int64_t size = intermediate_ * hidden;
   ParameterSpec gate_up{.shape = {experts, 2 * intermediate_, hidden},
                         .parts = {},
                         .initializer = Initializer::kNormal,
-                        .range = config.initializer_range,
-                        .sharded = true};
+                        .range = config.initializer_range};
   ParameterSpec down{.shape = {experts, hidden, intermediate_},
                      .parts = {},
                      .initializer = Initializer::kNormal,
-                     .range = config.initializer_range,
-                     .sharded = true};
+                     .range = config.initializer_range};
+  if (ranks != nullptr) {
+    for (const Ranks::HeldRun& run : ranks->runs(layer)) {
+      gate_up.sections.push_back(
+          {2 * size * run.begin, 2 * size * run.count, run.replicas});
+      down.sections.push_back(
+          {size * run.begin, size * run.count, run.replicas});
+    }
+  }
   const Shape in{intermediate_, hidden}, out{hidden, intermediate_};
   for (std::int64_t e = 0; e < experts; ++e) {
     const std::string expert =

@@ -19,9 +19,10 @@ class Experts {
   struct Saved {
     TensorView gate_up;  ///< [rows, 2 * intermediate]
   };
-  /// Those that `ranks` says this rank holds; all of them where it is null.
+  /// Those that `ranks` says this rank holds in `layer` (of those with a
+  /// chain, from 0); all of them where it is null.
   Experts(ParameterSet& set, const std::string& name, const ModelConfig& config,
-          const Ranks* ranks);
+          std::int64_t layer, const Ranks* ranks);
 
   void forward(Chunk& chunk, TensorView x, TensorView offsets, TensorView y,
                Saved& saved) const;

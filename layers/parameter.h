@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "parallel/communicator.h"
 #include "runtime/backend.h"
 
 namespace catena {
@@ -33,6 +34,12 @@ struct NamedPart {
   Shape shape;
 };
 
+/// A run of a parameter's elements that the same ranks hold.
+struct Section {
+  std::int64_t begin = 0, count = 0;
+  Communicator* replicas = nullptr;  ///< these ranks
+};
+
 struct ParameterSpec {
   Shape shape;
   std::vector<NamedPart> parts;
@@ -40,8 +47,9 @@ struct ParameterSpec {
   double range = 0;
   /// Products are formed in the compute type; others stay in the wide type.
   bool matrix = true;
-  /// Ranks of an expert group hold different parts; others hold all of it.
-  bool sharded = false;
+  /// Where ranks hold different parts: all of it, in order. Empty: every rank
+  /// holds all of it.
+  std::vector<Section> sections = {};
 };
 
 /// One trainable tensor: master weight and gradient in the wide type, and,

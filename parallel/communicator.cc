@@ -178,9 +178,14 @@ bool Communicator::Round::poll(std::uint64_t of) {
 
 Communicator::Communicator(Transport& transport, std::vector<int> members,
                            Deadline deadline)
+    : Communicator(transport, std::move(members), deadline,
+                   transport.take_lanes(2)) {}
+
+Communicator::Communicator(Transport& transport, std::vector<int> members,
+                           Deadline deadline, int lane)
     : transport_(&transport),
       members_(std::move(members)),
-      lane_(transport.take_lanes(2)),
+      lane_(lane),
       deadline_(deadline) {
   const auto me = std::find(members_.begin(), members_.end(), transport.rank());
   CATENA_CHECK(me != members_.end() &&

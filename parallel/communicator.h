@@ -39,6 +39,11 @@ class Communicator {
                Deadline deadline);
   /// Of all ranks.
   Communicator(Transport& transport, Deadline deadline);
+  /// On the two lanes from `lane` on, which other communicators use too. Two
+  /// ranks that are members of several of them finish the exchanges of one
+  /// before they begin any of another, and in the same order.
+  Communicator(Transport& transport, std::vector<int> members,
+               Deadline deadline, int lane);
   ~Communicator();
 
   /// Place among the members.

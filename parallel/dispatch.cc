@@ -43,13 +43,13 @@ void Dispatch::sort(TensorView index, std::int64_t experts, std::int64_t rows,
   plan.place = keep.allocate(DType::kInt32, index.shape());
   plan.entry = keep.allocate(DType::kInt32, {choices});
   plan.row = keep.allocate(DType::kInt32, {choices});
-  (*kernels_)(
-      GroupRows{.index = index,
-                .map = ranks_ != nullptr ? ranks_->local() : TensorView(),
-                .offsets = plan.offsets,
-                .place = plan.place,
-                .entry = plan.entry,
-                .row = plan.row});
+  (*kernels_)(GroupRows{
+      .index = index,
+      .map = ranks_ != nullptr ? ranks_->local(tag_.layer) : TensorView(),
+      .offsets = plan.offsets,
+      .place = plan.place,
+      .entry = plan.entry,
+      .row = plan.row});
   if (ranks_ != nullptr && !modelled()) {
     std::int32_t last = 0;
     ranks_->backend().copy_to_host(
@@ -84,7 +84,7 @@ Task Dispatch::plan(FrameMemory&, TensorView index, TensorView weight,
   plan.returned = keep.allocate(DType::kInt32, {plan.tokens, most});
   plan.chosen = keep.allocate(DType::kInt32, {plan.tokens, plan.top_k});
   (*kernels_)(PartitionRows{.index = index,
-                            .owner = ranks_->server(),
+                            .owner = ranks_->server(tag_.layer),
                             .counts = counts.at(group.rank()),
                             .row = plan.copied,
                             .copy = plan.returned,
@@ -112,17 +112,13 @@ void Dispatch::read_counts(TensorView counts, DispatchPlan& plan) const {
   const std::int64_t size = counts.size(0), me = ranks_->expert().rank();
   plan.out.resize(static_cast<std::size_t>(size));
   plan.in.resize(static_cast<std::size_t>(size));
+  if (modelled()) return balanced_counts(plan);
   for (std::int64_t r = 0; r < size; ++r) {
     std::int32_t out = 0, in = 0;
-    if (modelled()) {
-      out = in = static_cast<std::int32_t>(balanced_copies(plan));
-    } else {
-      Backend& backend = ranks_->backend();
-      backend.copy_to_host(&out, counts.at(me).as<std::int32_t>() + r,
-                           sizeof out);
-      backend.copy_to_host(&in, counts.at(r).as<std::int32_t>() + me,
-                           sizeof in);
-    }
+    Backend& backend = ranks_->backend();
+    backend.copy_to_host(&out, counts.at(me).as<std::int32_t>() + r,
+                         sizeof out);
+    backend.copy_to_host(&in, counts.at(r).as<std::int32_t>() + me, sizeof in);
     plan.out[static_cast<std::size_t>(r)] = out;
     plan.in[static_cast<std::size_t>(r)] = in;
   }
@@ -132,20 +128,34 @@ bool Dispatch::modelled() const {
   return !ranks_->expert().transport().carries();
 }
 
-// Of n experts, n / ranks are on one rank; none of k different ones is there
-// with probability prod (n - n / ranks - i) / (n - i).
-std::int64_t Dispatch::balanced_copies(const DispatchPlan& plan) const {
-  const auto experts = static_cast<double>(ranks_->placement().experts());
-  const double held = experts / ranks_->expert().size();
-  double none = 1;
-  for (std::int64_t i = 0; i < plan.top_k; ++i) {
-    const auto drawn = static_cast<double>(i);
-    none *= std::max(0.0, experts - held - drawn) / (experts - drawn);
+// Of n experts a rank serves some; none of k different ones is among these
+// with probability prod (n - served - i) / (n - i). Other ranks have as many
+// tokens as this one.
+void Dispatch::balanced_counts(DispatchPlan& plan) const {
+  const Placement& placement = ranks_->placements()[tag_.layer];
+  const auto experts = static_cast<double>(placement.experts());
+  const auto tokens = static_cast<double>(plan.tokens);
+  const auto copies = [&](int rank, int home) {
+    const auto served = static_cast<double>(placement.served(rank, home));
+    double none = 1;
+    for (std::int64_t i = 0; i < plan.top_k; ++i) {
+      const auto drawn = static_cast<double>(i);
+      none *= std::max(0.0, experts - served - drawn) / (experts - drawn);
+    }
+    return static_cast<std::int64_t>(std::ceil(tokens * (1 - none)));
+  };
+  const int me = ranks_->expert().rank();
+  double rows = 0;
+  std::int64_t room = plan.copied.elements();
+  for (int r = 0; r < ranks_->expert().size(); ++r) {
+    const std::int64_t out = std::min(copies(r, me), room);
+    plan.out[static_cast<std::size_t>(r)] = out;
+    room -= out;
+    plan.in[static_cast<std::size_t>(r)] = copies(me, r);
+    rows += static_cast<double>(placement.served(me, r)) / experts;
   }
-  const std::int64_t size = ranks_->expert().size();
-  return std::min(static_cast<std::int64_t>(
-                      std::ceil(static_cast<double>(plan.tokens) * (1 - none))),
-                  plan.tokens * std::min(size, plan.top_k) / size);
+  plan.rows = static_cast<std::int64_t>(
+      std::ceil(rows * tokens * static_cast<double>(plan.top_k)));
 }
 
 Pending Dispatch::send_out(DispatchPlan& plan, Phase phase, TensorView x,
@@ -205,9 +215,8 @@ void Dispatch::receive(DispatchPlan& plan, Arena& keep) const {
   if (ranks_ != nullptr) {
     wait(plan.index_sent);
     wait(plan.weight_sent);
-    // On meta as many as its own tokens have: a balanced routing.
-    sort(plan.index, static_cast<std::int64_t>(ranks_->held().size()),
-         plan.tokens * plan.top_k, keep, plan);
+    sort(plan.index, static_cast<std::int64_t>(ranks_->held(tag_.layer).size()),
+         plan.rows, keep, plan);
   }
   plan.received = keep.allocate(plan.x.dtype(), {plan.rows, plan.x.size(1)});
   plan.received_weight = keep.allocate(plan.weight.dtype(), {plan.rows});

@@ -119,7 +119,7 @@ class Dispatch {
   void read_counts(TensorView counts, DispatchPlan& plan) const;
   /// On meta there is no routing: what a balanced one gives is expected.
   [[nodiscard]] bool modelled() const;
-  [[nodiscard]] std::int64_t balanced_copies(const DispatchPlan& plan) const;
+  void balanced_counts(DispatchPlan& plan) const;
   /// Copies rows of `x` [tokens, ...] for every rank, and sends them:
   /// guests [guests, ...] is filled, the own part at once.
   Pending send_out(DispatchPlan& plan, Phase phase, TensorView x,

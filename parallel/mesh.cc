@@ -1,6 +1,7 @@
 #include "parallel/mesh.h"
 
 #include <algorithm>
+#include <set>
 
 #include "runtime/base/error.h"
 
@@ -25,10 +26,10 @@ std::vector<int> Mesh::expert_group(int rank) const {
   return ranks;
 }
 
-std::vector<int> Mesh::replicas(int rank) const {
+std::vector<int> Mesh::at_places(std::span<const int> places) const {
   std::vector<int> ranks;
   for (int i = 0; i < data(); ++i) {
-    ranks.push_back(i * expert + rank % expert);
+    for (const int place : places) ranks.push_back(i * expert + place);
   }
   return ranks;
 }
@@ -49,56 +50,109 @@ Mesh make_mesh(int world, int expert, std::int64_t experts) {
 }
 
 void Ranks::advance() {
-  if (!world_.busy() && !expert_.busy() && !replicas_.busy()) return;
+  bool busy = world_.busy() || expert_.busy();
+  for (const auto& set : replica_sets_) busy = busy || set->busy();
+  if (!busy) return;
   world_.transport().progress();
-  for (Communicator* group : {&world_, &expert_, &replicas_}) group->advance();
+  world_.advance();
+  expert_.advance();
+  for (const auto& set : replica_sets_) set->advance();
 }
 
 Traffic Ranks::take_traffic() {
   Traffic traffic = world_.take_traffic();
   traffic += expert_.take_traffic();
-  traffic += replicas_.take_traffic();
+  for (const auto& set : replica_sets_) traffic += set->take_traffic();
   return traffic;
 }
 
-double Ranks::load_max_to_mean(std::span<const double> load) const {
+double Ranks::load_max_to_mean(std::int64_t layer,
+                               std::span<const double> load) const {
+  const Placement& placement = placements_[layer];
   double most = 0, all = 0;
-  for (int rank = 0; rank < placement_.ranks(); ++rank) {
+  for (int rank = 0; rank < placement.ranks(); ++rank) {
     double of_rank = 0;
-    for (const std::int64_t expert : placement_.held(rank)) {
+    for (const std::int64_t expert : placement.held(rank)) {
       of_rank += load[static_cast<std::size_t>(expert)] /
-                 static_cast<double>(placement_.holders(expert).size());
+                 static_cast<double>(placement.holders(expert).size());
     }
     most = std::max(most, of_rank);
     all += of_rank;
   }
-  return all == 0 ? 0 : most * placement_.ranks() / all;
+  return all == 0 ? 0 : most * placement.ranks() / all;
 }
 
 Ranks::Ranks(Transport& transport, Backend& backend, const Mesh& mesh,
-             const Placement& placement, Communicator::Deadline deadline)
+             const Placements& placements, Communicator::Deadline deadline)
     : backend_(&backend),
       mesh_(mesh),
-      placement_(placement),
+      placements_(placements),
       world_(transport, deadline),
-      expert_(transport, mesh.expert_group(transport.rank()), deadline),
-      replicas_(transport, mesh.replicas(transport.rank()), deadline) {
+      expert_(transport, mesh.expert_group(transport.rank()), deadline) {
   CATENA_CHECK(mesh.world == transport.size(), "[ranks] mesh of {} over {}",
                mesh.world, transport.size());
-  CATENA_CHECK(placement.ranks() == mesh.expert,
+  CATENA_CHECK(placements.ranks() == mesh.expert,
                "[ranks] placement over {} ranks in groups of {}",
-               placement.ranks(), mesh.expert);
+               placements.ranks(), mesh.expert);
+  make_replica_sets(deadline);
+  for (std::size_t i = 0; i < placements.size(); ++i) {
+    layers_.push_back(make_layer(placements[static_cast<std::int64_t>(i)]));
+  }
+  backend.set_background(this);
+}
+
+std::vector<int> Ranks::replicas_of(const Placement& placement,
+                                    std::int64_t expert) const {
+  return mesh_.at_places(placement.holders(expert));
+}
+
+// Ordered by members, which every rank does alike: of the sets that are not
+// through with their exchanges, the members of the first all come to it.
+void Ranks::make_replica_sets(Communicator::Deadline deadline) {
+  std::set<std::vector<int>> sets;
+  for (std::size_t i = 0; i < placements_.size(); ++i) {
+    const Placement& placement = placements_[static_cast<std::int64_t>(i)];
+    for (const std::int64_t expert : placement.held(expert_.rank())) {
+      sets.insert(replicas_of(placement, expert));
+    }
+  }
+  Transport& transport = world_.transport();
+  const int lane = transport.take_lanes(2);
+  for (const std::vector<int>& members : sets) {
+    replica_sets_.push_back(
+        std::make_unique<Communicator>(transport, members, deadline, lane));
+  }
+}
+
+Ranks::Layer Ranks::make_layer(const Placement& placement) const {
+  Layer layer;
+  for (const auto& set : replica_sets_) {
+    HeldRun run{.begin = static_cast<std::int64_t>(layer.held.size()),
+                .count = 0,
+                .replicas = set.get()};
+    for (const std::int64_t expert : placement.held(expert_.rank())) {
+      const std::vector<int> replicas = replicas_of(placement, expert);
+      if (!std::equal(replicas.begin(), replicas.end(), set->members().begin(),
+                      set->members().end())) {
+        continue;
+      }
+      layer.held.push_back(expert);
+      ++run.count;
+    }
+    if (run.count > 0) layer.runs.push_back(run);
+  }
   std::vector<std::int32_t> server,
       local(static_cast<std::size_t>(placement.experts()), -1);
   for (std::int64_t e = 0; e < placement.experts(); ++e) {
     server.push_back(placement.server(e, expert_.rank()));
   }
-  for (std::size_t i = 0; i < held().size(); ++i) {
-    local[static_cast<std::size_t>(held()[i])] = static_cast<std::int32_t>(i);
+  for (std::size_t i = 0; i < layer.held.size(); ++i) {
+    local[static_cast<std::size_t>(layer.held[i])] =
+        static_cast<std::int32_t>(i);
   }
-  server_ = upload(backend, server);
-  local_ = upload(backend, local);
-  backend.set_background(this);
+  layer.server = upload(*backend_, server);
+  layer.local = upload(*backend_, local);
+  return layer;
 }
 
 }  // namespace catena

@@ -19,8 +19,8 @@ struct Mesh {
   [[nodiscard]] int data() const { return world / expert; }
   /// Ranks of the expert group that `rank` is in.
   [[nodiscard]] std::vector<int> expert_group(int rank) const;
-  /// Ranks that hold the same experts as `rank`.
-  [[nodiscard]] std::vector<int> replicas(int rank) const;
+  /// Ranks of all groups, ascending, that stand at one of these places.
+  [[nodiscard]] std::vector<int> at_places(std::span<const int> places) const;
 };
 
 /// Throws: Config, if ranks do not divide into groups, or a group has more
@@ -33,7 +33,7 @@ struct Mesh {
 class Ranks final : public Background {
  public:
   Ranks(Transport& transport, Backend& backend, const Mesh& mesh,
-        const Placement& placement, Communicator::Deadline deadline);
+        const Placements& placements, Communicator::Deadline deadline);
   ~Ranks() override { backend_->set_background(nullptr); }
   Ranks(const Ranks&) = delete;
   Ranks& operator=(const Ranks&) = delete;
@@ -41,38 +41,72 @@ class Ranks final : public Background {
   [[nodiscard]] const Mesh& mesh() const { return mesh_; }
   [[nodiscard]] int rank() const { return world_.transport().rank(); }
   [[nodiscard]] int size() const { return mesh_.world; }
-  [[nodiscard]] const Placement& placement() const { return placement_; }
+  [[nodiscard]] const Placements& placements() const { return placements_; }
   [[nodiscard]] Backend& backend() const { return *backend_; }
 
-  /// All ranks; those that share experts; those that hold the same ones.
+  /// All ranks; those that share experts.
   [[nodiscard]] Communicator& world() { return world_; }
   [[nodiscard]] Communicator& expert() { return expert_; }
-  [[nodiscard]] Communicator& replicas() { return replicas_; }
+  /// Each set of ranks, this one among them, that hold some expert together.
+  /// They share lanes: one of them is at work at a time, in this order.
+  [[nodiscard]] std::span<const std::unique_ptr<Communicator>> replica_sets()
+      const {
+    return replica_sets_;
+  }
 
   /// Moves on what is under way.
   void advance() override;
 
-  /// Of all three, since it was last taken.
+  /// Of all, since it was last taken.
   [[nodiscard]] Traffic take_traffic();
   /// Choices that reach the busiest rank of a group, over their mean, where
-  /// load[e] choose expert e; replicas share evenly.
-  [[nodiscard]] double load_max_to_mean(std::span<const double> load) const;
+  /// load[e] choose expert e in `layer`; replicas share evenly.
+  [[nodiscard]] double load_max_to_mean(std::int64_t layer,
+                                        std::span<const double> load) const;
 
-  /// The experts of this rank, ascending.
-  [[nodiscard]] std::span<const std::int64_t> held() const {
-    return placement_.held(expert_.rank());
+  /// The experts of this rank in `layer`, in the order they are stored in:
+  /// those that the same ranks hold lie together, ascending.
+  [[nodiscard]] std::span<const std::int64_t> held(std::int64_t layer) const {
+    return of(layer).held;
+  }
+  /// A run of held() that the same ranks hold.
+  struct HeldRun {
+    std::int64_t begin = 0, count = 0;
+    Communicator* replicas = nullptr;  ///< one of replica_sets()
+  };
+  [[nodiscard]] std::span<const HeldRun> runs(std::int64_t layer) const {
+    return of(layer).runs;
   }
   /// [experts] int32: the place in the group of the rank that serves this
   /// rank's tokens; the number among held(), or -1.
-  [[nodiscard]] TensorView server() const { return server_.view(); }
-  [[nodiscard]] TensorView local() const { return local_.view(); }
+  [[nodiscard]] TensorView server(std::int64_t layer) const {
+    return of(layer).server.view();
+  }
+  [[nodiscard]] TensorView local(std::int64_t layer) const {
+    return of(layer).local.view();
+  }
 
  private:
+  /// What a placement means for this rank.
+  struct Layer {
+    std::vector<std::int64_t> held;
+    std::vector<HeldRun> runs;
+    Tensor server, local;
+  };
+  [[nodiscard]] const Layer& of(std::int64_t layer) const {
+    return layers_[layers_.size() == 1 ? 0 : static_cast<std::size_t>(layer)];
+  }
+  void make_replica_sets(Communicator::Deadline deadline);
+  [[nodiscard]] Layer make_layer(const Placement& placement) const;
+  [[nodiscard]] std::vector<int> replicas_of(const Placement& placement,
+                                             std::int64_t expert) const;
+
   Backend* backend_;
   Mesh mesh_;
-  Placement placement_;
-  Communicator world_, expert_, replicas_;
-  Tensor server_, local_;
+  Placements placements_;
+  Communicator world_, expert_;
+  std::vector<std::unique_ptr<Communicator>> replica_sets_;
+  std::vector<Layer> layers_;  ///< as many as placements_
 };
 
 }  // namespace catena

@@ -58,4 +58,33 @@ int Placement::server(std::int64_t expert, int home) const {
   return of_expert[static_cast<std::size_t>(home) % of_expert.size()];
 }
 
+std::int64_t Placement::served(int rank, int home) const {
+  std::int64_t count = 0;
+  for (std::int64_t expert = 0; expert < experts(); ++expert) {
+    count += server(expert, home) == rank;
+  }
+  return count;
+}
+
+Placements::Placements(std::vector<Placement> of_layers)
+    : of_layers_(std::move(of_layers)) {
+  CATENA_CHECK(!of_layers_.empty(), "[placements] of no layer");
+  for (const Placement& layer : of_layers_) {
+    CATENA_CHECK(layer.ranks() == ranks() && layer.experts() == experts(),
+                 "[placements] {} experts on {} ranks beside {} on {}",
+                 layer.experts(), layer.ranks(), experts(), ranks());
+  }
+}
+
+std::pair<std::size_t, std::size_t> Placements::held_by_ranks() const {
+  std::size_t least = of_layers_[0].held(0).size(), most = least;
+  for (const Placement& layer : of_layers_) {
+    for (int rank = 0; rank < layer.ranks(); ++rank) {
+      least = std::min(least, layer.held(rank).size());
+      most = std::max(most, layer.held(rank).size());
+    }
+  }
+  return {least, most};
+}
+
 }  // namespace catena

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace catena {
@@ -38,10 +39,35 @@ class Placement {
   /// Who serves tokens whose home is `home`: that rank itself if it holds the
   /// expert, else one of the holders, by the home's number.
   [[nodiscard]] int server(std::int64_t expert, int home) const;
+  /// Experts of which `rank` serves tokens whose home is `home`.
+  [[nodiscard]] std::int64_t served(int rank, int home) const;
 
  private:
   std::vector<std::vector<int>> holders_;
   std::vector<std::vector<std::int64_t>> held_;
+};
+
+/// Of every layer that shares experts: one placement for all, or one each.
+class Placements {
+ public:
+  Placements(Placement all)  // NOLINT: one placement is all there is to say
+      : of_layers_{std::move(all)} {}
+  /// Over one number of ranks, of one number of experts.
+  explicit Placements(std::vector<Placement> of_layers);
+
+  /// How many are kept: 1, or one for every layer.
+  [[nodiscard]] std::size_t size() const { return of_layers_.size(); }
+  /// That of a layer, from 0.
+  [[nodiscard]] const Placement& operator[](std::int64_t layer) const {
+    return of_layers_[size() == 1 ? 0 : static_cast<std::size_t>(layer)];
+  }
+  /// The fewest and the most experts that a rank holds of a layer.
+  [[nodiscard]] std::pair<std::size_t, std::size_t> held_by_ranks() const;
+  [[nodiscard]] int ranks() const { return of_layers_[0].ranks(); }
+  [[nodiscard]] std::int64_t experts() const { return of_layers_[0].experts(); }
+
+ private:
+  std::vector<Placement> of_layers_;
 };
 
 }  // namespace catena

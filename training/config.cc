@@ -5,6 +5,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
 #include "training/checkpoint/hugging_face.h"
+#include "training/placement_file.h"
 
 namespace catena {
 namespace {
@@ -96,6 +97,12 @@ void describe_training(config::Schema& s, Config& c) {
                      "",
                      "contiguous: runs of experts. round_robin: expert e on "
                      "rank e modulo parallel.expert."});
+  s.add("parallel.placement_file", p.placement_file,
+        config::Text{{},
+                     "",
+                     "TOML file that says which ranks of a group hold which "
+                     "experts, instead of parallel.placement; see Ranks in "
+                     "docs/operations.md."});
   s.add("parallel.timeout", p.timeout,
         config::Number{0.001, kHuge, "seconds",
                        "An exchange that is not finished by then ends the "
@@ -276,8 +283,12 @@ Mesh Config::mesh(int world) const {
   return make_mesh(world, static_cast<int>(expert), experts);
 }
 
-Placement Config::placement(const Mesh& mesh) const {
+Placements Config::placements(const Mesh& mesh) const {
   const std::int64_t experts = model.chain.routed_experts;
+  if (!parallel.placement_file.empty() && mesh.expert > 1) {
+    return read_placement_file(parallel.placement_file,
+                               {experts, mesh.expert, model.chain_layers()});
+  }
   return parallel.placement == "contiguous"
              ? Placement::contiguous(experts, mesh.expert)
              : Placement::round_robin(experts, mesh.expert);

@@ -72,6 +72,7 @@ struct ParallelConfig {
   std::int64_t chunks = 1;
   std::int64_t expert = 0;  ///< ranks that share experts; 0: as many as can
   std::string placement = "contiguous";  ///< contiguous | round_robin
+  std::string placement_file;            ///< instead of it
   double timeout = 300;                  ///< seconds
 };
 
@@ -96,7 +97,8 @@ struct Config {
   /// How `world` ranks are arranged.
   /// Throws: Error(kConfig).
   [[nodiscard]] Mesh mesh(int world) const;
-  [[nodiscard]] Placement placement(const Mesh& mesh) const;
+  /// Throws: Error(kConfig) that says where parallel.placement_file is wrong.
+  [[nodiscard]] Placements placements(const Mesh& mesh) const;
 };
 
 /// Declares every key there is.

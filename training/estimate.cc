@@ -32,6 +32,8 @@ void count_parameters(ParameterSet& set, const ModelConfig& model,
     result.weight_bytes +=
         p.master().bytes() + (p.copy().defined() ? p.copy().bytes() : 0);
     result.gradient_bytes += p.gradient().bytes();
+  }
+  for (std::size_t i = 0; i < optimizer.sections(); ++i) {
     result.optimizer_bytes +=
         optimizer.first(i).bytes() + optimizer.second(i).bytes();
   }
@@ -154,10 +156,8 @@ Estimate estimate(const Config& config, Precision precision, const Mesh& mesh) {
   if (mesh.world == 1) return result;
   const auto transport = make_meta_transport(0, mesh.world);
   const auto backend = make_meta_backend();
-  Ranks ranks(
-      *transport, *backend, mesh,
-      Placement::contiguous(config.model.chain.routed_experts, mesh.expert),
-      Communicator::Deadline(1));
+  Ranks ranks(*transport, *backend, mesh, config.placements(mesh),
+              Communicator::Deadline(1));
   Estimate of_rank = estimate_of(config, precision, &ranks, mesh.world);
   of_rank.parameters = result.parameters;
   of_rank.layer_parameters = result.layer_parameters;

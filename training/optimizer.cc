@@ -4,48 +4,51 @@
 #include <numeric>
 
 namespace catena {
-namespace {
-
-Communicator* replicas_of(const Parameter& parameter, Ranks* ranks) {
-  if (ranks == nullptr) return nullptr;
-  Communicator& replicas =
-      parameter.spec().sharded ? ranks->replicas() : ranks->world();
-  return replicas.size() > 1 ? &replicas : nullptr;
-}
-
-}  // namespace
-
 Optimizer::Optimizer(ParameterSet& parameters, const OptimizerConfig& config,
                      Ranks* ranks)
     : parameters_(&parameters), config_(config), ranks_(ranks) {
-  Backend& backend = parameters.backend();
-  const DType wide = parameters.precision().wide();
   for (std::size_t i = 0; i < parameters.size(); ++i) {
-    Share share;
-    share.replicas = replicas_of(parameters[i], ranks);
-    const std::int64_t size =
-        share.replicas != nullptr ? share.replicas->size() : 1;
-    share.rank = share.replicas != nullptr
-                     ? static_cast<std::size_t>(share.replicas->rank())
-                     : 0;
-    const std::int64_t elements = parameters[i].elements();
-    auto* master = static_cast<std::byte*>(parameters[i].master().data());
-    for (std::int64_t r = 0; r < size; ++r) {
-      const std::int64_t begin = elements * r / size;
-      const std::int64_t count = elements * (r + 1) / size - begin;
-      share.runs.push_back({begin, count});
-      share.counts.push_back(count);
-      share.parts.push_back(
-          {master + begin * size_bytes(wide), count * size_bytes(wide)});
+    const std::vector<Section>& sections = parameters[i].spec().sections;
+    for (const Section& section : sections) {
+      shares_.push_back(
+          make_share(i, {section.begin, section.count}, section.replicas));
     }
-    const Shape flat{share.runs[share.rank].count};
-    share.first = Tensor(backend, wide, flat);
-    share.second = Tensor(backend, wide, flat);
-    shares_.push_back(std::move(share));
+    if (sections.empty()) {
+      shares_.push_back(
+          make_share(i, {0, parameters[i].elements()},
+                     ranks != nullptr ? &ranks->world() : nullptr));
+    }
   }
-  squares_ = Tensor(backend, DType::kFloat64,
-                    {static_cast<std::int64_t>(parameters.size())});
-  squares_here_.resize(parameters.size());
+  squares_ = Tensor(parameters.backend(), DType::kFloat64,
+                    {static_cast<std::int64_t>(shares_.size())});
+  squares_here_.resize(shares_.size());
+}
+
+Optimizer::Share Optimizer::make_share(std::size_t parameter, Run all,
+                                       Communicator* replicas) const {
+  const DType wide = parameters_->precision().wide();
+  const std::int64_t element = size_bytes(wide);
+  auto* const master =
+      static_cast<std::byte*>((*parameters_)[parameter].master().data());
+  Share share;
+  share.parameter = parameter;
+  share.all = all;
+  if (replicas != nullptr && replicas->size() > 1) {
+    share.replicas = replicas;
+    share.rank = static_cast<std::size_t>(replicas->rank());
+  }
+  const std::int64_t size = share.replicas != nullptr ? replicas->size() : 1;
+  for (std::int64_t r = 0; r < size; ++r) {
+    const std::int64_t begin = all.begin + all.count * r / size;
+    const std::int64_t count = all.begin + all.count * (r + 1) / size - begin;
+    share.runs.push_back({begin, count});
+    share.counts.push_back(count);
+    share.parts.push_back({master + begin * element, count * element});
+  }
+  const Shape flat{share.runs[share.rank].count};
+  share.first = Tensor(parameters_->backend(), wide, flat);
+  share.second = Tensor(parameters_->backend(), wide, flat);
+  return share;
 }
 
 TensorView Optimizer::own(std::size_t i, TensorView whole) const {
@@ -53,27 +56,64 @@ TensorView Optimizer::own(std::size_t i, TensorView whole) const {
   return whole.reshape({whole.elements()}).slice(0, run.begin, run.count);
 }
 
-void Optimizer::take(std::size_t begin, std::size_t end) {
-  for (std::size_t i = end; i-- > begin;) {
-    const Share& share = shares_[i];
-    if (share.replicas == nullptr) continue;
-    const TensorView gradient = (*parameters_)[i].gradient();
-    pending_.push_back(share.replicas->reduce_scatter(
-        {.phase = Phase::kGradients}, gradient.reshape({gradient.elements()}),
-        share.counts));
+template <class Issue>
+void Optimizer::issue_all(const Communicator* replicas, const Issue& issue) {
+  for (std::size_t i = shares_.size(); i-- > 0;) {
+    if (shares_[i].replicas != nullptr && shares_[i].replicas == replicas) {
+      pending_.push_back(issue(shares_[i]));
+    }
   }
 }
 
-void Optimizer::sum_gradients() {
+template <class Issue>
+void Optimizer::issue_in_turn(const Issue& issue) {
+  for (const auto& replicas : ranks_->replica_sets()) {
+    issue_all(replicas.get(), issue);
+    wait_for_all();
+  }
+}
+
+void Optimizer::wait_for_all() {
   for (const Pending& pending : pending_) wait(pending);
   pending_.clear();
 }
 
+Pending Optimizer::sum(const Share& share) const {
+  const TensorView gradient = (*parameters_)[share.parameter].gradient();
+  return share.replicas->reduce_scatter(
+      {.phase = Phase::kGradients},
+      gradient.reshape({gradient.elements()})
+          .slice(0, share.all.begin, share.all.count),
+      share.counts);
+}
+
+void Optimizer::take(std::size_t begin, std::size_t end) {
+  if (ranks_ == nullptr) return;
+  const bool one_set = ranks_->replica_sets().size() == 1;
+  for (std::size_t i = shares_.size(); i-- > 0;) {
+    const Share& share = shares_[i];
+    if (share.parameter < begin || share.parameter >= end ||
+        share.replicas == nullptr) {
+      continue;
+    }
+    if (one_set || share.replicas == &ranks_->world()) {
+      pending_.push_back(sum(share));
+    }
+  }
+}
+
+void Optimizer::sum_gradients() {
+  if (ranks_ != nullptr && ranks_->replica_sets().size() > 1) {
+    issue_in_turn([this](const Share& share) { return sum(share); });
+  }
+  wait_for_all();
+}
+
 double Optimizer::gradient_norm() {
   Backend& backend = parameters_->backend();
-  for (std::size_t i = 0; i < parameters_->size(); ++i) {
+  for (std::size_t i = 0; i < shares_.size(); ++i) {
     backend.kernels()(SumSquares{
-        .x = own(i, (*parameters_)[i].gradient()),
+        .x = own(i, (*parameters_)[shares_[i].parameter].gradient()),
         .out = squares_.view().slice(0, static_cast<std::int64_t>(i), 1)});
   }
   read_values(backend, squares_.view(), squares_here_);
@@ -99,7 +139,8 @@ void Optimizer::gather_moments(std::size_t i, std::byte* first,
     std::vector<Communicator::Part> parts;
     const std::int64_t element = size_bytes(moment.dtype());
     for (const Run& run : share.runs) {
-      parts.push_back({to == nullptr ? nullptr : to + run.begin * element,
+      const std::int64_t begin = run.begin - share.all.begin;
+      parts.push_back({to == nullptr ? nullptr : to + begin * element,
                        run.count * element});
     }
     parts[share.rank].data = moment.data();
@@ -113,8 +154,8 @@ double Optimizer::clip_scale(double norm) const {
 }
 
 void Optimizer::update(double rate, double scale, std::int64_t step) {
-  for (std::size_t i = 0; i < parameters_->size(); ++i) {
-    const Parameter& parameter = (*parameters_)[i];
+  for (std::size_t i = 0; i < shares_.size(); ++i) {
+    const Parameter& parameter = (*parameters_)[shares_[i].parameter];
     const bool decays =
         config_.decay == "all" || parameter.spec().shape.dimensions > 1;
     parameters_->backend().kernels()(
@@ -137,22 +178,26 @@ void Optimizer::update(double rate, double scale, std::int64_t step) {
 
 void Optimizer::gather_masters() {
   Backend& backend = parameters_->backend();
+  const auto gather = [](const Share& share) {
+    return share.replicas->all_gather_v({.phase = Phase::kParameters},
+                                        share.parts);
+  };
+  issue_all(&ranks_->world(), gather);
+  issue_in_turn(gather);
+  wait_for_all();
+  // What was not this rank's own to move.
   for (const Share& share : shares_) {
     if (share.replicas == nullptr) continue;
-    pending_.push_back(share.replicas->all_gather_v(
-        {.phase = Phase::kParameters}, share.parts));
-  }
-  for (const Pending& pending : pending_) wait(pending);
-  pending_.clear();
-  for (std::size_t i = 0; i < parameters_->size(); ++i) {
-    if (shares_[i].replicas == nullptr) continue;
-    const Parameter& parameter = (*parameters_)[i];
-    const TensorView gradient = parameter.gradient();
+    const Parameter& parameter = (*parameters_)[share.parameter];
+    const auto part = [&](TensorView whole) {
+      return whole.reshape({whole.elements()})
+          .slice(0, share.all.begin, share.all.count);
+    };
+    const TensorView gradient = part(parameter.gradient());
     backend.clear(gradient.data(), static_cast<std::size_t>(gradient.bytes()));
     if (!parameter.copy().defined()) continue;
-    const Shape flat{parameter.elements()};
-    backend.kernels()(Copy{.from = parameter.master().reshape(flat),
-                           .to = parameter.copy().reshape(flat)});
+    backend.kernels()(
+        Copy{.from = part(parameter.master()), .to = part(parameter.copy())});
   }
 }
 

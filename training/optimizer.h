@@ -19,10 +19,11 @@ struct OptimizerConfig {
 /// whose gradient is zero (an expert never chosen) still decays.
 ///
 /// With several ranks a parameter has replicas: on all ranks, or, of an
-/// expert, on the ranks that hold it. Each replica owns a run of elements
-/// (ZeRO-1, arXiv 1910.02054, section 5.1): it keeps the moments of that run
-/// alone, gets the sum of its gradients over the replicas, moves it, and
-/// sends it to the others.
+/// expert, on the ranks that hold it. So it is cut into *sections*, each of
+/// which has one set of replicas (most parameters are one). Each replica owns
+/// a run of the section's elements (ZeRO-1, arXiv 1910.02054, section 5.1): it
+/// keeps the moments of that run alone, gets the sum of its gradients over the
+/// replicas, moves it, and sends it to the others.
 ///   take(...) for each group during backward;
 ///   sum_gradients();  gradient_norm();  update(...)
 class Optimizer final : public GradientTaker {
@@ -34,8 +35,8 @@ class Optimizer final : public GradientTaker {
   /// Begins to sum these gradients over replicas. The last parameter comes
   /// first, as in backward. Not twice before sum_gradients().
   void take(std::size_t begin, std::size_t end) override;
-  /// Ends the sums that were begun: afterwards own runs are whole, the rest of
-  /// a gradient means nothing.
+  /// Ends the sums, after all gradients were taken: then own runs are whole,
+  /// the rest of a gradient means nothing.
   void sum_gradients();
 
   /// L2 norm over all gradients of all ranks, each element once, formed in
@@ -50,10 +51,17 @@ class Optimizer final : public GradientTaker {
   /// clears gradients. `step` counts from 1.
   void update(double rate, double scale, std::int64_t step);
 
-  /// The elements of parameter i that this rank owns.
+  /// Sections, in the order of parameters and, in these, of elements.
+  [[nodiscard]] std::size_t sections() const { return shares_.size(); }
+  /// Elements of the parameter that section i is of.
   struct Run {
     std::int64_t begin = 0, count = 0;
   };
+  [[nodiscard]] std::size_t parameter(std::size_t i) const {
+    return shares_[i].parameter;
+  }
+  [[nodiscard]] Run section(std::size_t i) const { return shares_[i].all; }
+  /// Those that this rank owns.
   [[nodiscard]] Run run(std::size_t i) const {
     return shares_[i].runs[shares_[i].rank];
   }
@@ -64,17 +72,20 @@ class Optimizer final : public GradientTaker {
   [[nodiscard]] TensorView second(std::size_t i) const {
     return shares_[i].second.view();
   }
-  /// Brings both moments of parameter i, whole, to its first replica: to host
-  /// memory of [elements] W each; null on the others. Every replica calls it.
+  /// Brings both moments of section i, whole, to its first replica: to host
+  /// memory of [count] W each; null on the others. Every replica calls it, for
+  /// its sections in order.
   void gather_moments(std::size_t i, std::byte* first, std::byte* second) const;
-  /// Whether this rank is the first replica of parameter i.
+  /// Whether this rank is the first replica of section i.
   [[nodiscard]] bool writes(std::size_t i) const {
     return shares_[i].rank == 0;
   }
 
  private:
-  /// What ranks share of a parameter: the elements that each replica owns.
+  /// What ranks share of a section: the elements that each replica owns.
   struct Share {
+    std::size_t parameter = 0;
+    Run all;
     Communicator* replicas = nullptr;  ///< null: this rank alone
     std::size_t rank = 0;
     std::vector<Run> runs;
@@ -82,7 +93,18 @@ class Optimizer final : public GradientTaker {
     std::vector<Communicator::Part> parts;  ///< of the master
     Tensor first, second;
   };
+  [[nodiscard]] Share make_share(std::size_t parameter, Run all,
+                                 Communicator* replicas) const;
   [[nodiscard]] TensorView own(std::size_t i, TensorView whole) const;
+  /// Calls issue(share) for all that have these replicas.
+  template <class Issue>
+  void issue_all(const Communicator* replicas, const Issue& issue);
+  /// The same with one set of an expert's replicas after another, and waits
+  /// for each: they share lanes.
+  template <class Issue>
+  void issue_in_turn(const Issue& issue);
+  void wait_for_all();
+  [[nodiscard]] Pending sum(const Share& share) const;
   void gather_masters();
 
   ParameterSet* parameters_;
@@ -90,7 +112,7 @@ class Optimizer final : public GradientTaker {
   Ranks* ranks_;
   std::vector<Share> shares_;
   std::vector<Pending> pending_;
-  Tensor squares_;                    ///< [parameters] float64
+  Tensor squares_;                    ///< [sections] float64
   std::vector<double> squares_here_;  ///< the same, on the host
 };
 

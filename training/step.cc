@@ -125,7 +125,8 @@ void Step::report_ranks(StepReport& report) const {
   for (std::size_t l = 0; l < report.routes.size(); ++l) {
     report.rank_load[l].clear();
     for (const RouteSummary& summary : report.routes[l]) {
-      report.rank_load[l].push_back(ranks_->load_max_to_mean(summary.load));
+      report.rank_load[l].push_back(
+          ranks_->load_max_to_mean(static_cast<std::int64_t>(l), summary.load));
     }
   }
 }

@@ -28,7 +28,7 @@ std::unique_ptr<Ranks> make_ranks(const Config& config, Transport* transport,
   if (transport == nullptr || transport->size() == 1) return nullptr;
   const Mesh mesh = config.mesh(transport->size());
   return std::make_unique<Ranks>(
-      *transport, backend, mesh, config.placement(mesh),
+      *transport, backend, mesh, config.placements(mesh),
       Communicator::Deadline(config.parallel.timeout));
 }
 
@@ -236,8 +236,8 @@ void Trainer::print_start(const Estimate& needs) const {
         "ranks    {} over {}: {} x {} (data x expert), {} to {} experts "
         "each",
         mesh.world, ranks_->world().transport().description(), mesh.data(),
-        mesh.expert, ranks_->placement().held(mesh.expert - 1).size(),
-        ranks_->placement().held(0).size());
+        mesh.expert, ranks_->placements().held_by_ranks().first,
+        ranks_->placements().held_by_ranks().second);
   }
   log::info(
       "model    {}: {} layers, hidden {}, {} parameters, {} "

@@ -7,6 +7,11 @@
 namespace catena {
 namespace {
 
+/// Of what a file holds; 0: no file.
+std::uint64_t file_hash(const std::string& path) {
+  return path.empty() ? 0 : hash64(read_file(path));
+}
+
 /// Of the program that runs.
 std::uint64_t program_hash() { return hash64(read_file("/proc/self/exe")); }
 
@@ -33,6 +38,7 @@ void Trainer::check_alike() const {
       {"data.train", train_data_.hash()},
       {"data.validation", validation_data_.hash()},
       {"data.tokenizer", hash64(tokenizer_.json())},
+      {"parallel.placement_file", file_hash(config_.parallel.placement_file)},
       {"precision", static_cast<std::uint64_t>(precision_.compute)},
       {"program", program_hash()}};
   constexpr std::size_t kFacts = std::size(facts);

@@ -40,13 +40,14 @@ void enter(const ParameterSpec& spec, std::int64_t begin,
 void enter_gradients(Model& model, const Optimizer& optimizer,
                      Tensors& tensors) {
   ParameterSet& set = model.parameters();
-  for (std::size_t i = 0; i < set.size(); ++i) {
+  for (std::size_t i = 0; i < optimizer.sections(); ++i) {
+    const Parameter& parameter = set[optimizer.parameter(i)];
     const Optimizer::Run run = optimizer.run(i);
-    const TensorView own = set[i]
-                               .gradient()
-                               .reshape({set[i].elements()})
+    const TensorView own = parameter.gradient()
+                               .reshape({parameter.elements()})
                                .slice(0, run.begin, run.count);
-    enter(set[i].spec(), run.begin, read_values(model.backend(), own), tensors);
+    enter(parameter.spec(), run.begin, read_values(model.backend(), own),
+          tensors);
   }
 }
 
@@ -147,7 +148,7 @@ LayoutRun run_layout(const Config& given, Precision precision,
   local::run_ranks(world, [&](Transport& transport) {
     const auto backend =
         make_cpu_backend(std::max(1, available_cores() / world));
-    Ranks ranks(transport, *backend, mesh, config.placement(mesh),
+    Ranks ranks(transport, *backend, mesh, config.placements(mesh),
                 Communicator::Deadline(config.parallel.timeout));
     Ranks* const shared = world > 1 ? &ranks : nullptr;
     Model model(*backend, config.model, precision, shared);

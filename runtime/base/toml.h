@@ -1,7 +1,7 @@
 #pragma once
 
 /// toml++, headers only, so that sanitizers and fuzzers see inside the parser.
-/// Included by source files of runtime/base alone: it is slow to compile.
+/// Included by few source files: it is slow to compile.
 ///
 /// Version 3.3 takes for granted what foreign bytes need not keep; its own
 /// code handles these cases once the promises are taken out:

@@ -69,8 +69,15 @@ Outcome many_ranks(const ModelConfig& config, DType dtype, const Batch& batch,
     model.statistics().sum(ranks.world());
     for (std::size_t i = 0; i < model.parameters().size(); ++i) {
       const Parameter& parameter = model.parameters()[i];
-      wait((parameter.spec().sharded ? ranks.replicas() : ranks.world())
-               .all_reduce({}, parameter.gradient()));
+      const TensorView gradient =
+          parameter.gradient().reshape({parameter.elements()});
+      for (const Section& section : parameter.spec().sections) {
+        wait(section.replicas->all_reduce(
+            {}, gradient.slice(0, section.begin, section.count)));
+      }
+      if (parameter.spec().sections.empty()) {
+        wait(ranks.world().all_reduce({}, gradient));
+      }
     }
     const std::lock_guard lock(mutex);
     Outcome here;

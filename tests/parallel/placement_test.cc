@@ -42,6 +42,10 @@ TEST(PlacementTest, AHolderServesItselfAndOthersAreDealt) {
   EXPECT_EQ(placement.server(0, 0), 1);
   EXPECT_EQ(placement.server(0, 2), 1);
   EXPECT_EQ(placement.server(1, 3), 0);
+  EXPECT_EQ(placement.served(1, 0), 1);
+  EXPECT_EQ(placement.served(0, 0), 1);
+  EXPECT_EQ(placement.served(3, 3), 1);
+  EXPECT_EQ(placement.served(3, 0), 0);
 }
 
 std::string message(const std::vector<std::vector<int>>& holders) {
@@ -65,8 +69,9 @@ TEST(MeshTest, GroupsAndReplicasCoverTheWorld) {
   const Mesh mesh = make_mesh(6, 3, 7);
   EXPECT_EQ(mesh.data(), 2);
   EXPECT_THAT(mesh.expert_group(4), ElementsAre(3, 4, 5));
-  EXPECT_THAT(mesh.replicas(4), ElementsAre(1, 4));
-  EXPECT_THAT(mesh.replicas(0), ElementsAre(0, 3));
+  const std::vector<int> places{0, 2}, one{1};
+  EXPECT_THAT(mesh.at_places(one), ElementsAre(1, 4));
+  EXPECT_THAT(mesh.at_places(places), ElementsAre(0, 2, 3, 5));
 }
 
 TEST(MeshTest, RefusesWhatDoesNotDivide) {

@@ -18,7 +18,22 @@ using Values = std::map<std::string, std::vector<double>>;
 struct Case {
   int world, expert;
   DType dtype;
+  bool replicas = false;  ///< inside a group too
 };
+
+/// The last rank of a group is of no expert the first.
+Placement placement_of(const Case& layout, std::int64_t experts) {
+  if (!layout.replicas) return Placement::contiguous(experts, layout.expert);
+  std::vector<std::vector<int>> holders;
+  for (int e = 0; e < experts; ++e) {
+    holders.push_back(e % 2 == 0 || layout.expert == 2
+                          ? std::vector<int>{0}
+                          : std::vector<int>{e % layout.expert});
+    if (e % 2 == 0 && e > 0) holders.back().push_back(1);
+    if (e == 4 && layout.expert > 2) holders.back().push_back(2);
+  }
+  return {std::move(holders), layout.expert};
+}
 
 /// Four rows of 5 tokens.
 data::Batch make_batch(std::uint64_t number) {
@@ -134,8 +149,7 @@ class CheckpointRanksTest : public testing::TestWithParam<Case> {
       const auto backend = make_cpu_backend(1);
       Ranks ranks(transport, *backend,
                   make_mesh(layout.world, layout.expert, experts),
-                  Placement::contiguous(experts, layout.expert),
-                  Communicator::Deadline(60));
+                  placement_of(layout, experts), Communicator::Deadline(60));
       Training part(*backend, config_, layout.dtype, &ranks, seed);
       work(transport.rank(), part);
     });
@@ -251,12 +265,15 @@ TEST_P(CheckpointLayoutsTest, GoesOnUnderAnotherLayout) {
 }
 
 std::string case_name(const testing::TestParamInfo<Case>& info) {
-  return fmt::format("{}_ranks_over_{}_{}", info.param.world, info.param.expert,
-                     name(info.param.dtype));
+  return fmt::format("{}_ranks_over_{}_{}{}", info.param.world,
+                     info.param.expert, name(info.param.dtype),
+                     info.param.replicas ? "_replicas" : "");
 }
-const auto kFloat64Cases =
-    testing::Values(Case{2, 1, DType::kFloat64}, Case{2, 2, DType::kFloat64},
-                    Case{3, 3, DType::kFloat64}, Case{4, 2, DType::kFloat64});
+const auto kFloat64Cases = testing::Values(
+    Case{2, 1, DType::kFloat64}, Case{2, 2, DType::kFloat64},
+    Case{3, 3, DType::kFloat64}, Case{4, 2, DType::kFloat64},
+    Case{2, 2, DType::kFloat64, true}, Case{3, 3, DType::kFloat64, true},
+    Case{4, 2, DType::kFloat64, true});
 
 INSTANTIATE_TEST_SUITE_P(Float64, CheckpointRanksTest, kFloat64Cases,
                          case_name);

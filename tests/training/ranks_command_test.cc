@@ -122,6 +122,33 @@ TEST_F(RanksCommandTest, TooManySpikesNameTheNewestCheckpoint) {
                                     places[0].folder.string())));
 }
 
+TEST_F(RanksCommandTest, ExpertsMayBePlacedByAFileWithReplicas) {
+  const std::string more =
+      "--set parallel.placement_file=" + write("placement.toml", R"(ranks = 2
+experts = [0, [0, 1], 1, 1, [0, 1], 0, 1]
+[[layer]]
+number = 1
+experts = [[0, 1], [0, 1], [0, 1], [0, 1], [0, 1], [0, 1], 0]
+)");
+  ASSERT_EQ(run(by(1, 0, "one", more)).code, 0);
+  for (const int ranks : {2, 4}) {
+    const std::string name = fmt::format("run-{}", ranks);
+    const Outcome outcome = run(by(ranks, 2, name, more));
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("4 to 7 experts each"));
+    expect_same_run(name, "one");
+  }
+  // From replicas to none, and back.
+  ASSERT_EQ(run(by(2, 2, "there", more + " --set train.steps=7")).code, 0);
+  ASSERT_EQ(run(by(3, 3, "there", "--resume --set train.steps=9")).code, 0);
+  const Outcome back = run(by(4, 2, "there", more + " --resume"));
+  ASSERT_EQ(back.code, 0) << back.err;
+  expect_same_run("there", "one");
+  expect_refused(by(3, 3, "other", more), 78,
+                 "placement.toml:1:9: this placement is for 2 ranks");
+  EXPECT_FALSE(fs::exists(folder_ / "other"));
+}
+
 TEST_F(RanksCommandTest, LayoutsThatDoNotFitAreRefused) {
   expect_refused(by(4, 3, "run"), 78, "4 ranks do not divide into groups of 3");
   expect_refused(by(8, 8, "run"), 78, "only 7 routed experts");

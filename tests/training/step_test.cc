@@ -109,13 +109,20 @@ class StepTest : public testing::Test {
   /// By ranks as threads; everybody's outcome.
   std::vector<Outcome> train_ranks(int world, int expert,
                                    DType dtype = DType::kFloat64) const {
+    return train_ranks(
+        world,
+        Placement::contiguous(config_.model.chain.routed_experts, expert),
+        dtype);
+  }
+  std::vector<Outcome> train_ranks(int world, const Placements& placements,
+                                   DType dtype = DType::kFloat64) const {
     std::vector<Outcome> outcomes(static_cast<std::size_t>(world));
     const std::int64_t experts = config_.model.chain.routed_experts;
+    const int expert = placements.ranks();
     local::run_ranks(world, [&](Transport& transport) {
       const auto backend = make_cpu_backend(1);
       Ranks ranks(transport, *backend, make_mesh(world, expert, experts),
-                  Placement::contiguous(experts, expert),
-                  Communicator::Deadline(60));
+                  placements, Communicator::Deadline(60));
       outcomes[static_cast<std::size_t>(transport.rank())] =
           train(*backend, &ranks, dtype);
     });
@@ -213,13 +220,70 @@ TEST_F(StepTest, RanksLeaveNoTrace) {
   }
 }
 
-TEST_F(StepTest, RanksKeepTheSameRoundedCopies) {
-  for (const auto& [world, expert] : {std::pair{2, 1}, {2, 2}, {4, 2}}) {
+/// Unequal sets of replicas, otherwise in each of two layers: expert e is on
+/// rank e modulo ranks, and on e % 3 ranks more.
+Placements uneven_replicas(std::int64_t experts, int ranks) {
+  std::vector<Placement> layers;
+  for (const int turned : {0, 1}) {
+    std::vector<std::vector<int>> holders;
+    for (int e = 0; e < experts; ++e) {
+      std::vector<int> of_expert;
+      for (int i = 0; i <= std::min(e % 3, ranks - 1); ++i) {
+        of_expert.push_back((e + i + turned) % ranks);
+      }
+      holders.push_back(of_expert);
+    }
+    layers.emplace_back(holders, ranks);
+  }
+  return Placements(std::move(layers));
+}
+
+TEST_F(StepTest, ReplicasOfExpertsLeaveNoTrace) {
+  config_.train.micro_batch_tokens = 7 * config_.data.sequence;
+  const Outcome one = train(*backend_, nullptr);
+  for (const auto& [world, expert] : {std::pair{1, 1},
+                                      {2, 2},
+                                      {3, 3},
+                                      {4, 4},
+                                      {4, 2},
+                                      {6, 3},
+                                      {5, 5},
+                                      {8, 4},
+                                      {8, 2}}) {
     SCOPED_TRACE(testing::Message()
                  << world << " ranks, experts over " << expert);
+    config_.parallel.chunks = 1 + world % 2;
     std::map<std::string, std::vector<double>> weights;
     for (const Outcome& outcome :
-         train_ranks(world, expert, DType::kBFloat16)) {
+         train_ranks(world, uneven_replicas(5, expert))) {
+      EXPECT_NEAR(outcome.report.loss, one.report.loss, 1e-11);
+      EXPECT_NEAR(outcome.report.gradient_norm, one.report.gradient_norm, 1e-9);
+      for (const auto& [name, values] : outcome.weights) {
+        const auto [at, is_new] = weights.emplace(name, values);
+        EXPECT_EQ(at->second, values) << name << " differs between replicas";
+      }
+    }
+    EXPECT_EQ(weights.size(), one.weights.size());
+    for (const auto& [name, values] : one.weights) {
+      expect_near(weights.at(name), values, name);
+    }
+  }
+}
+
+TEST_F(StepTest, RanksKeepTheSameRoundedCopies) {
+  const auto contiguous = [](int ranks) {
+    return Placements(Placement::contiguous(5, ranks));
+  };
+  for (const auto& [world, placements] : {std::pair{2, contiguous(1)},
+                                          {2, contiguous(2)},
+                                          {4, contiguous(2)},
+                                          {3, uneven_replicas(5, 3)},
+                                          {4, uneven_replicas(5, 2)}}) {
+    SCOPED_TRACE(testing::Message()
+                 << world << " ranks, experts over " << placements.ranks());
+    std::map<std::string, std::vector<double>> weights;
+    for (const Outcome& outcome :
+         train_ranks(world, placements, DType::kBFloat16)) {
       EXPECT_GT(outcome.copies.size(), outcome.weights.size() / 2);
       for (const auto& [name, values] : outcome.weights) {
         EXPECT_EQ(weights.emplace(name, values).first->second, values) << name;

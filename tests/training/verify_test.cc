@@ -1,11 +1,13 @@
 #include "training/verify.h"
 
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <limits>
 
 #include "runtime/base/error.h"
+#include "runtime/base/files.h"
 #include "runtime/base/random.h"
 
 namespace catena {
@@ -68,6 +70,26 @@ TEST(VerifyTest, EveryLayoutPassesInEveryType) {
       EXPECT_GT(row.found.gradient, 1e-9);
     }
   }
+}
+
+TEST(VerifyTest, ReplicasOfExpertsPassToo) {
+  Config config = small_config();
+  const std::filesystem::path path =
+      std::filesystem::path(testing::TempDir()) /
+      fmt::format("placement-{}.toml", ::getpid());
+  write_file_atomically(path, R"(
+ranks = 3
+experts = [[0, 1, 2], 0, [0, 2], 1, [1, 2], 2]
+[[layer]]
+number = 1
+experts = [1, [0, 1], 0, 2, [0, 1, 2], 2]
+)");
+  config.parallel.placement_file = path.string();
+  EXPECT_TRUE(verify_layouts(
+      config, {{1, 1}, {1, 3}, {2, 3}}, batches(3), [&](const VerifyRow& row) {
+        EXPECT_TRUE(row.passed()) << row.layout << " " << row.mode;
+      }));
+  std::filesystem::remove(path);
 }
 
 TEST(VerifyTest, ReplayedRoutesAreTheSameRoutes) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "runtime/base/error.h"
 
@@ -110,9 +111,10 @@ std::vector<StoredTensor> model_tensors(Model& model) {
 std::vector<StoredTensor> optimizer_tensors(ParameterSet& parameters,
                                             const Optimizer& optimizer) {
   std::vector<StoredTensor> result;
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
+  for (std::size_t i = 0; i < optimizer.sections(); ++i) {
     const Optimizer::Run run = optimizer.run(i);
-    for (const NamedPart& part : parameters[i].spec().parts) {
+    for (const NamedPart& part :
+         parameters[optimizer.parameter(i)].spec().parts) {
       const std::int64_t begin = std::max(part.begin, run.begin);
       const std::int64_t end =
           std::min(part.begin + part.shape.elements(), run.begin + run.count);
@@ -208,35 +210,45 @@ void load_weights(Model& model, const fs::path& path) {
 
 namespace {
 
+bool lies_in(const NamedPart& part, std::int64_t begin, std::int64_t count) {
+  return part.begin >= begin && part.begin < begin + count;
+}
+
 /// What this rank writes: of what several hold, the first.
 std::vector<StoredTensor> written_tensors(Model& model) {
   std::vector<StoredTensor> written;
-  const Ranks* const ranks = model.ranks();
-  std::set<std::string> sharded;
+  const bool leads = model.ranks() == nullptr || model.ranks()->rank() == 0;
+  std::map<std::string, bool> first;  // of the tensors that are cut
   for (std::size_t i = 0; i < model.parameters().size(); ++i) {
-    if (!model.parameters()[i].spec().sharded) continue;
-    for (const NamedPart& part : model.parameters()[i].spec().parts) {
-      sharded.insert(part.name);
+    const ParameterSpec& spec = model.parameters()[i].spec();
+    for (const Section& section : spec.sections) {
+      for (const NamedPart& part : spec.parts) {
+        if (lies_in(part, section.begin, section.count)) {
+          first[part.name] = section.replicas->rank() == 0;
+        }
+      }
     }
   }
   for (StoredTensor& tensor : model_tensors(model)) {
-    const bool first =
-        ranks == nullptr || ranks->rank() == 0 ||
-        (sharded.contains(tensor.name) && ranks->rank() < ranks->mesh().expert);
-    if (first) written.push_back(std::move(tensor));
+    const auto at = first.find(tensor.name);
+    if (at == first.end() ? leads : at->second) {
+      written.push_back(std::move(tensor));
+    }
   }
   return written;
 }
 
-/// First moments of a parameter's parts, then second ones: its memory is two
+/// First moments of a section's parts, then second ones: its memory is two
 /// runs.
 std::vector<StoredTensor> written_moments(ParameterSet& set,
                                           const Optimizer& optimizer) {
   std::vector<StoredTensor> written;
-  for (std::size_t i = 0; i < set.size(); ++i) {
+  for (std::size_t i = 0; i < optimizer.sections(); ++i) {
     if (!optimizer.writes(i)) continue;
+    const Optimizer::Run section = optimizer.section(i);
     for (const char* suffix : {".exp_avg", ".exp_avg_sq"}) {
-      for (const NamedPart& part : set[i].spec().parts) {
+      for (const NamedPart& part : set[optimizer.parameter(i)].spec().parts) {
+        if (!lies_in(part, section.begin, section.count)) continue;
         written.push_back(
             {part.name + suffix, optimizer.first(i), part.shape, 0});
       }
@@ -278,14 +290,16 @@ Snapshot Snapshot::of_model(Model& model) {
 }
 
 Snapshot Snapshot::of_moments(Model& model, const Optimizer& optimizer) {
-  ParameterSet& set = model.parameters();
-  return {written_moments(set, optimizer), [&set, &optimizer](std::byte* to) {
-            for (std::size_t i = 0; i < set.size(); ++i) {
+  const std::int64_t element =
+      size_bytes(model.parameters().precision().wide());
+  return {written_moments(model.parameters(), optimizer),
+          [element, &optimizer](std::byte* to) {
+            for (std::size_t i = 0; i < optimizer.sections(); ++i) {
               if (!optimizer.writes(i)) {
                 optimizer.gather_moments(i, nullptr, nullptr);
                 continue;
               }
-              const std::int64_t bytes = set[i].master().bytes();
+              const std::int64_t bytes = optimizer.section(i).count * element;
               optimizer.gather_moments(i, to, to + bytes);
               to += 2 * bytes;
             }

@@ -188,7 +188,7 @@ int train(const Options& options) {
   config.run.folder = RunFolder::resolve(config, name).string();
   config.model_file.clear();  // every key is resolved, and must stay so
   // Refused before a folder is made.
-  static_cast<void>(config.mesh(options.ranks));
+  static_cast<void>(config.placements(config.mesh(options.ranks)));
   static_cast<void>(routing_files(options, config));
   if (options.ranks > 1 && config.train.threads == 0) {
     config.train.threads = std::max(1, available_cores() / options.ranks);
