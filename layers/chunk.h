@@ -28,6 +28,18 @@ struct Tokens {
   }
 };
 
+/// [begin, end) of a run of rows.
+struct RowRange {
+  std::int64_t begin = 0, end = 0;
+  [[nodiscard]] std::int64_t rows() const { return end - begin; }
+};
+/// The part-th of `parts` runs that `rows` are cut into, as even as whole rows
+/// allow: what ranks get of an accumulation step, and chunks of a rank's.
+[[nodiscard]] constexpr RowRange share_of(std::int64_t rows, std::int64_t part,
+                                          std::int64_t parts) {
+  return {rows * part / parts, rows * (part + 1) / parts};
+}
+
 /// What losses of a chunk are divided by: counts over the whole global batch,
 /// so that no split into ranks, accumulation steps or chunks shows.
 struct LossScale {

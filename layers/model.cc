@@ -115,7 +115,7 @@ void Model::train(const Tokens& tokens, const LossScale& scale,
   statistics_->clear_batch();
   for (std::int64_t i = 0; i < count; ++i) {
     Chunk& chunk = *chunks[static_cast<std::size_t>(i)];
-    const std::int64_t begin = tokens.rows() * i / count;
+    const RowRange share = share_of(tokens.rows(), i, count);
     chunk.number = i;
     chunk.reports_batch = i == 0 && (ranks_ == nullptr || ranks_->rank() == 0);
     chunk.training = true;
@@ -123,7 +123,7 @@ void Model::train(const Tokens& tokens, const LossScale& scale,
     if (chunk.recompute && !recomputed_statistics_) {
       recomputed_statistics_ = make_statistics();
     }
-    chunk.load(tokens, begin, tokens.rows() * (i + 1) / count - begin);
+    chunk.load(tokens, share.begin, share.rows());
   }
   // All forwards come first: the balance loss over a batch needs every
   // chunk's choices.

@@ -112,7 +112,12 @@ void Dispatch::read_counts(TensorView counts, DispatchPlan& plan) const {
   const std::int64_t size = counts.size(0), me = ranks_->expert().rank();
   plan.out.resize(static_cast<std::size_t>(size));
   plan.in.resize(static_cast<std::size_t>(size));
-  if (modelled()) return balanced_counts(plan);
+  if (modelled()) {
+    ModelledRouting* const routing = ranks_->modelled_routing();
+    if (routing == nullptr) return balanced_counts(plan);
+    plan.rows = routing->count(tag(plan, Phase::kPlan), plan.out, plan.in);
+    return;
+  }
   for (std::int64_t r = 0; r < size; ++r) {
     std::int32_t out = 0, in = 0;
     Backend& backend = ranks_->backend();

@@ -117,7 +117,8 @@ class Dispatch {
             Arena& keep, DispatchPlan& plan) const;
   /// Copies to and guests from each rank, from all ranks' counts.
   void read_counts(TensorView counts, DispatchPlan& plan) const;
-  /// On meta there is no routing: what a balanced one gives is expected.
+  /// On meta there is no routing: Ranks may know one, else what a balanced one
+  /// gives is expected.
   [[nodiscard]] bool modelled() const;
   void balanced_counts(DispatchPlan& plan) const;
   /// Copies rows of `x` [tokens, ...] for every rank, and sends them:

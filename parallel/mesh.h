@@ -27,6 +27,16 @@ struct Mesh {
 /// ranks than there are experts.
 [[nodiscard]] Mesh make_mesh(int world, int expert, std::int64_t experts);
 
+/// Tells ranks whose messages carry nothing (parallel/meta) what is sent where.
+class ModelledRouting {
+ public:
+  virtual ~ModelledRouting() = default;
+  /// Of the exchange `tag`: copies that this rank sends to, and gets from,
+  /// each rank of its group. Returns the rows that its experts serve.
+  virtual std::int64_t count(const Tag& tag, std::span<std::int64_t> out,
+                             std::span<std::int64_t> in) = 0;
+};
+
 /// One rank among the ranks of a run: where it stands, and whom it exchanges
 /// what with. While the backend's kernels run, what is under way moves on.
 /// Borrows transport and backend. Thread rule: one thread.
@@ -63,6 +73,10 @@ class Ranks final : public Background {
   /// load[e] choose expert e in `layer`; replicas share evenly.
   [[nodiscard]] double load_max_to_mean(std::int64_t layer,
                                         std::span<const double> load) const;
+
+  /// Null: a balanced routing. Borrowed.
+  void set_modelled_routing(ModelledRouting* routing) { modelled_ = routing; }
+  [[nodiscard]] ModelledRouting* modelled_routing() const { return modelled_; }
 
   /// The experts of this rank in `layer`, in the order they are stored in:
   /// those that the same ranks hold lie together, ascending.
@@ -107,6 +121,7 @@ class Ranks final : public Background {
   Communicator world_, expert_;
   std::vector<std::unique_ptr<Communicator>> replica_sets_;
   std::vector<Layer> layers_;  ///< as many as placements_
+  ModelledRouting* modelled_ = nullptr;
 };
 
 }  // namespace catena

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -93,6 +94,10 @@ struct Config {
 
   [[nodiscard]] std::int64_t rows_per_step() const {
     return train.batch_tokens / data.sequence;
+  }
+  /// That a rank computes at once.
+  [[nodiscard]] std::int64_t micro_batch_rows() const {
+    return std::max<std::int64_t>(1, train.micro_batch_tokens / data.sequence);
   }
   /// How `world` ranks are arranged.
   /// Throws: Error(kConfig).

@@ -1,6 +1,9 @@
 #include "training/plan.h"
 
+#include <algorithm>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "runtime/base/machine.h"
 #include "training/combinations.h"
@@ -43,6 +46,61 @@ double exchange_bytes(const Estimate& needs) {
   return sum;
 }
 
+constexpr const char* kForced =
+    "forced balanced (model.router.force_balanced): experts are dealt out";
+
+using Line = std::function<void(const std::string&, const std::string&)>;
+
+/// "1.24 (rank 3)".
+std::string load_text(const RoutingPlan& routing) {
+  return fmt::format("{:.3f} max/mean (rank {}); worst {:.3f}, step {} L{}i{}",
+                     routing.load_max_to_mean, routing.busiest,
+                     routing.worst.max_to_mean, routing.worst.step,
+                     routing.worst.layer, routing.worst.iteration);
+}
+
+/// A line for each rank: the busiest, where they are many.
+void print_ranks(const RoutingPlan& routing, const Line& line) {
+  constexpr std::size_t kMost = 16;
+  std::vector<std::size_t> order(routing.ranks.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  if (order.size() > kMost) {
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) {
+                       return routing.ranks[a].rows > routing.ranks[b].rows;
+                     });
+    order.resize(kMost);
+  }
+  for (const std::size_t r : order) {
+    const RoutingPlan::OfRank& rank = routing.ranks[r];
+    std::string text =
+        fmt::format("{} rows", grouped(static_cast<std::int64_t>(rank.rows)));
+    for (const auto& [phase, bytes] : rank.exchange_bytes) {
+      text += fmt::format(", {} {}", phase,
+                          grouped(static_cast<std::int64_t>(bytes)));
+    }
+    line(fmt::format("  rank {}", r),
+         fmt::format("{} bytes; activations {}", text,
+                     human_bytes(rank.activation_bytes)));
+  }
+}
+
+void print_routing(const Plan& plan, const Config& config, const Line& line) {
+  const bool forced = plan.routing.has_value()
+                          ? plan.routing->forced_balanced
+                          : config.model.router.force_balanced;
+  if (!plan.routing.has_value()) {
+    if (forced) line("routing", kForced);
+    return;
+  }
+  const RoutingPlan& routing = *plan.routing;
+  line("routing", fmt::format("{}, {} steps{}", routing.routing, routing.steps,
+                              forced ? fmt::format("; {}", kForced) : ""));
+  line("load of ranks", load_text(routing));
+  line("  of all its steps", "rows served, and bytes sent by phase");
+  print_ranks(routing, line);
+}
+
 double step_flops(const Estimate& needs, const Config& config) {
   return needs.flops_per_token * static_cast<double>(config.train.batch_tokens);
 }
@@ -57,12 +115,16 @@ std::string model_name(const ModelConfig& config) {
       c.routed_experts + c.shared_experts);
 }
 
-Plan make_plan(const Config& config, Precision precision, int ranks) {
+Plan make_plan(const Config& config, Precision precision, int ranks,
+               const std::string& routing) {
   Plan plan;
   plan.mesh = config.mesh(ranks);
   plan.name = model_name(config.model);
   plan.type = precision.compute;
   plan.needs = estimate(config, precision, plan.mesh);
+  if (routing != "balanced") {
+    plan.routing = plan_routing(config, precision, plan.mesh, routing);
+  }
   plan.combinations = expert_combinations(config.model);
   plan.memory_bytes = memory_limit_bytes();
   const auto path = kernel_table_path(config.data.cache, precision.compute);
@@ -78,7 +140,7 @@ Plan make_plan(const Config& config, Precision precision, int ranks) {
 std::string plan_text(const Plan& plan, const Config& config) {
   const Estimate& needs = plan.needs;
   std::string text;
-  const auto line = [&](const char* name, const std::string& value) {
+  const auto line = [&](const std::string& name, const std::string& value) {
     text += fmt::format("{:<22}{}\n", name, value);
   };
   line("model",
@@ -104,15 +166,16 @@ std::string plan_text(const Plan& plan, const Config& config) {
              human_bytes(static_cast<std::int64_t>(exchange_bytes(needs)))));
     for (const auto& [phase, bytes] : needs.exchange_bytes) {
       if (bytes == 0) continue;
-      line(fmt::format("  {}", phase).c_str(),
+      line(fmt::format("  {}", phase),
            human_bytes(static_cast<std::int64_t>(bytes)));
     }
   }
+  print_routing(plan, config, line);
   line(plan.mesh.world > 1 ? "memory of a rank" : "memory",
        fmt::format("{} of {}", human_bytes(needs.total_bytes()),
                    human_bytes(plan.memory_bytes)));
   for (const Part& part : memory_parts(needs)) {
-    line(fmt::format("  {}", part.name).c_str(), human_bytes(part.bytes));
+    line(fmt::format("  {}", part.name), human_bytes(part.bytes));
   }
   if (plan.step_seconds.has_value()) {
     const double rate =
@@ -131,6 +194,27 @@ std::string plan_text(const Plan& plan, const Config& config) {
   }
   return text;
 }
+
+namespace {
+
+nlohmann::ordered_json routing_json(const RoutingPlan& routing) {
+  nlohmann::ordered_json json{{"routing", routing.routing},
+                              {"steps", routing.steps},
+                              {"load_max_to_mean", routing.load_max_to_mean},
+                              {"worst_load",
+                               {{"max_to_mean", routing.worst.max_to_mean},
+                                {"step", routing.worst.step},
+                                {"layer", routing.worst.layer},
+                                {"iteration", routing.worst.iteration}}}};
+  for (const RoutingPlan::OfRank& rank : routing.ranks) {
+    json["ranks"].push_back({{"rows", rank.rows},
+                             {"exchange_bytes", rank.exchange_bytes},
+                             {"activation_bytes", rank.activation_bytes}});
+  }
+  return json;
+}
+
+}  // namespace
 
 std::string plan_json(const Plan& plan, const Config& config) {
   const Estimate& needs = plan.needs;
@@ -158,6 +242,11 @@ std::string plan_json(const Plan& plan, const Config& config) {
   if (plan.step_seconds.has_value()) json["step_seconds"] = *plan.step_seconds;
   for (const auto& [phase, bytes] : needs.exchange_bytes) {
     json["exchange_bytes_a_step"][phase] = bytes;
+  }
+  if (plan.routing.has_value()) json["routing"] = routing_json(*plan.routing);
+  if (plan.routing.has_value() ? plan.routing->forced_balanced
+                               : config.model.router.force_balanced) {
+    json["forced_balanced"] = true;
   }
   for (const auto& [kernel, cost] : needs.kernels) {
     json["kernels"][kernel] = {{"flops", cost.flops},

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "training/estimate.h"
+#include "training/routing_plan.h"
 
 namespace catena {
 
@@ -17,16 +18,19 @@ struct Plan {
   std::int64_t memory_bytes = 0;  ///< that this process may use
   std::optional<double> step_seconds;  ///< nothing without a kernel table
   std::string step_seconds_from;       ///< the table's file and layout
+  std::optional<RoutingPlan> routing;  ///< nothing: a balanced one
 };
 
 /// "CoE-2(4/64)", or "MoE(8/64)": the paper's notation, N with the shared
 /// experts.
 [[nodiscard]] std::string model_name(const ModelConfig& config);
 
-/// Of a run by `ranks` ranks. Throws: as estimate(), and Error(kConfig) where
-/// the ranks do not fit the configuration.
+/// Of a run by `ranks` ranks, under the routing "balanced", "worst", or that of
+/// a file of routes. Throws: as estimate() and plan_routing(), and
+/// Error(kConfig) where the ranks do not fit the configuration.
 [[nodiscard]] Plan make_plan(const Config& config, Precision precision,
-                             int ranks = 1);
+                             int ranks = 1,
+                             const std::string& routing = "balanced");
 
 /// A table for people, and one JSON object.
 [[nodiscard]] std::string plan_text(const Plan& plan, const Config& config);

@@ -22,8 +22,7 @@ Step::Step(Model& model, Optimizer& optimizer, const Config& config)
       optimizer_(optimizer),
       config_(config),
       ranks_(model.ranks()),
-      micro_rows_(std::max<std::int64_t>(
-          1, config.train.micro_batch_tokens / config.data.sequence)) {
+      micro_rows_(config.micro_batch_rows()) {
   for (std::int64_t i = 0; i < config.parallel.chunks; ++i) {
     chunks_.push_back(model.make_chunk());
     chunks_.back()->recompute = config.train.recompute == "layer";
@@ -56,9 +55,8 @@ void Step::for_each_micro_batch(const data::Batch& batch,
   const std::int64_t rank = ranks_ != nullptr ? ranks_->rank() : 0;
   for (std::int64_t row = 0; row < batch.rows; row += micro_rows_ * ranks) {
     const std::int64_t rows = std::min(micro_rows_ * ranks, batch.rows - row);
-    const std::int64_t begin = rows * rank / ranks;
-    const std::int64_t end = rows * (rank + 1) / ranks;
-    Tokens tokens = tokens_of(batch, row + begin, end - begin);
+    const RowRange share = share_of(rows, rank, ranks);
+    Tokens tokens = tokens_of(batch, row + share.begin, share.rows());
     tokens.batch_tokens =
         batch.row_offsets[static_cast<std::size_t>(row + rows)] -
         batch.row_offsets[static_cast<std::size_t>(row)];
@@ -115,7 +113,9 @@ void Step::compute(const data::Batch& batch, std::int64_t number,
                            static_cast<std::int64_t>(t), layer[t]);
     }
   }
-  if (finite) check_loads(report);
+  const bool counted =
+      ranks_ == nullptr || ranks_->world().transport().carries();
+  if (finite && counted) check_loads(report);
   if (ranks_ != nullptr) report_ranks(report);
 }
 
@@ -146,6 +146,14 @@ void Step::reserve(const std::vector<ChunkMemory>& memory) {
   for (std::size_t i = 0; i < chunks_.size() && i < memory.size(); ++i) {
     chunks_[i]->reserve(memory[i], most);
   }
+}
+
+std::int64_t Step::activation_bytes() const {
+  std::size_t bytes = 0;
+  for (const auto& chunk : chunks_) {
+    bytes += chunk->activations.peak_bytes() + chunk->scratch.peak_bytes();
+  }
+  return static_cast<std::int64_t>(bytes);
 }
 
 void Step::discard() { model_.parameters().clear_gradients(); }

@@ -44,6 +44,8 @@ class Step {
   void set_observer(Observer* observer) {
     for (const auto& chunk : chunks_) chunk->observer = observer;
   }
+  /// What the arenas of all chunks took at their peak.
+  [[nodiscard]] std::int64_t activation_bytes() const;
   /// One of the chunks, for other work between steps.
   [[nodiscard]] Chunk& chunk() { return *chunks_.front(); }
 

@@ -99,5 +99,108 @@ TEST_F(RoutingCommandTest, RoutesOfAnotherRunAreRefused) {
   EXPECT_FALSE(fs::exists(folder_ / "other"));
 }
 
+/// Bytes that ranks sent over some steps, by rank and phase.
+using Bytes = std::vector<std::map<std::string, double>>;
+
+class RoutingPlanTest : public RoutingCommandTest {
+ protected:
+  /// What the ranks of a run counted; but `control`, which recording adds to.
+  [[nodiscard]] Bytes counted(const std::string& name, int ranks) const {
+    Bytes bytes(static_cast<std::size_t>(ranks));
+    for (int rank = 0; rank < ranks; ++rank) {
+      for (const auto& line :
+           metrics(rank == 0 ? name : fmt::format("{}/ranks/{}", name, rank))) {
+        if (!line.contains("catena_exchange_bytes")) continue;
+        for (const auto& [phase, sent] :
+             line["catena_exchange_bytes"].items()) {
+          if (phase == "control") continue;
+          bytes[static_cast<std::size_t>(rank)][phase] += sent.get<double>();
+        }
+      }
+    }
+    return bytes;
+  }
+  static Bytes planned(const nlohmann::json& routing) {
+    Bytes bytes;
+    for (const auto& rank : routing["ranks"]) {
+      bytes.emplace_back();
+      for (const auto& [phase, sent] : rank["exchange_bytes"].items()) {
+        std::string key = phase;
+        std::replace(key.begin(), key.end(), ' ', '_');
+        if (key != "control") bytes.back()[key] = sent.get<double>();
+      }
+    }
+    return bytes;
+  }
+  /// The greatest ratio that rank 0 saw.
+  [[nodiscard]] double worst_load(const std::string& name) const {
+    double worst = 0;
+    for (const auto& line : metrics(name)) {
+      if (!line.contains("catena_rank_load_max_to_mean_ratio")) continue;
+      for (const auto& layer : line["catena_rank_load_max_to_mean_ratio"]) {
+        for (const double ratio : layer) worst = std::max(worst, ratio);
+      }
+    }
+    return worst;
+  }
+  [[nodiscard]] nlohmann::json plan(const std::string& arguments,
+                                    const std::string& routing) const {
+    const Outcome outcome =
+        run("plan" + arguments.substr(5) + " --json --routing " + routing);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return nlohmann::json::parse(outcome.out)["routing"];
+  }
+};
+
+TEST_F(RoutingPlanTest, OfARunsOwnRoutesIsWhatItSent) {
+  const std::string placement = write("placement.toml", R"(ranks = 2
+experts = [0, [0, 1], 1, 1, [0, 1], 0, 1]
+)");
+  const std::pair<std::pair<int, int>, std::string> cases[] = {
+      {{2, 2}, "--set parallel.chunks=2"},
+      {{2, 1}, ""},
+      {{2, 2}, "--set model.router.force_balanced=true"},
+      {{3, 3}, "--set train.recompute=layer --set train.precision=bfloat16"},
+      {{4, 2}, "--set parallel.placement=round_robin"},
+      {{4, 2},
+       "--set data.packing=padded --set parallel.chunks=3 --set "
+       "train.micro_batch_tokens=128 --set parallel.placement_file=" +
+           placement}};
+  int number = 0;
+  for (const auto& [layout, more] : cases) {
+    const std::string name = fmt::format("run-{}", ++number);
+    SCOPED_TRACE(name);
+    const std::string routes =
+        fmt::format("'{}/{}.bin'", folder_.string(), name);
+    const std::string arguments =
+        by(layout.first, layout.second, name, "--set train.steps=3 " + more);
+    const Outcome outcome = run(arguments + " --record-routing " + routes);
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const Bytes found = counted(name, layout.first);
+    if (layout.second > 1) {
+      EXPECT_GT(found[0].at("dispatch"), 0);
+    }
+    const auto foretold = plan(arguments, routes);
+    EXPECT_EQ(planned(foretold), found);
+    // Of a single group, which alone knows its rows.
+    if (layout.first == layout.second) {
+      EXPECT_NEAR(foretold["worst_load"]["max_to_mean"].get<double>(),
+                  worst_load(name), 1e-9);
+    }
+  }
+}
+
+TEST_F(RoutingPlanTest, OfTheWorstLoadsOneRankWithEverything) {
+  const auto foretold = plan(by(2, 2, "run"), "worst");
+  EXPECT_EQ(foretold["load_max_to_mean"], 2);
+  EXPECT_EQ(foretold["ranks"][1]["rows"], 0);
+  // 1024 tokens, two of seven experts in two iterations of two layers.
+  EXPECT_EQ(foretold["ranks"][0]["rows"], 1024 * 2 * 2 * 2);
+  expect_refused("plan" + by(1, 0, "run").substr(5) + " --routing worst", 64,
+                 "one rank exchanges nothing");
+  expect_refused("plan" + by(2, 2, "run").substr(5) + " --routing /nowhere", 65,
+                 "/nowhere");
+}
+
 }  // namespace
 }  // namespace catena

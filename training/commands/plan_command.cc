@@ -17,6 +17,7 @@ struct Options {
   bool json = false;
   std::vector<int> ranks{1};
   std::string cluster, scaling = "strong";
+  std::string routing = "balanced", placement;
 };
 
 int plan_on_cluster(const Options& options, const Config& config,
@@ -35,7 +36,16 @@ int plan(const Options& options) {
   Config config;
   config::Schema schema;
   describe(schema, config);
-  load(schema, config, options.config, options.assignments);
+  std::vector<std::string> assignments = options.assignments;
+  if (!options.placement.empty()) {
+    assignments.push_back("parallel.placement_file=" + options.placement);
+  }
+  load(schema, config, options.config, assignments);
+  if (options.ranks.front() == 1 && options.routing != "balanced") {
+    fail(ErrorKind::kUsage,
+         "--routing {}: one rank exchanges nothing; say how many with --ranks",
+         options.routing);
+  }
   const auto backend = make_cpu_backend(1);
   const Precision precision =
       resolve_precision(config.train.precision, *backend);
@@ -51,7 +61,7 @@ int plan(const Options& options) {
          "--cluster FILE",
          ranks);
   }
-  const Plan made = make_plan(config, precision, ranks);
+  const Plan made = make_plan(config, precision, ranks, options.routing);
   const std::string text =
       options.json ? plan_json(made, config) : plan_text(made, config);
   std::fputs(text.c_str(), stdout);
@@ -87,6 +97,12 @@ void add_plan_command(CLI::App& app, Action& action) {
                    "With --cluster: strong, the step's tokens are the "
                    "configuration's; weak, they are those of each rank")
       ->check(CLI::IsMember({"strong", "weak"}));
+  command->add_option(
+      "--routing", options->routing,
+      "balanced; worst: all tokens go where they load one rank most; or a file "
+      "of catena train --record-routing: what its steps would have sent");
+  command->add_option("--placement", options->placement,
+                      "The same as --set parallel.placement_file=FILE");
   command->add_flag("--json", options->json, "One JSON object");
   command->footer(
       "Parameters, FLOPs and memory come from running the model on shapes\n"
@@ -98,6 +114,7 @@ void add_plan_command(CLI::App& app, Action& action) {
       "  catena plan configs/paper/coe-2-4-64.toml --ranks 8\n"
       "  catena plan configs/paper/coe-2-4-64.toml --ranks 8,64,512 \\\n"
       "    --cluster configs/clusters/h200x8.toml --set parallel.expert=8\n"
+      "  catena plan configs/quickstart.toml --ranks 4 --routing routes.bin\n"
       "  catena plan configs/quickstart.toml --set model.chain.iterations=4");
   command->callback(
       [options, &action] { action = [options] { return plan(*options); }; });
