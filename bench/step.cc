@@ -122,27 +122,30 @@ Json measure(const Config& config, const Options& options) {
       std::minmax_element(times.seconds.begin(), times.seconds.end());
   const double middle = median(times.seconds);
   const auto tokens = static_cast<double>(config.train.batch_tokens);
-  return {{"framework", "catena"},
-          {"model", model_name(config.model)},
-          {"parameters", needs.parameters},
-          {"dtype", name(precision.compute)},
-          {"threads", available_cores()},
-          {"tokens_per_step", config.train.batch_tokens},
-          {"tokens_at_once", config.train.micro_batch_tokens},
-          {"step_seconds_median", middle},
-          {"step_seconds_min", *least},
-          {"step_seconds_max", *most},
-          {"tokens_per_second", tokens / middle},
-          {"gflops_per_second", needs.flops_per_token * tokens / middle / 1e9},
-          {"mflop_per_token", needs.flops_per_token / 1e6},
-          {"peak_gflops", peaks_json(before, after)},
-          {"probe_gflops_per_second",
-           probe_peak_flops(*backend, precision.compute) / 1e9},
-          {"peak_resident_mib", peak_resident_bytes() >> 20},
-          {"allocations", times.allocations},
-          {"loss", times.loss},
-          {"outside_of_kernels", outside},
-          {"kernels", kernels}};
+  Json result{
+      {"framework", "catena"},
+      {"model", model_name(config.model)},
+      {"parameters", needs.parameters},
+      {"dtype", name(precision.compute)},
+      {"threads", available_cores()},
+      {"tokens_per_step", config.train.batch_tokens},
+      {"tokens_at_once", config.train.micro_batch_tokens},
+      {"step_seconds_median", middle},
+      {"step_seconds_min", *least},
+      {"step_seconds_max", *most},
+      {"tokens_per_second", tokens / middle},
+      {"gflops_per_second", needs.flops_per_token * tokens / middle / 1e9},
+      {"mflop_per_token", needs.flops_per_token / 1e6},
+      {"peak_gflops", peaks_json(before, after)},
+      {"probe_gflops_per_second",
+       probe_peak_flops(*backend, precision.compute) / 1e9},
+      {"peak_resident_mib", peak_resident_bytes() >> 20},
+      {"allocations", times.allocations},
+      {"loss", times.loss},
+      {"outside_of_kernels", outside},
+      {"kernels", kernels}};
+  if (config.model.router.force_balanced) result["forced_balanced"] = true;
+  return result;
 }
 
 }  // namespace

@@ -142,6 +142,7 @@ void MetricsWriter::write_step(const StepReport& r) {
   json["catena_router_z"] =
       each_route(r, [](const auto& s) { return s.z_loss; });
   if (r.forced_balanced) json["catena_forced_balanced"] = true;
+  if (r.replayed) json["catena_routes_replayed"] = true;
   if (r.several_ranks) add_traffic(r, json);
   append(metrics_, json.dump(), metrics_path_);
 }
@@ -236,6 +237,8 @@ std::string progress_text(const StepReport& r) {
     text += fmt::format("  experts {:.2f} L{}i{}", worst.ratio, worst.layer,
                         worst.iteration);
   }
+  if (r.forced_balanced) text += "  FORCED BALANCED";
+  if (r.replayed) text += "  ROUTES REPLAYED";
   return text;
 }
 

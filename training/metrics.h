@@ -24,7 +24,8 @@ struct StepReport {
   double epoch = 0;
   /// [chain layer][iteration]
   std::vector<std::vector<RouteSummary>> routes;
-  bool forced_balanced = false;
+  bool forced_balanced = false;  ///< experts were dealt out
+  bool replayed = false;         ///< routes were a file's
   /// With several ranks: what this one exchanged, and, by [chain layer]
   /// [iteration], the load of the busiest rank over the mean.
   bool several_ranks = false;

@@ -29,6 +29,8 @@ class RouteRecorder : public Observer {
   RouteRecorder(const RoutingFiles& files, const ModelConfig& model,
                 Ranks* ranks);
 
+  [[nodiscard]] bool replays() const { return replay_.has_value(); }
+
   /// Throws: Error(kData) if the routes to replay are not of this batch.
   void begin(const data::Batch& batch, std::int64_t number);
   /// Collective.

@@ -266,6 +266,10 @@ void Trainer::print_start(const Estimate& needs) const {
         "model.router.force_balanced: experts are dealt out, not "
         "chosen; the losses mean nothing");
   }
+  if (routes_ != nullptr && routes_->replays()) {
+    log::warning(
+        "routes are a file's, not this run's own: see --replay-routing");
+  }
 }
 
 double Trainer::validate(std::int64_t step) {
@@ -282,6 +286,7 @@ void Trainer::report(StepReport& step, double seconds_so_far) {
   step.memory_bytes = resident_bytes();
   step.memory_peak_bytes = peak_resident_bytes();
   step.forced_balanced = config_.model.router.force_balanced;
+  step.replayed = routes_ != nullptr && routes_->replays();
   const bool last = step.step == step.steps || stopping_;
   if (last || step.step % config_.metrics.every == 0) {
     metrics_->write_step(step);
@@ -348,16 +353,23 @@ void Trainer::write_result(const Result& result, const char* state,
   }
   json["kernel_seconds"]["everything else"] =
       table_.step_seconds - table_.kernel_seconds();
+  const bool forced = config_.model.router.force_balanced;
+  const bool replayed = routes_ != nullptr && routes_->replays();
+  if (forced) json["forced_balanced"] = true;
+  if (replayed) json["routes_replayed"] = true;
   if (error != nullptr) json["error"] = error;
   if (checkpoints_failed_ > 0) json["checkpoint_error"] = checkpoint_error_;
   const bool whole = std::string_view(state) == "succeeded";
   if (whole) json["validation_loss_after"] = result.validation_after;
   write_file_atomically(run_.result(), json.dump(2) + "\n");
-  log::info("{} {} steps, {} tokens in {}, {} tok/s, peak memory {}",
+  log::info("{} {} steps, {} tokens in {}, {} tok/s, peak memory {}{}",
             whole ? "done:" : "stopped after", result.steps,
             human_number(static_cast<double>(result.tokens)),
             human_seconds(result.seconds), human_number(speed),
-            human_bytes(peak_resident_bytes()));
+            human_bytes(peak_resident_bytes()),
+            forced     ? ", FORCED BALANCED"
+            : replayed ? ", ROUTES REPLAYED"
+                       : "");
   if (checkpoints_failed_ > 0) {
     log::warning("{} checkpoints could not be written, the last because {}",
                  checkpoints_failed_, checkpoint_error_);

@@ -46,6 +46,18 @@ TEST(MetricsTest, ProgressNamesTheWorstRouter) {
   EXPECT_THAT(text, testing::HasSubstr("experts 2.00 L0i1"));
 }
 
+TEST(MetricsTest, RoutesThatWereNotChosenAreMarked) {
+  StepReport report = example();
+  for (const char* mark : {"FORCED BALANCED", "ROUTES REPLAYED"}) {
+    EXPECT_THAT(progress_text(report), testing::Not(testing::HasSubstr(mark)));
+  }
+  report.forced_balanced = true;
+  EXPECT_THAT(progress_text(report), testing::HasSubstr("FORCED BALANCED"));
+  report.forced_balanced = false;
+  report.replayed = true;
+  EXPECT_THAT(progress_text(report), testing::HasSubstr("ROUTES REPLAYED"));
+}
+
 TEST(MetricsTest, UnknownPeakIsNotGuessed) {
   StepReport report = example();
   report.peak_flops = 0;

@@ -7,6 +7,7 @@ namespace catena {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 using RoutingCommandTest = RanksFixture;
 
 TEST_F(RoutingCommandTest, AnyLayoutRecordsTheSameRoutesAndFollowsOthers) {
@@ -97,6 +98,40 @@ TEST_F(RoutingCommandTest, RoutesOfAnotherRunAreRefused) {
                         routes),
                  64, "force_balanced deals the experts out");
   EXPECT_FALSE(fs::exists(folder_ / "other"));
+}
+
+TEST_F(RoutingCommandTest, RoutesThatWereDealtOutAreMarkedEverywhere) {
+  const std::string routes = fmt::format("'{}/routes'", folder_.string());
+  const std::string forced =
+      by(2, 2, "run",
+         "--set train.steps=3 --set model.router.force_balanced=true");
+  const Outcome outcome = run(forced + " --record-routing " + routes);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("the losses mean nothing"));
+  EXPECT_THAT(outcome.err,
+              testing::ContainsRegex("step 3/3 .*FORCED BALANCED"));
+  EXPECT_THAT(outcome.err, testing::ContainsRegex("done: .*FORCED BALANCED"));
+  EXPECT_EQ(result("run")["forced_balanced"], true);
+  for (const auto& line : metrics("run")) {
+    if (!line.contains("catena_grad_norm")) continue;
+    EXPECT_EQ(line["catena_forced_balanced"], true);
+  }
+  const std::string plan = "plan" + by(2, 2, "run").substr(5);
+  for (const std::string& marked :
+       {plan + " --set model.router.force_balanced=true",
+        plan + " --routing " + routes}) {
+    EXPECT_THAT(run(marked).out, HasSubstr("forced balanced")) << marked;
+    EXPECT_EQ(
+        nlohmann::json::parse(run(marked + " --json").out)["forced_balanced"],
+        true);
+  }
+  EXPECT_THAT(run(plan).out, Not(HasSubstr("forced balanced")));
+  // What replays is marked too, and says which.
+  const Outcome replayed =
+      run(by(2, 1, "again", "--set train.steps=3 --replay-routing " + routes));
+  ASSERT_EQ(replayed.code, 0) << replayed.err;
+  EXPECT_THAT(replayed.err, testing::ContainsRegex("done: .*ROUTES REPLAYED"));
+  EXPECT_EQ(result("again")["routes_replayed"], true);
 }
 
 /// Bytes that ranks sent over some steps, by rank and phase.
