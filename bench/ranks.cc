@@ -114,7 +114,7 @@ Steps measure(const Config& config, const Options& options, int ranks,
     const Mesh mesh = config.mesh(ranks);
     const auto group =
         ranks > 1 ? std::make_unique<Ranks>(transport, *backend, mesh,
-                                            config.placement(mesh),
+                                            config.placements(mesh),
                                             Communicator::Deadline(600))
                   : nullptr;
     const Steps steps = run_steps(config, options, *backend, group.get());

@@ -96,16 +96,22 @@ void Optimizer::take(std::size_t begin, std::size_t end) {
         share.replicas == nullptr) {
       continue;
     }
-    if (one_set || share.replicas == &ranks_->world()) {
+    if (share.replicas == &ranks_->world()) {
       pending_.push_back(sum(share));
+    } else if (one_set) {
+      pending_of_set_.push_back(sum(share));
     }
   }
 }
 
+// Those of all ranks first, on every rank: while a rank waits for one group,
+// its sums in another one do not move.
 void Optimizer::sum_gradients() {
+  wait_for_all();
   if (ranks_ != nullptr && ranks_->replica_sets().size() > 1) {
     issue_in_turn([this](const Share& share) { return sum(share); });
   }
+  pending_.swap(pending_of_set_);
   wait_for_all();
 }
 

@@ -111,7 +111,7 @@ class Optimizer final : public GradientTaker {
   OptimizerConfig config_;
   Ranks* ranks_;
   std::vector<Share> shares_;
-  std::vector<Pending> pending_;
+  std::vector<Pending> pending_, pending_of_set_;
   Tensor squares_;                    ///< [sections] float64
   std::vector<double> squares_here_;  ///< the same, on the host
 };
