@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -80,6 +81,16 @@ int try_connect(const Socket& socket, const addrinfo& to, Time deadline) {
   return error;
 }
 
+sockaddr_storage name_of(const Socket& socket) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  if (getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address),
+                  &length) != 0) {
+    fail(ErrorKind::kIo, "[tcp] no name: {}", std::strerror(errno));
+  }
+  return address;
+}
+
 }  // namespace
 
 Socket::~Socket() {
@@ -110,15 +121,22 @@ Socket listen_at(const std::string& address, std::uint16_t port) {
 }
 
 std::uint16_t port_of(const Socket& socket) {
-  sockaddr_storage address{};
-  socklen_t length = sizeof address;
-  if (getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address),
-                  &length) != 0) {
-    fail(ErrorKind::kIo, "[tcp] no port: {}", std::strerror(errno));
-  }
+  const sockaddr_storage address = name_of(socket);
   return ntohs(address.ss_family == AF_INET6
-                   ? reinterpret_cast<sockaddr_in6&>(address).sin6_port
-                   : reinterpret_cast<sockaddr_in&>(address).sin_port);
+                   ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
+                   : reinterpret_cast<const sockaddr_in&>(address).sin_port);
+}
+
+std::string address_of(const Socket& socket) {
+  const sockaddr_storage address = name_of(socket);
+  std::array<char, NI_MAXHOST> text{};
+  const int error =
+      getnameinfo(reinterpret_cast<const sockaddr*>(&address), sizeof address,
+                  text.data(), text.size(), nullptr, 0, NI_NUMERICHOST);
+  if (error != 0) {
+    fail(ErrorKind::kIo, "[tcp] no address: {}", gai_strerror(error));
+  }
+  return text.data();
 }
 
 Socket accept_from(const Socket& listener) {

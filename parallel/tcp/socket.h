@@ -34,6 +34,8 @@ class Socket {
 /// Throws: Config when it is no address of this machine; Io.
 [[nodiscard]] Socket listen_at(const std::string& address, std::uint16_t port);
 [[nodiscard]] std::uint16_t port_of(const Socket& socket);
+/// The numeric address of this side.
+[[nodiscard]] std::string address_of(const Socket& socket);
 
 /// The next connection, or a closed socket if there is none.
 [[nodiscard]] Socket accept_from(const Socket& listener);

@@ -52,7 +52,8 @@ class StoreClient final : public Store {
   using Duration = std::chrono::duration<double>;
 
   /// Waits for the server for at most `patience`, now and in every set().
-  /// Throws: Config, Timeout, Communication (not a store, or another token).
+  /// Throws: Config, Timeout, Communication (not a store).
+  /// Config also where the store has another token.
   StoreClient(std::string address, std::uint16_t port, Secret secret,
               Duration patience);
 
@@ -61,6 +62,9 @@ class StoreClient final : public Store {
   void set(std::string_view key, std::string_view value) override;
   [[nodiscard]] std::string get(std::string_view key,
                                 Duration deadline) override;
+
+  /// The numeric address of this machine that the connection uses.
+  [[nodiscard]] std::string own_address();
 
  private:
   void connect(Time deadline);

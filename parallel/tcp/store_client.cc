@@ -51,7 +51,7 @@ void StoreClient::connect(Time deadline) {
            deadline);
   const std::string proof = receive_exactly(kProofBytes, deadline);
   if (!secret_.proves(proof, Role::kServer, theirs, mine)) {
-    fail(ErrorKind::kCommunication,
+    fail(ErrorKind::kConfig,
          "[store] the store at {} port {} belongs to another run: its token is "
          "not this one's",
          address_, port_);
@@ -115,6 +115,12 @@ std::string StoreClient::get(std::string_view key, Duration deadline) {
     throw Error(error.kind(),
                 fmt::format("{} (to get \"{}\")", error.what(), key));
   }
+}
+
+std::string StoreClient::own_address() {
+  const std::lock_guard lock(mutex_);
+  if (!socket_.open()) connect(after(patience_));
+  return address_of(socket_);
 }
 
 }  // namespace catena::tcp

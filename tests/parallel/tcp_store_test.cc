@@ -133,7 +133,7 @@ TEST_F(TcpStoreTest, AnotherTokenIsRefused) {
   const Error error = error_of([&] {
     StoreClient(kLoopback, server_->port(), Secret("fedcba9876543210"), kLong);
   });
-  EXPECT_EQ(error.kind(), ErrorKind::kCommunication);
+  EXPECT_EQ(error.kind(), ErrorKind::kConfig);
   EXPECT_THAT(error.what(), HasSubstr("belongs to another run"));
   client()->set("still", "here");
   EXPECT_GE(server_->turned_away(), 1);
