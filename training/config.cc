@@ -103,10 +103,17 @@ void describe_training(config::Schema& s, Config& c) {
                      "TOML file that says which ranks of a group hold which "
                      "experts, instead of parallel.placement; see Ranks in "
                      "docs/operations.md."});
+  s.add("parallel.transport", p.transport,
+        config::Text{{"auto", "shared_memory", "gloo", "mpi"},
+                     "",
+                     "What joins the ranks. auto: mpi for those that mpirun "
+                     "or srun started, gloo (TCP) for those that were given a "
+                     "rendezvous, else shared_memory of this machine."});
   s.add("parallel.timeout", p.timeout,
         config::Number{0.001, kHuge, "seconds",
                        "An exchange that is not finished by then ends the "
-                       "run, naming the rank that is waited for."});
+                       "run, naming the rank that is waited for; ranks that "
+                       "are started one by one meet within it."});
 }
 
 void describe_optimizer(config::Schema& s, Config& c) {

@@ -74,6 +74,7 @@ struct ParallelConfig {
   std::int64_t expert = 0;  ///< ranks that share experts; 0: as many as can
   std::string placement = "contiguous";  ///< contiguous | round_robin
   std::string placement_file;            ///< instead of it
+  std::string transport = "auto";        ///< auto | shared_memory | gloo | mpi
   double timeout = 300;                  ///< seconds
 };
 

@@ -39,6 +39,8 @@ ExitCode exit_code(ErrorKind kind) {
 Failed explain(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
+  } catch (const NotAssembled& known) {
+    return {kExitNotAssembled, known.what()};
   } catch (const Error& known) {
     return {exit_code(known.kind()), known.what()};
   } catch (const std::bad_alloc&) {

@@ -4,7 +4,15 @@
 #include <string>
 #include <string_view>
 
+#include "runtime/base/error.h"
+
 namespace catena {
+
+/// Ranks did not find each other: it may be tried again.
+class NotAssembled : public Error {
+ public:
+  using Error::Error;
+};
 
 /// What an exception that ends a program means.
 struct Failed {

@@ -10,15 +10,13 @@
 #include <csignal>
 #include <cstring>
 #include <optional>
-#include <random>
 #include <thread>
 #include <vector>
 
 #include "launcher/contract.h"
-#include "parallel/file_store.h"
 #include "parallel/shared_memory/transport.h"
+#include "parallel/tcp/handshake.h"
 #include "runtime/base/error.h"
-#include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 #include "training/failure.h"
 
@@ -29,12 +27,6 @@ using Clock = std::chrono::steady_clock;
 namespace fs = std::filesystem;
 
 constexpr std::chrono::milliseconds kNap(10);
-
-/// A token that no other run of this machine has.
-std::string random_token() {
-  std::random_device device;
-  return hexadecimal(static_cast<std::uint64_t>(device()) << 32 | device());
-}
 
 struct Failure {
   int rank = 0, code = 0;
@@ -84,16 +76,11 @@ void say(int pipe, const std::string& text) {
 }
 
 /// The child's life. Returns its exit code.
-int live(int rank, int ranks, const std::string& token, const fs::path& meeting,
-         int pipe, const std::function<int(Transport&)>& work) {
-  std::unique_ptr<Transport> transport;
+int live(const Sibling& rank, int pipe, const RankWork& work) {
   try {
-    FileStore store(meeting);
-    transport = shared_memory::join(store, rank, ranks, {.token = token});
-    return work(*transport);
+    return live_as_member([&] { return join(rank); }, work);
   } catch (...) {
     const Failed failed = explain(std::current_exception());
-    if (transport != nullptr) transport->abandon(failed.text);
     log::progress("");
     log::to_file(log::Level::kError, failed.text);
     say(pipe, failed.text);
@@ -103,11 +90,10 @@ int live(int rank, int ranks, const std::string& token, const fs::path& meeting,
 
 class Parent {
  public:
-  Parent(const RankProcesses& options,
-         const std::function<int(Transport&)>& work)
+  Parent(const RankProcesses& options, const RankWork& work)
       : options_(options),
         work_(work),
-        token_(random_token()),
+        token_(tcp::random_token()),
         meeting_(fs::temp_directory_path() / ("catena-" + token_)) {
     CATENA_CHECK(options.ranks >= 1 && options.ranks <= static_cast<int>(kMost),
                  "[ranks] {} processes", options.ranks);
@@ -156,8 +142,12 @@ class Parent {
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       if (::getppid() != parent) ::_exit(kExitInternal);
       child_count = 0;
-      const int code =
-          live(rank, options_.ranks, token_, meeting_, pipe[1], work_);
+      const int code = live({.wire = options_.wire,
+                             .rank = rank,
+                             .ranks = options_.ranks,
+                             .folder = meeting_,
+                             .token = token_},
+                            pipe[1], work_);
       std::fflush(nullptr);
       ::_exit(code);
     }
@@ -236,7 +226,7 @@ class Parent {
   }
 
   RankProcesses options_;
-  const std::function<int(Transport&)>& work_;
+  const RankWork& work_;
   std::string token_;
   fs::path meeting_;
   std::vector<Process> processes_;
@@ -246,8 +236,7 @@ class Parent {
 
 }  // namespace
 
-int run_rank_processes(const RankProcesses& options,
-                       const std::function<int(Transport&)>& work) {
+int run_rank_processes(const RankProcesses& options, const RankWork& work) {
   return Parent(options, work).run();
 }
 

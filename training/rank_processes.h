@@ -3,20 +3,24 @@
 #include <chrono>
 #include <functional>
 
-#include "parallel/transport.h"
+#include "training/member.h"
 
 namespace catena {
 
 /// How ranks that are processes of this machine are run.
 struct RankProcesses {
   int ranks = 2;
+  Wire wire = Wire::kSharedMemory;  ///< or kGloo, over this machine's loopback
   /// Once one has failed, the others have so long to notice and end; then
   /// they are killed.
   std::chrono::duration<double> patience{300};
 };
 
-/// Runs work(transport) in processes of their own, one a rank, joined by
-/// shared memory, and returns when all have ended. What work() returns, or
+/// What a rank does once it has joined the others; its exit code.
+using RankWork = std::function<int(Member&)>;
+
+/// Runs work(member) in processes of their own, one a rank, and returns when
+/// all have ended. What work() returns, or
 /// what its exception stands for, is the process's exit code. SIGINT and
 /// SIGTERM are passed on. No process outlives this one.
 ///
@@ -24,7 +28,6 @@ struct RankProcesses {
 /// after one message that names it and says what it said. Every rank's own
 /// message is in its log.
 /// Thread rule: the only thread of the process.
-int run_rank_processes(const RankProcesses& options,
-                       const std::function<int(Transport&)>& work);
+int run_rank_processes(const RankProcesses& options, const RankWork& work);
 
 }  // namespace catena

@@ -31,6 +31,7 @@ void Trainer::check_alike() const {
   if (ranks_ == nullptr) return;
   std::string text;
   for (const ConfigAssignment& key : state_.config) {
+    if (key.key == "train.threads") continue;  // of each machine
     text += fmt::format("{} = {}\n", key.key, key.value);
   }
   const std::pair<const char*, std::uint64_t> facts[] = {

@@ -5,10 +5,15 @@ namespace catena::gloo {
 
 bool available() { return false; }
 
-std::unique_ptr<Transport> connect(int, int, Store&, const Options&) {
+void require() {
   fail(ErrorKind::kUnsupported,
        "this program was built without Gloo: install libgloo-dev and build "
        "again, with -DCATENA_GLOO=ON to be told what is missing");
+}
+
+std::unique_ptr<Transport> connect(int, int, Store&, const Options&) {
+  require();
+  return nullptr;
 }
 
 }  // namespace catena::gloo

@@ -183,6 +183,7 @@ void GlooTransport::listen(Peer& peer) {
 }
 
 bool available() { return true; }
+void require() {}
 
 std::unique_ptr<Transport> connect(int rank, int size, Store& store,
                                    const Options& options) {

@@ -22,6 +22,8 @@ struct Options {
 
 /// Whether this build has Gloo.
 [[nodiscard]] bool available();
+/// Throws: Unsupported, if it has not.
+void require();
 
 /// Joins ranks, each a process, over TCP by the Gloo library: a
 /// connection between each two. `store` is needed until all have returned.

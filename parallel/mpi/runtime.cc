@@ -1,4 +1,3 @@
-#include <cstdlib>
 #include <exception>
 
 #include "parallel/mpi/check.h"
@@ -19,11 +18,7 @@ std::string text_of_error(int code) {
 
 bool available() { return true; }
 
-bool launched() {
-  // Open MPI's launchers set it; others of PMIx, such as srun, the second.
-  return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr ||
-         std::getenv("PMIX_RANK") != nullptr;
-}
+void require() {}
 
 Runtime::Runtime() : exceptions_(std::uncaught_exceptions()) {
   int provided = 0;

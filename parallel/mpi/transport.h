@@ -10,8 +10,8 @@ namespace catena::mpi {
 
 /// Whether this build has Open MPI.
 [[nodiscard]] bool available();
-/// Whether mpirun started this process.
-[[nodiscard]] bool launched();
+/// Throws: Unsupported, if it has not.
+void require();
 
 /// MPI in this process: made before the first transport and destroyed after
 /// the last, by the main thread, once a process.

@@ -42,12 +42,14 @@ class CommandFixture : public testing::Test {
     return wait(start(arguments, before));
   }
   /// The same without waiting: signals sent to the process reach the trainer.
-  pid_t start(const std::string& arguments,
-              const std::string& before = "") const {
-    const std::string command =
-        fmt::format("cd '{}' && {} exec '{}/catena' </dev/null {} >'{}' 2>'{}'",
-                    CATENA_SOURCE_DIR, before, CATENA_BINARY_DIR, arguments,
-                    (folder_ / "out").string(), (folder_ / "err").string());
+  /// `name` tells processes that run at the same time apart.
+  pid_t start(const std::string& arguments, const std::string& before = "",
+              const std::string& name = "") const {
+    const std::string command = fmt::format(
+        "cd '{}' && {} exec {} '{}/catena' </dev/null {} >'{}' 2>'{}'",
+        CATENA_SOURCE_DIR, before, under_, CATENA_BINARY_DIR, arguments,
+        (folder_ / (name + "out")).string(),
+        (folder_ / (name + "err")).string());
     const pid_t child = ::fork();
     if (child == 0) {
       ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
@@ -56,11 +58,12 @@ class CommandFixture : public testing::Test {
     return child;
   }
   /// code: the exit code, or 128 + the signal that ended it.
-  Outcome wait(pid_t child) const {
+  Outcome wait(pid_t child, const std::string& name = "") const {
     int status = 0;
     ::waitpid(child, &status, 0);
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
-            read_file(folder_ / "out"), read_file(folder_ / "err")};
+            read_file(folder_ / (name + "out")),
+            read_file(folder_ / (name + "err"))};
   }
   /// Expects this exit code and one line on standard error alone, which begins
   /// with "error: " and holds `message`.
@@ -135,6 +138,7 @@ prompts = ["What is 1 + 1?"]
 )";
   static inline int count_ = 0;
   fs::path folder_;
+  std::string under_;  ///< a program that starts it, with its arguments
 };
 
 }  // namespace catena

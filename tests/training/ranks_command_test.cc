@@ -8,7 +8,6 @@ namespace catena {
 namespace {
 
 using testing::HasSubstr;
-using testing::Not;
 
 using RanksCommandTest = RanksFixture;
 

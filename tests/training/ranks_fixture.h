@@ -1,9 +1,14 @@
 #pragma once
 
-#include <cmath>
+#include <signal.h>
+
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <set>
+#include <sstream>
+#include <string>
+#include <vector>
 
 #include "runtime/safetensors.h"
 #include "tests/training/run_fixture.h"
@@ -11,17 +16,20 @@
 
 namespace catena {
 
-/// Runs of several ranks, as processes of this machine.
 /// Twelve steps in float64, a checkpoint every fourth.
 class RanksFixture : public RunFixture {
  protected:
   [[nodiscard]] std::string by(int ranks, int expert, const std::string& run,
                                const std::string& more = "") const {
-    return small(run,
-                 fmt::format("--ranks {} --set parallel.expert={} --set "
-                             "train.steps=12 --set checkpoint.every=4 --set "
-                             "train.precision=float64 {}",
-                             ranks, expert, more));
+    return rank_of(expert, run, fmt::format("--ranks {} {}", ranks, more));
+  }
+  /// The same, without saying how many ranks there are.
+  [[nodiscard]] std::string rank_of(int expert, const std::string& run,
+                                    const std::string& more = "") const {
+    return small(run, fmt::format("--set parallel.expert={} --set "
+                                  "train.steps=12 --set checkpoint.every=4 "
+                                  "--set train.precision=float64 {}",
+                                  expert, more));
   }
   /// Weights and moments of the newest checkpoint, by name.
   [[nodiscard]] std::map<std::string, std::vector<double>> state(

@@ -1,5 +1,7 @@
 #include <algorithm>
+#include <cstdlib>
 #include <memory>
+#include <optional>
 
 #include "launcher/contract.h"
 #include "runtime/base/files.h"
@@ -7,7 +9,10 @@
 #include "runtime/base/machine.h"
 #include "training/checkpoint/reader.h"
 #include "training/commands/commands.h"
+#include "training/member.h"
 #include "training/rank_processes.h"
+#include "training/rank_start.h"
+#include "training/run_start.h"
 #include "training/trainer.h"
 
 namespace catena {
@@ -19,7 +24,7 @@ struct Options {
   bool resume = false;
   std::string resume_from, init_from;
   std::string record_routing, record_steps, replay_routing;
-  int ranks = 1;
+  RankOptions ranks;
 };
 
 /// "A:B", either of which may be missing.
@@ -118,18 +123,23 @@ TrainerStart find_start(const Options& options, const RunFolder& run) {
   return start;
 }
 
+/// Other ranks write to their logs alone.
+void speak_as(int rank) {
+  if (rank <= 0) return;
+  log::set_quiet(true);
+  log::set_prefix(fmt::format("rank {}: ", rank));
+}
+
 /// What one rank does from start to end; null for the only one.
-int train_rank(const RunFolder& all, const Options& options,
+int train_rank(const RunStart& run_start, const Options& options,
                const config::Schema& schema, const Config& config,
-               const TrainerStart& start, Transport* transport) {
+               Transport* transport) {
+  const RunFolder& all = run_start.run;
   const int rank = transport != nullptr ? transport->rank() : 0;
   const RunFolder run = all.of_rank(rank);
-  if (rank > 0) {
-    log::set_quiet(true);
-    log::set_prefix(fmt::format("rank {}: ", rank));
-  }
+  speak_as(rank);
   log::open_file(run.path / "log.txt");
-  Trainer trainer(schema, config, run, start, transport,
+  Trainer trainer(schema, config, run, run_start.start, transport,
                   routing_files(options, config));
   if (rank == 0) write_file_atomically(run.config(), schema.toml(false, true));
   const Trainer::Result result = trainer.run();
@@ -145,36 +155,73 @@ int train_rank(const RunFolder& all, const Options& options,
   return kExitSuccess;
 }
 
-int train_in(const RunFolder& run, const Options& options,
-             const config::Schema& schema, const Config& config, bool made) {
-  const FileLock lock(run.lock());
-  if (!lock.held()) {
-    fail(ErrorKind::kUsage,
-         "{}: another process is training there; wait for it, or choose "
-         "another folder with --set run.folder=...",
-         run.path.string());
-  }
-  // A folder made for a run that could not begin is gone.
-  struct Unused {
-    const RunFolder& run;
-    bool made;
-    ~Unused() {
-      std::error_code ignored;
-      if (made && !std::filesystem::exists(run.path / "metrics.jsonl")) {
-        std::filesystem::remove_all(run.path, ignored);
-      }
+/// The run's folder, held against other processes. One that was made for a run
+/// that could not begin is gone afterwards.
+class HeldRun {
+ public:
+  HeldRun(const Options& options, const Config& config)
+      : run_(find_run(options, config.run.folder, made_)), lock_(run_.lock()) {
+    if (!lock_.held()) {
+      fail(ErrorKind::kUsage,
+           "{}: another process is training there; wait for it, or choose "
+           "another folder with --set run.folder=...",
+           run_.path.string());
     }
-  };
-  const Unused unused{run, made};
-  const TrainerStart start = find_start(options, run);
-  if (options.ranks == 1) {
-    return train_rank(run, options, schema, config, start, nullptr);
   }
-  const RankProcesses processes{.ranks = options.ranks,
+  ~HeldRun() {
+    std::error_code ignored;
+    if (made_ && !std::filesystem::exists(run_.path / "metrics.jsonl")) {
+      std::filesystem::remove_all(run_.path, ignored);
+    }
+  }
+  HeldRun(const HeldRun&) = delete;
+  HeldRun& operator=(const HeldRun&) = delete;
+  [[nodiscard]] RunStart start(const Options& options) const {
+    return {run_, find_start(options, run_)};
+  }
+
+ private:
+  bool made_ = false;
+  RunFolder run_;
+  FileLock lock_;
+};
+
+void deal_out_cores(Config& config, int ranks_here) {
+  if (ranks_here == 1 || config.train.threads != 0) return;
+  config.train.threads = std::max(1, available_cores() / ranks_here);
+}
+
+/// Of a process that is one rank of several.
+int train_as_member(Member& member, const Options& options,
+                    const config::Schema& schema, Config& config) {
+  Transport& transport = *member.transport;
+  speak_as(transport.rank());
+  static_cast<void>(config.placements(config.mesh(transport.size())));
+  deal_out_cores(config, member.ranks_here);
+  std::optional<HeldRun> held;
+  const RunStart start = agree_on_start(
+      transport, std::chrono::duration<double>(config.parallel.timeout),
+      [&] { return held.emplace(options, config).start(options); });
+  return train_rank(start, options, schema, config, &transport);
+}
+
+/// Of a process that is the only rank, or starts all of them.
+int train_here(const RankStart& ranks, const Options& options,
+               const config::Schema& schema, Config& config) {
+  // Refused before a folder is made.
+  static_cast<void>(config.placements(config.mesh(ranks.ranks)));
+  deal_out_cores(config, ranks.ranks);
+  const HeldRun held(options, config);
+  const RunStart start = held.start(options);
+  if (ranks.kind == RankStart::Kind::kAlone) {
+    return train_rank(start, options, schema, config, nullptr);
+  }
+  const RankProcesses processes{.ranks = ranks.ranks,
+                                .wire = ranks.wire,
                                 .patience = std::chrono::duration<double>(
                                     std::min(5.0, config.parallel.timeout))};
-  return run_rank_processes(processes, [&](Transport& transport) {
-    return train_rank(run, options, schema, config, start, &transport);
+  return run_rank_processes(processes, [&](Member& member) {
+    return train_rank(start, options, schema, config, member.transport.get());
   });
 }
 
@@ -187,15 +234,21 @@ int train(const Options& options) {
       std::filesystem::path(options.config).stem().string();
   config.run.folder = RunFolder::resolve(config, name).string();
   config.model_file.clear();  // every key is resolved, and must stay so
-  // Refused before a folder is made.
-  static_cast<void>(config.placements(config.mesh(options.ranks)));
   static_cast<void>(routing_files(options, config));
-  if (options.ranks > 1 && config.train.threads == 0) {
-    config.train.threads = std::max(1, available_cores() / options.ranks);
+  const RankStart ranks =
+      plan_ranks(options.ranks, config.parallel.transport,
+                 [](const char* variable) { return std::getenv(variable); });
+  if (ranks.kind == RankStart::Kind::kAlone ||
+      ranks.kind == RankStart::Kind::kForked) {
+    return train_here(ranks, options, schema, config);
   }
-  bool made = false;
-  const RunFolder run = find_run(options, config.run.folder, made);
-  return train_in(run, options, schema, config, made);
+  speak_as(ranks.rank);
+  const std::chrono::duration<double> deadline(config.parallel.timeout);
+  return live_as_member([&] { return join(ranks, deadline); },
+                        [&](Member& member) {
+                          return train_as_member(member, options, schema,
+                                                 config);
+                        });
 }
 
 /// Every key and its default, for --help.
@@ -212,6 +265,38 @@ std::string list_keys() {
   return text;
 }
 
+void add_rank_options(CLI::App& command, RankOptions& ranks) {
+  command
+      .add_option("--ranks", ranks.ranks,
+                  "Processes to start, which share rows and experts (see "
+                  "parallel.expert), and, with train.threads = 0, the cores")
+      ->check(CLI::Range(1, 1024));
+  const char* const group = "Ranks that are started one by one";
+  command
+      .add_option("--rank", ranks.rank,
+                  "This process is one rank: which, from 0")
+      ->envname(kRankVariable)
+      ->check(CLI::Range(0, 65535))
+      ->group(group);
+  command
+      .add_option("--world-size", ranks.world_size, "How many there are in all")
+      ->envname(kWorldSizeVariable)
+      ->check(CLI::Range(1, 65536))
+      ->group(group);
+  command
+      .add_option("--rendezvous", ranks.rendezvous,
+                  "HOST:PORT at which rank 0 waits for the others: an address "
+                  "of its machine that they reach")
+      ->envname(kRendezvousVariable)
+      ->group(group);
+  command
+      .add_option("--token-file", ranks.token_file,
+                  "File with the secret that all share, where CATENA_TOKEN "
+                  "does not hold it")
+      ->envname(kTokenFileVariable)
+      ->group(group);
+}
+
 }  // namespace
 
 void add_train_command(CLI::App& app, Action& action) {
@@ -223,11 +308,7 @@ void add_train_command(CLI::App& app, Action& action) {
       ->required();
   command->add_option("--set", options->assignments,
                       "KEY=VALUE, over what the file says; repeatable");
-  command
-      ->add_option("--ranks", options->ranks,
-                   "Processes that share rows and experts (see "
-                   "parallel.expert), and, with train.threads = 0, the cores")
-      ->check(CLI::Range(1, 1024));
+  add_rank_options(*command, options->ranks);
   CLI::Option* resume = command->add_flag(
       "--resume", options->resume,
       "Go on from the newest checkpoint of this configuration's last run; "
@@ -264,6 +345,11 @@ void add_train_command(CLI::App& app, Action& action) {
                   "  catena train configs/quickstart.toml --ranks 2\n"
                   "  catena train configs/quickstart.toml --record-routing "
                   "routes.bin --record-steps 1:20\n"
+                  "  catena train configs/quickstart.toml --ranks 4 --set "
+                  "parallel.transport=gloo\n"
+                  "  mpirun -n 4 catena train configs/quickstart.toml\n"
+                  "  CATENA_TOKEN=... catena train configs/quickstart.toml "
+                  "--rank 1 --world-size 2 --rendezvous 10.0.0.1:29500\n"
                   "  catena train configs/quickstart.toml --init-from "
                   "runs/quickstart\n"
                   "Ctrl-C ends after the step under way and saves a checkpoint "

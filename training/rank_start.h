@@ -1,0 +1,49 @@
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "parallel/tcp/endpoint.h"
+
+namespace catena {
+
+/// By what ranks are joined: parallel.transport.
+enum class Wire { kSharedMemory, kGloo, kMpi };
+
+/// What command line and environment say of ranks.
+struct RankOptions {
+  int ranks = 0;  ///< --ranks; 0: not said
+  /// Of a process that is one rank; -1, 0 and "": not said.
+  int rank = -1, world_size = 0;
+  std::string rendezvous = {}, token_file = {};
+};
+
+/// How the ranks of a run come to be.
+struct RankStart {
+  enum class Kind {
+    kAlone,    ///< there is one
+    kForked,   ///< this process starts all of them
+    kMeeting,  ///< this process is one, and finds the others at rank 0's store
+    kMpi,      ///< mpirun or srun started this process, which is one
+  };
+  Kind kind = Kind::kAlone;
+  Wire wire = Wire::kSharedMemory;
+  int rank = 0, ranks = 1;  ///< of kMpi: not known before it is joined
+  tcp::Endpoint store = {};
+  std::string token = {};
+};
+
+/// A variable of the environment, or null.
+using Environment = std::function<const char*(const char*)>;
+
+/// Decides that. `transport` is parallel.transport. With "auto", ranks that
+/// mpirun or srun started are joined by MPI; those that were given an address,
+/// by Gloo; those that this process starts, by shared memory.
+/// Throws: Usage, where options are missing, contradict each other or do not
+/// go with the transport; Config (address, token); Unsupported when that wire
+/// is not built in; Data when the file of the token cannot be read.
+[[nodiscard]] RankStart plan_ranks(const RankOptions& options,
+                                   const std::string& transport,
+                                   const Environment& environment);
+
+}  // namespace catena
