@@ -271,30 +271,25 @@ void add_rank_options(CLI::App& command, RankOptions& ranks) {
                   "Processes to start, which share rows and experts (see "
                   "parallel.expert), and, with train.threads = 0, the cores")
       ->check(CLI::Range(1, 1024));
-  const char* const group = "Ranks that are started one by one";
   command
       .add_option("--rank", ranks.rank,
-                  "This process is one rank: which, from 0")
+                  "Of a process that is one rank of several: which, from 0")
       ->envname(kRankVariable)
-      ->check(CLI::Range(0, 65535))
-      ->group(group);
+      ->check(CLI::Range(0, 65535));
   command
       .add_option("--world-size", ranks.world_size, "How many there are in all")
       ->envname(kWorldSizeVariable)
-      ->check(CLI::Range(1, 65536))
-      ->group(group);
+      ->check(CLI::Range(1, 65536));
   command
       .add_option("--rendezvous", ranks.rendezvous,
                   "HOST:PORT at which rank 0 waits for the others: an address "
                   "of its machine that they reach")
-      ->envname(kRendezvousVariable)
-      ->group(group);
+      ->envname(kRendezvousVariable);
   command
       .add_option("--token-file", ranks.token_file,
                   "File with the secret that all share, where CATENA_TOKEN "
                   "does not hold it")
-      ->envname(kTokenFileVariable)
-      ->group(group);
+      ->envname(kTokenFileVariable);
 }
 
 }  // namespace
