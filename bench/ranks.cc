@@ -106,7 +106,8 @@ Steps measure(const Config& config, const Options& options, int ranks,
   fs::create_directories(folder);
   const fs::path table = folder / "kernels.json", rest = folder / "rest.json";
   std::fflush(stdout);  // or every process would print it
-  const int code = run_rank_processes({.ranks = ranks}, [&](Transport& wire) {
+  const int code = run_rank_processes({.ranks = ranks}, [&](Member& member) {
+    Transport& wire = *member.transport;
     const auto backend = make_cpu_backend(threads);
     const auto slow =
         link != nullptr ? simulated::make_transport(wire, *link) : nullptr;

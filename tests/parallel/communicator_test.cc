@@ -6,38 +6,12 @@
 #include <numeric>
 #include <thread>
 
-#include "runtime/base/error.h"
 #include "runtime/base/random.h"
-#include "tests/parallel/collective_calls.h"
-#include "tests/parallel/ranks.h"
+#include "tests/parallel/communicator_fixture.h"
 
 namespace catena::testing {
 
 namespace {
-
-using ::testing::HasSubstr;
-
-constexpr Communicator::Deadline kLong(60), kShort(0.1);
-
-/// What holds for ranks of every kind.
-class CommunicatorTest : public ::testing::TestWithParam<RankCase> {
- protected:
-  void SetUp() override {
-    const RankRunner& runner = GetParam().runner;
-    if (!runner.absent.empty()) GTEST_SKIP() << runner.absent;
-  }
-  static int size() { return GetParam().size; }
-  static const std::string& no_faults() { return GetParam().runner.no_faults; }
-  static void run(const std::function<void(Transport&)>& work) {
-    GetParam().runner.run(size(), work);
-  }
-  static void run(const std::function<void(Communicator&)>& work) {
-    run([&](Transport& transport) {
-      Communicator communicator(transport, kLong);
-      work(communicator);
-    });
-  }
-};
 
 /// What rank `from` sends to rank `to` in round `round`: uneven, some empty.
 std::vector<std::int32_t> message(int from, int to, int round) {
@@ -303,97 +277,6 @@ TEST_P(CommunicatorTest, TrafficIsCountedByPhase) {
     EXPECT_EQ(traffic.total().collectives, 2);
     EXPECT_EQ(all.take_traffic().total().collectives, 0);
   });
-}
-
-TEST_P(CommunicatorTest, AStalledRankIsNamedWithinTheDeadline) {
-  if (size() == 1) return;
-  if (!no_faults().empty()) GTEST_SKIP() << no_faults();
-  for (const auto& [name, call] : kCalls) {
-    try {
-      run([&, &call = call](Transport& transport) {
-        Communicator all(transport, kShort);
-        std::vector<float> x(20000, 1);
-        const int last = all.size() - 1;
-        if (all.rank() == last) {
-          std::this_thread::sleep_for(3 * kShort);
-        }
-        call(all, x);
-      });
-      FAIL() << name;
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::kTimeout) << error.what();
-      EXPECT_THAT(error.what(), HasSubstr(name));
-      EXPECT_THAT(error.what(),
-                  HasSubstr(fmt::format("for rank {}", size() - 1)));
-    }
-  }
-}
-
-TEST_P(CommunicatorTest, ARankThatEndedIsNamedAtOnce) {
-  if (size() == 1) return;
-  if (!no_faults().empty()) GTEST_SKIP() << no_faults();
-  for (const auto& [name, call] : kCalls) {
-    try {
-      run([&, &call = call](Transport& transport) {
-        Communicator all(transport, kLong);
-        std::vector<float> x(20000, 1);
-        if (all.rank() != all.size() - 1) call(all, x);
-      });
-      FAIL() << name;
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::kCommunication) << error.what();
-      EXPECT_THAT(error.what(),
-                  HasSubstr(fmt::format("rank {} has ended", size() - 1)));
-      EXPECT_THAT(error.what(), HasSubstr(name));
-    }
-  }
-}
-
-TEST_P(CommunicatorTest, TheRankThatThrewIsTheOneThatIsReported) {
-  if (size() == 1) return;
-  if (!no_faults().empty()) GTEST_SKIP() << no_faults();
-  try {
-    run([&](Transport& transport) {
-      Communicator all(transport, kLong);
-      std::vector<float> x(20000, 1);
-      if (all.rank() == 1) fail(ErrorKind::kData, "a bad shard");
-      kCalls[0].second(all, x);
-    });
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kData);
-    EXPECT_THAT(error.what(), HasSubstr("a bad shard"));
-  }
-}
-
-TEST_P(CommunicatorTest, RanksInDifferentCollectivesNotice) {
-  if (size() == 1) return;
-  if (!no_faults().empty()) GTEST_SKIP() << no_faults();
-  for (const bool other_size : {false, true}) {
-    try {
-      run([&](Transport& transport) {
-        Communicator all(transport, kLong);
-        std::vector<float> x(20000, 1);
-        Tag tag{.phase = Phase::kDispatch, .layer = 3, .iteration = 1};
-        std::int64_t bytes = 400;
-        if (all.rank() == 0) {
-          if (other_size) {
-            bytes = 404;
-          } else {
-            tag.layer = 4;
-          }
-        }
-        wait(all.broadcast(tag, 0, x.data(), bytes));
-      });
-      FAIL();
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::kCommunication);
-      EXPECT_THAT(error.what(), HasSubstr("not in step"));
-      EXPECT_THAT(error.what(),
-                  HasSubstr(other_size ? "404 bytes" : "layer 4"));
-      EXPECT_THAT(error.what(), HasSubstr("layer 3, iteration 1"));
-    }
-  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, CommunicatorTest,

@@ -1,6 +1,6 @@
 #include "parallel/local/transport.h"
 #include "parallel/simulated/transport.h"
-#include "tests/parallel/ranks.h"
+#include "tests/parallel/processes.h"
 
 namespace catena::testing {
 
@@ -20,8 +20,10 @@ std::vector<RankCase> rank_cases() {
     all.push_back({{"local", local::run_ranks}, size});
     all.push_back({{"simulated", run_simulated}, size});
   }
+  const RankRunner shared_memory =
+      process_ranks("shared_memory", over_shared_memory());
   for (const int size : {1, 2, 3, 4}) {
-    all.push_back({shared_memory_ranks(), size});
+    all.push_back({shared_memory, size});
   }
   return all;
 }

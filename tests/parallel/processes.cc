@@ -10,9 +10,9 @@
 
 #include <atomic>
 #include <csignal>
+#include <cstdio>
 #include <nlohmann/json.hpp>
-
-#include "tests/parallel/ranks.h"
+#include <utility>
 
 namespace catena::testing {
 namespace {
@@ -25,11 +25,6 @@ std::string new_token() {
   static std::atomic<int> number = 0;
   return fmt::format("test{}x{}x{}", getpid(),
                      Clock::now().time_since_epoch().count(), ++number);
-}
-
-shared_memory::Options with_token(shared_memory::Options options) {
-  options.token = new_token();
-  return options;
 }
 
 Json text_of(const ::testing::TestPartResultArray& results) {
@@ -54,7 +49,9 @@ Outcome parsed(const std::string& text) {
         {failure["file"], failure["message"], failure["line"]});
   }
   outcome.threw = json["threw"];
-  outcome.first = json["first"];
+  outcome.first = outcome.threw && json["text"].get<std::string>().find(
+                                       "gave up: ") == std::string::npos;
+  outcome.seconds = json["seconds"];
   outcome.kind = static_cast<ErrorKind>(json["kind"].get<int>());
   outcome.text = json["text"];
   return outcome;
@@ -86,43 +83,46 @@ bool read_all(int pipe, Clock::time_point until, std::string& text) {
   }
 }
 
-/// Joins and works; fills what there is to say but the expectations.
-void work_as(Json& said, Store& store, int rank, int size,
-             const shared_memory::Options& options,
-             const Processes::Work& work) {
+/// Fills what there is to say of what is being thrown.
+void note(Json& said, Clock::time_point begin) {
+  if (said["threw"].get<bool>()) return;
+  said["threw"] = true;
+  said["seconds"] = std::chrono::duration<double>(Clock::now() - begin).count();
   try {
-    const auto transport = shared_memory::join(store, rank, size, options);
-    try {
-      work(*transport);
-    } catch (const std::exception& error) {
-      transport->abandon(error.what());
-      said["first"] = transport->failed_rank() == rank;
-      throw;
-    }
+    throw;
   } catch (const Error& error) {
-    said["threw"] = true;
     said["kind"] = static_cast<int>(error.kind());
     said["text"] = error.what();
   } catch (const std::exception& error) {
-    said["threw"] = true;
+    said["kind"] = static_cast<int>(ErrorKind::kInternal);
     said["text"] = error.what();
   }
 }
 
 }  // namespace
 
-Processes::Processes(int size, const Work& work, shared_memory::Options options)
-    : options_(with_token(std::move(options))),
-      folder_(fs::temp_directory_path() / ("catena-" + options_.token)),
+MakeTransport over_shared_memory(shared_memory::Options options) {
+  return [options](int rank, int size, Store& store,
+                   const std::string& token) mutable {
+    options.token = token;
+    return shared_memory::join(store, rank, size, options);
+  };
+}
+
+Processes::Processes(int size, const Work& work, const MakeTransport& make)
+    : token_(new_token()),
+      folder_(fs::temp_directory_path() / ("catena-" + token_)),
+      begin_(Clock::now()),
       store_(folder_),
       ranks_(static_cast<std::size_t>(size)) {
+  std::fflush(nullptr);
   for (int rank = 0; rank < size; ++rank) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("pipe");
     const pid_t process = fork();
     if (process == 0) {
       close(ends[0]);
-      be_rank(rank, ends[1], work);
+      be_rank(rank, ends[1], work, make);
     }
     close(ends[1]);
     ranks_[static_cast<std::size_t>(rank)] = {process, ends[0]};
@@ -130,15 +130,27 @@ Processes::Processes(int size, const Work& work, shared_memory::Options options)
   }
 }
 
-void Processes::be_rank(int rank, int pipe, const Work& work) {
+void Processes::be_rank(int rank, int pipe, const Work& work,
+                        const MakeTransport& make) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  Json said = {{"threw", false}, {"first", false}, {"kind", 0}, {"text", ""}};
+  Json said = {{"threw", false}, {"kind", 0}, {"text", ""}, {"seconds", 0.0}};
   ::testing::TestPartResultArray results;
   {
     const ::testing::ScopedFakeTestPartResultReporter reporter(
         ::testing::ScopedFakeTestPartResultReporter::INTERCEPT_ALL_THREADS,
         &results);
-    work_as(said, store_, rank, size(), options_, work);
+    try {
+      const auto transport = make(rank, size(), store_, token_);
+      try {
+        work(*transport);
+      } catch (const std::exception& error) {
+        note(said, begin_);
+        transport->abandon(error.what());
+        throw;
+      }
+    } catch (const std::exception&) {
+      note(said, begin_);
+    }
   }
   said["failures"] = text_of(results);
   write_all(pipe, said.dump());
@@ -177,21 +189,26 @@ Outcome Processes::wait(int rank, Seconds deadline) {
   return outcome;
 }
 
-std::vector<Outcome> Processes::wait_for_all(int killed) {
-  std::vector<Outcome> outcomes;
+std::vector<Outcome> Processes::wait_for_all(int gone) {
+  std::vector<Outcome> outcomes(ranks_.size());
   for (int rank = 0; rank < size(); ++rank) {
-    outcomes.push_back(wait(rank));
-    const Outcome& outcome = outcomes.back();
+    if (rank == gone) continue;
+    const Outcome& outcome = outcomes[static_cast<std::size_t>(rank)] =
+        wait(rank);
     for (const Outcome::Failure& failure : outcome.failures) {
       ADD_FAILURE_AT(failure.file.c_str(), failure.line)
           << "rank " << rank << ": " << failure.message;
     }
-    if (!outcome.finished && rank != killed) {
+    if (!outcome.finished) {
       ADD_FAILURE() << "rank " << rank << " of " << size()
                     << (outcome.timed_out ? " was killed after a minute"
                                           : " ended by signal ")
                     << outcome.signal;
     }
+  }
+  if (gone >= 0) {
+    send_signal(gone, SIGKILL);
+    outcomes[static_cast<std::size_t>(gone)] = wait(gone);
   }
   return outcomes;
 }
@@ -211,19 +228,23 @@ std::vector<std::string> Processes::names() const {
   return names;
 }
 
-RankRunner shared_memory_ranks() {
-  const auto run = [](int size, const Processes::Work& work) {
-    Processes processes(size, work);
+RankRunner process_ranks(std::string name, MakeTransport make) {
+  const auto run = [make = std::move(make)](int size,
+                                            const Processes::Work& work) {
+    Processes processes(size, work, make);
     const std::vector<Outcome> outcomes = processes.wait_for_all();
     EXPECT_TRUE(processes.names().empty()) << "names are left in /dev/shm";
     const Outcome* thrown = nullptr;
     for (const Outcome& outcome : outcomes) {
       if (!outcome.threw) continue;
-      if (thrown == nullptr || outcome.first) thrown = &outcome;
+      if (thrown == nullptr || std::pair(!outcome.first, outcome.seconds) <
+                                   std::pair(!thrown->first, thrown->seconds)) {
+        thrown = &outcome;
+      }
     }
     if (thrown != nullptr) throw Error(thrown->kind, thrown->text);
   };
-  return {"shared_memory", run};
+  return {std::move(name), run};
 }
 
 }  // namespace catena::testing

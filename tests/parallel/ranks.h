@@ -34,10 +34,6 @@ inline std::ostream& operator<<(std::ostream& out, const RankCase& c) {
   return out << c.runner << " " << c.size;
 }
 
-/// Processes of their own. Fails the test when one of them crashes, or takes
-/// more than a minute, or leaves a name in /dev/shm.
-[[nodiscard]] RankRunner shared_memory_ranks();
-
 /// For communicator_test.cc: what it is run with. Every program that it is
 /// part of has its own.
 [[nodiscard]] std::vector<RankCase> rank_cases();

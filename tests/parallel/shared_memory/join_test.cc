@@ -41,10 +41,9 @@ TEST(SharedMemoryJoinTest, AKillWhileRanksJoinLeavesNothingAfterASweep) {
   std::mt19937 random(3);
   int swept = 0, died = 0;
   for (int i = 0; i < 40; ++i) {
-    shared_memory::Options options;
-    options.deadline = Communicator::Deadline(0.2);
     Processes processes(
-        3, [](Transport&) {}, options);
+        3, [](Transport&) {},
+        over_shared_memory({.deadline = Communicator::Deadline(0.2)}));
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 6000));
     // One, or all at once, as by the kernel that ends a control group.
     const bool all = i % 2 == 0;

@@ -178,7 +178,8 @@ TEST(SharedMemoryTest, PoolsHaveABound) {
     EXPECT_EQ(transport.allocate(kHalf - 1), first);
     static_cast<void>(transport.allocate(1));
   };
-  Processes processes(1, work, {.pool_bytes = std::size_t{1} << 20});
+  Processes processes(1, work,
+                      over_shared_memory({.pool_bytes = std::size_t{1} << 20}));
   const Outcome outcome = processes.wait_for_all().front();
   EXPECT_EQ(outcome.kind, ErrorKind::kDoesNotFit);
   EXPECT_THAT(outcome.text, HasSubstr("1 bytes do not fit beside 1048576"));
