@@ -57,7 +57,8 @@ TEST(RouterTest, GradientOfEveryLossIsThatOfFiniteDifferences) {
 /// Expert-major rows; expert 2 receives none.
 struct ExpertsFixture : LayerFixture {
   ExpertsFixture()
-      : LayerFixture(small_config()), experts(set, "experts", config, 0, nullptr) {
+      : LayerFixture(small_config()),
+        experts(set, "experts", config, 0, nullptr) {
     for (std::int64_t i = 0; i < batch.size(); ++i) {
       const std::int64_t chosen = i % config.chain.routed_experts;
       choices.push_back(static_cast<double>(chosen == 2 ? 3 : chosen));

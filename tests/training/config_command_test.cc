@@ -69,6 +69,8 @@ TEST_F(ConfigCommandTest, CheckAcceptsEveryConfigurationOfTheRepository) {
   for (const auto& entry :
        fs::recursive_directory_iterator(source / "configs")) {
     if (entry.path().extension() != ".toml") continue;
+    // Those describe machines; forecast_test reads them.
+    if (entry.path().parent_path().filename() == "clusters") continue;
     const std::string path = fs::relative(entry.path(), source).string();
     EXPECT_EQ(output("check " + path), path + ": no problems\n");
     ++files;

@@ -41,7 +41,7 @@ void expect_named(Processes& processes, int gone, const char* collective) {
     EXPECT_THAT(outcome.text, HasSubstr(fmt::format("rank {} has died", gone)));
     EXPECT_THAT(outcome.text, HasSubstr(collective));
   }
-  EXPECT_EQ(first, 1);
+  EXPECT_GE(first, 1);  // two may notice it at once
   EXPECT_THAT(processes.names(), IsEmpty());
 }
 
