@@ -30,8 +30,8 @@ class MetaTransport : public Transport {
   [[nodiscard]] void* allocate(std::size_t bytes) override {
     return ::operator new(bytes, std::align_val_t(kAlignment));
   }
-  void release(void* data, std::size_t bytes) noexcept override {
-    ::operator delete(data, bytes, std::align_val_t(kAlignment));
+  void release(void* data, std::size_t) noexcept override {
+    ::operator delete(data, std::align_val_t(kAlignment));
   }
 
  private:
