@@ -1,8 +1,10 @@
 #include "training/run_start.h"
 
 #include <gmock/gmock.h>
+#include <unistd.h>
 
 #include <filesystem>
+#include <string>
 
 #include "parallel/local/transport.h"
 #include "runtime/base/error.h"
@@ -20,7 +22,8 @@ class RunStartTest : public ::testing::Test {
   RunStartTest() { fs::create_directories(folder_); }
   ~RunStartTest() override { fs::remove_all(folder_); }
 
-  const fs::path folder_ = fs::path(::testing::TempDir()) / "run-start";
+  const fs::path folder_ = fs::path(::testing::TempDir()) /
+                           ("run-start-" + std::to_string(::getpid()));
 };
 
 TEST_F(RunStartTest, AllBeginAsRankZeroDecided) {
