@@ -25,8 +25,11 @@ class Communicator::Round final : public Operation {
   [[nodiscard]] bool poll(std::uint64_t ticket) override;
 
   void start_reduction();
-  /// All of it is there.
   void finish();
+  /// Finishes it if all of its messages are through; sums have more to do.
+  void finish_if_through() {
+    if (!done && !x.defined() && through()) finish();
+  }
   /// Enters it into the communicator's traffic, when it is waited for.
   void count();
   [[nodiscard]] bool through() const {
@@ -74,7 +77,7 @@ void Communicator::give_staging_back() {
   staging_bytes_ = 0;
 }
 
-void Communicator::stage(std::int64_t bytes) {
+std::vector<const std::byte*>& Communicator::stage(std::int64_t bytes) {
   constexpr std::int64_t kAlignment = 64;
   const std::int64_t step = (bytes + kAlignment - 1) / kAlignment * kAlignment;
   const std::int64_t needed = step * (size() - 1);
@@ -91,6 +94,7 @@ void Communicator::stage(std::int64_t bytes) {
     sources_[static_cast<std::size_t>(r)] = next;
     next += step;
   }
+  return sources_;
 }
 
 void Communicator::Round::start_reduction() {
@@ -101,8 +105,7 @@ void Communicator::Round::start_reduction() {
   const std::int64_t all = x.bytes();
   whole = collective == Collective::kAllReduce && all <= kSmallBytes;
   const std::int64_t bytes = whole ? all : run_part(me).bytes;
-  communicator_.stage(bytes);
-  auto& sources = communicator_.sources_;
+  auto& sources = communicator_.stage(bytes);
   std::byte* const own = whole ? static_cast<std::byte*>(x.data()) : run(me);
   sources[static_cast<std::size_t>(me)] = own;
   for (int i = 1; i < communicator_.size(); ++i) {
@@ -162,7 +165,7 @@ bool Communicator::Round::poll(std::uint64_t of) {
     communicator_.transport_->progress();
     do {
       communicator_.advance_reductions();
-      if (!done && !x.defined() && through()) finish();
+      finish_if_through();
     } while (!done && communicator_.transport_->idle());
   }
   if (done) {
@@ -258,13 +261,17 @@ void Communicator::advance_reductions() {
   }
 }
 
+Pending Communicator::reduce(Round& round, TensorView x) {
+  round.x = x;
+  round.started = round.gathering = false;
+  reductions_.push_back(&round);
+  advance_reductions();
+  return issued(round);
+}
+
 void Communicator::advance() {
   advance_reductions();
-  for (const auto& round : rounds_) {
-    if (!round->done && !round->x.defined() && round->through()) {
-      round->finish();
-    }
-  }
+  for (const auto& round : rounds_) round->finish_if_through();
 }
 
 void Communicator::give_up(const Round& round) {
@@ -346,22 +353,16 @@ Pending Communicator::reduce_scatter(const Tag& tag, TensorView x,
                "[reduce_scatter] {} counts of {}", counts.size(),
                x.shape().text());
   Round& round = begin(Collective::kReduceScatter, tag);
-  round.x = x;
-  round.started = round.gathering = false;
   round.counts.assign(counts.begin(), counts.end());
   round.begins.resize(counts.size());
   std::exclusive_scan(counts.begin(), counts.end(), round.begins.begin(),
                       std::int64_t{0});
-  reductions_.push_back(&round);
-  advance_reductions();
-  return issued(round);
+  return reduce(round, x);
 }
 
 Pending Communicator::all_reduce(const Tag& tag, TensorView x) {
   CATENA_CHECK(x.contiguous(), "[all_reduce] of strided {}", x.shape().text());
   Round& round = begin(Collective::kAllReduce, tag);
-  round.x = x;
-  round.started = round.gathering = false;
   round.counts.resize(members_.size());
   round.begins.resize(members_.size());
   for (std::int64_t r = 0; r < size(); ++r) {
@@ -370,9 +371,7 @@ Pending Communicator::all_reduce(const Tag& tag, TensorView x) {
     round.counts[static_cast<std::size_t>(r)] =
         x.elements() * (r + 1) / size() - begin;
   }
-  reductions_.push_back(&round);
-  advance_reductions();
-  return issued(round);
+  return reduce(round, x);
 }
 
 Pending Communicator::broadcast(const Tag& tag, int root, void* data,

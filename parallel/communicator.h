@@ -98,12 +98,14 @@ class Communicator {
   [[nodiscard]] Pending issued(Round& round);
   void send(Round& round, int lane, int to, const Part& part);
   void receive(Round& round, int lane, int from, const Part& part);
+  /// round.counts and round.begins are set.
+  [[nodiscard]] Pending reduce(Round& round, TensorView x);
   /// Starts reductions in the order they were issued, one at a time: their
   /// later messages depend on earlier ones, and so would their order.
   void advance_reductions();
   [[noreturn]] void give_up(const Round& round);
   /// A place for what comes from each other member, all of `bytes`.
-  void stage(std::int64_t bytes);
+  std::vector<const std::byte*>& stage(std::int64_t bytes);
   void give_staging_back();
 
   Transport* transport_;
