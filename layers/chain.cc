@@ -22,19 +22,23 @@ Task Chain::forward(Chunk& chunk, TensorView x, TensorView out,
 
     router(t).forward(chunk, layer_, t, x, statistics.cell(layer_, t),
                       it.routes);
-    co_await exchange.plan(chunk, it.routes.index, it.routes.weights,
+    DispatchRound& rows = it.plan.main;
+    co_await exchange.plan(chunk, x, it.routes.index, it.routes.weights,
                            config_.routed_experts, t, chunk.activations,
                            chunk.scratch, it.plan);
-    const Pending sent = exchange.dispatch(it.plan, x, chunk.scratch);
+    if (it.plan.rounds > 1) {
+      co_await forward_later(chunk, exchange, it.plan, saved);
+    }
+    const Pending sent = exchange.dispatch(it.plan, rows, chunk.scratch);
     if (shared_) shared_->forward(chunk, x, y, it.shared);
     co_await sent;
-    exchange.receive(it.plan, chunk.activations);
+    exchange.receive(it.plan, rows, chunk.activations, chunk.scratch);
 
     const TensorView result =
-        chunk.temporary(chunk.compute(), it.plan.received.shape());
-    experts_->forward(chunk, it.plan.received, it.plan.offsets, result,
-                      it.experts);
-    co_await exchange.combine(it.plan, result, chunk.scratch);
+        chunk.temporary(chunk.compute(), rows.received.shape());
+    experts_->forward(chunk, rows.received, rows.offsets, result, it.experts,
+                      chunk.activations);
+    co_await exchange.combine(it.plan, rows, result, chunk.scratch);
     exchange.add_results(it.plan, result, y, shared_ != nullptr,
                          config_.inner_residual() ? x : TensorView());
 
@@ -52,6 +56,55 @@ Task Chain::forward(Chunk& chunk, TensorView x, TensorView out,
   }
 }
 
+Task Chain::forward_later(Chunk& chunk, const Dispatch& exchange,
+                          DispatchPlan& plan, Saved& saved) const {
+  DispatchRound& rows = saved.later;
+  for (rows.number = 1; rows.number < plan.rounds; ++rows.number) {
+    const ArenaScope scope(chunk.scratch);
+    co_await exchange.dispatch(plan, rows, chunk.scratch);
+    exchange.receive(plan, rows, chunk.scratch, chunk.scratch);
+    const TensorView result =
+        chunk.temporary(chunk.compute(), rows.received.shape());
+    experts_->forward(chunk, rows.received, rows.offsets, result,
+                      saved.later_experts, chunk.scratch);
+    co_await exchange.combine(plan, rows, result, chunk.scratch);
+  }
+}
+
+Task Chain::backward_later(Chunk& chunk, const Dispatch& exchange,
+                           DispatchPlan& plan, Saved& saved) const {
+  DispatchRound& rows = saved.later;
+  Experts::Terms& terms = saved.later_terms;
+  terms.clear();
+  for (rows.number = 1; rows.number < plan.rounds; ++rows.number) {
+    const ArenaScope scope(chunk.scratch);
+    const Pending sent = exchange.dispatch(plan, rows, chunk.scratch);
+    const Pending sent_gradient =
+        exchange.combine_gradient(plan, rows, chunk.scratch);
+    co_await sent;
+    exchange.receive(plan, rows, chunk.scratch, chunk.scratch);
+    experts_->expand(chunk, rows.received, rows.offsets, saved.later_experts,
+                     chunk.scratch);
+    co_await sent_gradient;
+    const DType compute = chunk.compute();
+    const Shape shape = rows.received.shape();
+    const TensorView d_result = chunk.temporary(compute, shape);
+    const TensorView d_received = chunk.temporary(compute, shape);
+    const TensorView d_activation =
+        chunk.temporary(compute, {rows.rows, experts_->intermediate()});
+    const TensorView d_weight = chunk.temporary(chunk.wide(), {rows.rows});
+    exchange.receive_gradient(rows, d_result);
+    experts_->backward(chunk, rows.received, rows.offsets, saved.later_experts,
+                       rows.received_weight, d_result, d_activation, d_received,
+                       d_weight, terms);
+    const Pending back = exchange.dispatch_gradient(plan, rows, d_received,
+                                                    d_weight, chunk.scratch);
+    experts_->add_gradients(chunk, terms);
+    co_await back;
+    wait(rows.weight_sent);
+  }
+}
+
 Task Chain::backward(Chunk& chunk, const RoutingStatistics& statistics,
                      Saved& saved, TensorView d_out, TensorView d_x) const {
   const Dispatch exchange = this->exchange(chunk);
@@ -62,29 +115,35 @@ Task Chain::backward(Chunk& chunk, const RoutingStatistics& statistics,
   saved.terms.clear();  // what an earlier call left that threw
   for (std::int64_t t = config_.iterations - 1; t >= 0; --t) {
     Iteration& it = saved.iterations[static_cast<std::size_t>(t)];
+    DispatchRound& rows = it.plan.main;
     const DType compute = chunk.compute(), wide = chunk.wide();
-    const TensorView received = it.plan.received;
+    const TensorView received = rows.received;
     // These two last until the experts' gradients are taken.
     const TensorView d_result = chunk.temporary(compute, received.shape());
     const TensorView d_activation =
-        chunk.temporary(compute, {it.plan.rows, experts_->intermediate()});
+        chunk.temporary(compute, {rows.rows, experts_->intermediate()});
     const ArenaScope inner(chunk.scratch);
-    const Pending sent = exchange.combine_gradient(it.plan, d_y, chunk.scratch);
+    exchange.plan_gradient(it.plan, d_y, chunk.scratch);
+    if (it.plan.rounds > 1) {
+      co_await backward_later(chunk, exchange, it.plan, saved);
+    }
+    const Pending sent =
+        exchange.combine_gradient(it.plan, rows, chunk.scratch);
     if (shared_) {
       shared_->backward(chunk, it.x, it.shared, d_y, d_input, false);
     }
     co_await sent;
-    exchange.receive_gradient(it.plan, d_result);
+    exchange.receive_gradient(rows, d_result);
 
     const TensorView d_received = chunk.temporary(compute, received.shape());
-    const TensorView d_received_weight = chunk.temporary(wide, {it.plan.rows});
-    experts_->backward(chunk, received, it.plan.offsets, it.experts,
-                       it.plan.received_weight, d_result, d_activation,
-                       d_received, d_received_weight, saved.terms);
+    const TensorView d_received_weight = chunk.temporary(wide, {rows.rows});
+    experts_->backward(chunk, received, rows.offsets, it.experts,
+                       rows.received_weight, d_result, d_activation, d_received,
+                       d_received_weight, saved.terms);
     const TensorView d_weights =
         chunk.temporary(wide, it.routes.weights.shape());
     const Pending home = exchange.dispatch_gradient(
-        it.plan, d_received, d_received_weight, chunk.scratch);
+        it.plan, rows, d_received, d_received_weight, chunk.scratch);
     if (t == 0) experts_->add_gradients(chunk, saved.terms);
     co_await home;
     exchange.add_gradients(

@@ -32,6 +32,10 @@ class Chain {
   struct Saved {
     std::vector<Iteration> iterations;
     Experts::Terms terms;
+    // Of the rows beyond the budget: one round's at a time.
+    DispatchRound later;
+    Experts::Saved later_experts;
+    Experts::Terms later_terms;
   };
 
   /// `ranks`: who shares the experts; null for one rank. Borrowed.
@@ -63,6 +67,14 @@ class Chain {
 
  private:
   [[nodiscard]] Dispatch exchange(Chunk& chunk) const;
+  /// The rounds after the first: their results are on their way home when the
+  /// task ends, and nothing of them is kept.
+  Task forward_later(Chunk& chunk, const Dispatch& exchange, DispatchPlan& plan,
+                     Saved& saved) const;
+  /// Dispatches these again, takes up what the experts computed, and adds the
+  /// experts' own gradients at once.
+  Task backward_later(Chunk& chunk, const Dispatch& exchange,
+                      DispatchPlan& plan, Saved& saved) const;
 
   std::string name_;
   ChainConfig config_;

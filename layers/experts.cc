@@ -46,18 +46,23 @@ Experts::Experts(ParameterSet& set, const std::string& name,
   down_ = &set.add(std::move(down));
 }
 
-void Experts::forward(Chunk& chunk, TensorView x, TensorView offsets,
-                      TensorView y, Saved& saved) const {
-  const std::int64_t rows = x.size(0);
-  saved.gate_up = chunk.keep(chunk.compute(), {rows, 2 * intermediate_});
+void Experts::expand(Chunk& chunk, TensorView x, TensorView offsets,
+                     Saved& saved, Arena& keep) const {
+  saved.gate_up =
+      keep.allocate(chunk.compute(), {x.size(0), 2 * intermediate_});
   chunk.kernels()(GroupedGemm{.a = x,
                               .b = gate_up_->weight(),
                               .c = saved.gate_up,
                               .offsets = offsets,
                               .transpose_b = true});
+}
+
+void Experts::forward(Chunk& chunk, TensorView x, TensorView offsets,
+                      TensorView y, Saved& saved, Arena& keep) const {
+  expand(chunk, x, offsets, saved, keep);
   const ArenaScope scope(chunk.scratch);
   const TensorView activation =
-      chunk.temporary(chunk.compute(), {rows, intermediate_});
+      chunk.temporary(chunk.compute(), {x.size(0), intermediate_});
   chunk.kernels()(SwiGlu{.gate_up = saved.gate_up, .out = activation});
   chunk.kernels()(GroupedGemm{.a = activation,
                               .b = down_->weight(),

@@ -24,8 +24,12 @@ class Experts {
   Experts(ParameterSet& set, const std::string& name, const ModelConfig& config,
           std::int64_t layer, const Ranks* ranks);
 
+  /// `saved` comes from `keep`.
   void forward(Chunk& chunk, TensorView x, TensorView offsets, TensorView y,
-               Saved& saved) const;
+               Saved& saved, Arena& keep) const;
+  /// The part of forward() that backward() needs.
+  void expand(Chunk& chunk, TensorView x, TensorView offsets, Saved& saved,
+              Arena& keep) const;
 
   /// Operands of the experts' gradients, an entry for each backward().
   struct Terms {

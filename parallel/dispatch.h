@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <vector>
 
 #include "parallel/mesh.h"
@@ -8,61 +10,100 @@
 
 namespace catena {
 
-/// Who gets which row, for one routing of one chunk. Views into the arenas it
-/// was made with; vectors keep their memory when the plan is made again.
+/// The copies that reach this rank's experts together. Views into the arenas
+/// it was made with; vectors keep their memory.
+struct DispatchRound {
+  std::int64_t number = 0;  ///< which of DispatchPlan::rounds
+  std::int64_t guests = 0;  ///< copies that reach this rank's experts
+  std::int64_t rows = 0;    ///< their choices that these experts serve
+
+  TensorView offsets;  ///< [held experts + 1] int32: an expert's rows
+  TensorView place;    ///< [guests, top_k] int32: row of each choice, or -1
+  TensorView entry;    ///< [rows] int32: choice (guest * top_k + slot); while
+                       ///< received
+  TensorView row;      ///< [rows] int32: guest of each row
+
+  TensorView received;         ///< [rows, hidden] T: what the experts work on
+  TensorView received_weight;  ///< [rows] W
+
+  // With several ranks: copies to, guests from each rank, and where in order.
+  std::vector<std::int64_t> out, out_begin, in, in_begin;
+
+  // Under way.
+  TensorView x, d, weight;  ///< [guests, ...]; on one rank, of the tokens
+  TensorView index;  ///< [guests, top_k] int32: experts, -1 if not served here
+  Pending index_sent, weight_sent;
+  std::vector<Communicator::Part> send, receive;
+};
+
+/// Who gets which row, for one routing of one chunk.
 ///
 /// With several ranks a token goes as one copy to every rank that serves at
 /// least one of its experts. Copies on their way out are ordered by rank, then
 /// by token; a rank's *guests* are the copies it gets, ordered by the rank they
 /// come from, its own tokens among them. On one rank every token is a guest
 /// once.
+///
+/// A rank whose guests have more rows than DispatchRules::row_budget takes them
+/// in rounds: a copy belongs to the round in which its first row falls. Each
+/// rank has as many rounds as the one with the most; in some it gets none.
 struct DispatchPlan {
   std::int64_t tokens = 0, top_k = 0;
-  std::int64_t guests = 0;  ///< tokens that reach this rank's experts
-  std::int64_t rows = 0;    ///< their choices that these experts serve
-
-  TensorView offsets;  ///< [held experts + 1] int32: an expert's rows
-  TensorView place;    ///< [guests, top_k] int32: row of each choice, or -1
-  TensorView entry;    ///< [rows] int32: choice (guest * top_k + slot)
-  TensorView row;      ///< [rows] int32: guest of each row
-
-  TensorView received;         ///< [rows, hidden] T: what the experts work on
-  TensorView received_weight;  ///< [rows] W
+  std::int64_t rounds = 1;
+  DispatchRound main;  ///< round 0, whose rows last until backward
 
   // With several ranks only. m = min(top_k, ranks of the group).
   TensorView copied;    ///< [copies] int32: token of each copy
   TensorView returned;  ///< [tokens, m] int32: the token's copies, or -1
   TensorView chosen;    ///< [tokens, top_k] int32: copy * top_k + slot
-  std::vector<std::int64_t> out, in;  ///< copies to, guests from each rank
+  /// [ranks, rounds] int32, with several rounds: copies to, and guests from
+  /// each rank up to the end of each round.
+  TensorView sent_ends, received_ends;
+  std::vector<std::int64_t> copies;  ///< to each rank
+  std::vector<std::int64_t> coming;  ///< from each rank
+  ModelledCounts modelled;           ///< on meta, where these come from
 
   // Under way.
   Tag tag;
-  TensorView x, weight;  ///< of the tokens, on one rank; else of guests
-  TensorView index;  ///< [guests, top_k] int32: experts, -1 if not served here
-  TensorView back, back_weight;  ///< what returns: [copies, ...]
-  Pending index_sent, weight_sent;
+  TensorView x, index, weight, d;   ///< of the tokens
+  TensorView kept;                  ///< [copies, top_k] int32: experts, or -1
+  TensorView before;                ///< [copies] int32: rows of earlier ones
+  TensorView counts;                ///< [ranks, 2, ranks] int32: copies, rows
+  TensorView back, back_weight;     ///< what returns: [copies, ...]
+  std::vector<std::int32_t> table;  ///< counts, on the host
   std::vector<Communicator::Part> send, receive;
 };
 
 /// Brings tokens to the experts they chose, and results back. Each exchange is
 /// begun by one call, which packs and returns a Pending, and ended by another:
 ///
-///   plan                            how many copies go where
+///   plan                            how many copies go where, in what rounds
 ///   dispatch, receive               received[r] = x[token of r]
 ///   combine, add_results            out[t] (+)= sum_j weight[t, j] result[j]
 ///                                               (+ residual[t])
 /// and their adjoints
+///   plan_gradient                   what leads d_out to the experts
 ///   combine_gradient, receive_gradient   d_result[r] = d_out[token of r]
 ///                                        (before the weight)
 ///   dispatch_gradient, add_gradients     d_x[t] (+)= sum_j d_received[j]
 ///                                                   (+ residual[t]),
 ///                                        d_weight[t, j]
-/// On one rank every exchange is a copy, and every Pending ready at once.
-/// Order: an expert's rows are ordered by the rank of their home, then by
-/// token. A rank sums the rows of its own experts, j ascending, and rounds to
-/// T; a token's home adds these sums in the order of ranks.
-/// Ownership: views are borrowed until the ending call. `scratch` gives
-/// buffers that must last until then.
+/// What takes a DispatchRound is done for every round, and the adding after
+/// all of them. The rows of round 0 may last until backward. Those of later
+/// rounds are given up as soon as their results are on the way; in backward
+/// they are dispatched and received again, before their gradients. So memory
+/// is bounded by the budget, whatever the routing.
+///
+/// On one rank every exchange is a copy, every Pending ready at once, and
+/// there is one round: rows are tokens * top_k, whatever the routing.
+/// Order: an expert's rows of one round are ordered by the rank of their home,
+/// then by token. A rank sums the rows of its own experts, j ascending, and
+/// rounds to T; a token's home adds these sums in the order of ranks. No copy
+/// is split: rounds do not change a bit of any sum but that of the experts'
+/// own gradients.
+/// Ownership: views are borrowed until the adding call, in the plan's case
+/// until that of the gradients. `scratch` gives buffers that must last until
+/// then; those of one round, until its results or gradients are on their way.
 /// Source: arXiv 2506.18945, section 2.2 (one such exchange per iteration).
 class Dispatch {
  public:
@@ -73,63 +114,83 @@ class Dispatch {
                                                               : nullptr),
         tag_(tag) {}
 
-  /// index [tokens, top_k] int32, weight [tokens, top_k] W. The plan's own
-  /// views come from `keep`. Frames come from `frames`.
-  Task plan(FrameMemory& frames, TensorView index, TensorView weight,
-            std::int64_t experts, std::int64_t iteration, Arena& keep,
-            Arena& scratch, DispatchPlan& plan) const&;
+  /// x [tokens, hidden] T, index [tokens, top_k] int32, weight [tokens, top_k]
+  /// W. The plan's own views come from `keep`. Frames come from `frames`.
+  Task plan(FrameMemory& frames, TensorView x, TensorView index,
+            TensorView weight, std::int64_t experts, std::int64_t iteration,
+            Arena& keep, Arena& scratch, DispatchPlan& plan) const&;
   /// The task is this object's: one that ends before it will not do.
   template <class... Any>
   Task plan(Any&&...) const&& = delete;
 
-  /// x [tokens, hidden] T.
-  [[nodiscard]] Pending dispatch(DispatchPlan& plan, TensorView x,
+  /// Of the round that round.number says.
+  [[nodiscard]] Pending dispatch(DispatchPlan& plan, DispatchRound& round,
                                  Arena& scratch) const;
-  /// Makes plan.received and plan.received_weight, in `keep`.
-  void receive(DispatchPlan& plan, Arena& keep) const;
+  /// Makes round.received and round.received_weight, in `keep`.
+  void receive(const DispatchPlan& plan, DispatchRound& round, Arena& keep,
+               Arena& scratch) const;
 
-  /// result [plan.rows, hidden] T.
-  [[nodiscard]] Pending combine(DispatchPlan& plan, TensorView result,
-                                Arena& scratch) const;
-  /// out [tokens, hidden] T; residual as out, or undefined.
+  /// result [round.rows, hidden] T.
+  [[nodiscard]] Pending combine(DispatchPlan& plan, DispatchRound& round,
+                                TensorView result, Arena& scratch) const;
+  /// out [tokens, hidden] T; residual as out, or undefined. `result`: of round
+  /// 0.
   void add_results(DispatchPlan& plan, TensorView result, TensorView out,
                    bool accumulate, TensorView residual) const;
 
-  [[nodiscard]] Pending combine_gradient(DispatchPlan& plan, TensorView d_out,
+  /// d_out [tokens, hidden] T. From here on later rounds can be dispatched
+  /// again.
+  void plan_gradient(DispatchPlan& plan, TensorView d_out,
+                     Arena& scratch) const;
+  [[nodiscard]] Pending combine_gradient(DispatchPlan& plan,
+                                         DispatchRound& round,
                                          Arena& scratch) const;
-  /// d_result [plan.rows, hidden] T.
-  void receive_gradient(DispatchPlan& plan, TensorView d_result) const;
+  /// d_result [round.rows, hidden] T.
+  void receive_gradient(const DispatchRound& round, TensorView d_result) const;
 
-  /// d_received [plan.rows, hidden] T, d_received_weight [plan.rows] W.
+  /// d_received [round.rows, hidden] T, d_received_weight [round.rows] W.
   [[nodiscard]] Pending dispatch_gradient(DispatchPlan& plan,
+                                          DispatchRound& round,
                                           TensorView d_received,
                                           TensorView d_received_weight,
                                           Arena& scratch) const;
-  /// d_weight [tokens, top_k] W.
+  /// d_weight [tokens, top_k] W. `d_received`, `d_received_weight`: of round 0.
   void add_gradients(DispatchPlan& plan, TensorView d_received,
                      TensorView d_received_weight, TensorView d_x,
                      bool accumulate, TensorView residual,
                      TensorView d_weight) const;
 
  private:
+  /// Counts copies and rows, and lists copies.
+  void partition(DispatchPlan& plan, Arena& scratch) const;
+  /// From all ranks' counts: copies, coming, rounds.
+  void read_counts(DispatchPlan& plan) const;
+  /// Where rounds end among this rank's copies to each rank.
+  void cut_rounds(DispatchPlan& plan) const;
+  /// Row sums of what ranks before `home` send to `rank`, and of what all do.
+  [[nodiscard]] std::int64_t rows_to(const DispatchPlan& plan, int rank,
+                                     int homes) const;
+  /// A round's counts and places; its guests.
+  void enter(const DispatchPlan& plan, DispatchRound& round) const;
+  /// On meta there is no routing: Ranks may know one, else what a balanced one
+  /// gives is expected, or the most that any one can.
+  [[nodiscard]] bool modelled() const;
+  void model(DispatchPlan& plan) const;
+  void expect_balanced(DispatchPlan& plan) const;
+  void expect_worst(DispatchPlan& plan) const;
+
   /// Sorts guests by expert, and makes room for their rows.
   void sort(TensorView index, std::int64_t experts, std::int64_t rows,
-            Arena& keep, DispatchPlan& plan) const;
-  /// Copies to and guests from each rank, from all ranks' counts.
-  void read_counts(TensorView counts, DispatchPlan& plan) const;
-  /// On meta there is no routing: Ranks may know one, else what a balanced one
-  /// gives is expected.
-  [[nodiscard]] bool modelled() const;
-  void balanced_counts(DispatchPlan& plan) const;
+            Arena& keep, Arena& scratch, DispatchRound& round) const;
   /// Copies rows of `x` [tokens, ...] for every rank, and sends them:
   /// guests [guests, ...] is filled, the own part at once.
-  Pending send_out(DispatchPlan& plan, Phase phase, TensorView x,
-                   TensorView guests, Arena& scratch) const;
+  Pending send_out(DispatchPlan& plan, DispatchRound& round, Phase phase,
+                   TensorView x, TensorView guests, Arena& scratch) const;
   /// The way back: form(guests to form, where) fills a run of guests;
-  /// back [copies, ...] is filled.
+  /// the round's part of back [copies, ...] is filled.
   template <class Form>
-  Pending send_back(DispatchPlan& plan, Phase phase, const Form& form,
-                    TensorView back, Arena& scratch) const;
+  Pending send_back(DispatchPlan& plan, DispatchRound& round, Phase phase,
+                    const Form& form, TensorView back, Arena& scratch) const;
   [[nodiscard]] Tag tag(const DispatchPlan& plan, Phase phase) const;
 
   Kernels* kernels_;

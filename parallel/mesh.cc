@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "runtime/base/error.h"
 
@@ -63,6 +64,8 @@ Traffic Ranks::take_traffic() {
   Traffic traffic = world_.take_traffic();
   traffic += expert_.take_traffic();
   for (const auto& set : replica_sets_) traffic += set->take_traffic();
+  traffic.later_rounds = std::exchange(later_rounds_, 0);
+  traffic.rows_beyond_budget = std::exchange(rows_beyond_budget_, 0);
   return traffic;
 }
 
@@ -83,12 +86,15 @@ double Ranks::load_max_to_mean(std::int64_t layer,
 }
 
 Ranks::Ranks(Transport& transport, Backend& backend, const Mesh& mesh,
-             const Placements& placements, Communicator::Deadline deadline)
+             const Placements& placements, Communicator::Deadline deadline,
+             const DispatchRules& rules)
     : backend_(&backend),
       mesh_(mesh),
       placements_(placements),
       world_(transport, deadline),
-      expert_(transport, mesh.expert_group(transport.rank()), deadline) {
+      expert_(transport, mesh.expert_group(transport.rank()), deadline),
+      rules_(rules),
+      most_held_(static_cast<std::int64_t>(placements.held_by_ranks().second)) {
   CATENA_CHECK(mesh.world == transport.size(), "[ranks] mesh of {} over {}",
                mesh.world, transport.size());
   CATENA_CHECK(placements.ranks() == mesh.expert,

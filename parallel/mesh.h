@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "parallel/communicator.h"
+#include "parallel/dispatch_rules.h"
+#include "parallel/modelled_routing.h"
 #include "parallel/placement.h"
 #include "runtime/backend.h"
 
@@ -27,23 +29,14 @@ struct Mesh {
 /// ranks than there are experts.
 [[nodiscard]] Mesh make_mesh(int world, int expert, std::int64_t experts);
 
-/// Tells ranks whose messages carry nothing (parallel/meta) what is sent where.
-class ModelledRouting {
- public:
-  virtual ~ModelledRouting() = default;
-  /// Of the exchange `tag`: copies that this rank sends to, and gets from,
-  /// each rank of its group. Returns the rows that its experts serve.
-  virtual std::int64_t count(const Tag& tag, std::span<std::int64_t> out,
-                             std::span<std::int64_t> in) = 0;
-};
-
 /// One rank among the ranks of a run: where it stands, and whom it exchanges
 /// what with. While the backend's kernels run, what is under way moves on.
 /// Borrows transport and backend. Thread rule: one thread.
 class Ranks final : public Background {
  public:
   Ranks(Transport& transport, Backend& backend, const Mesh& mesh,
-        const Placements& placements, Communicator::Deadline deadline);
+        const Placements& placements, Communicator::Deadline deadline,
+        const DispatchRules& rules = {});
   ~Ranks() override { backend_->set_background(nullptr); }
   Ranks(const Ranks&) = delete;
   Ranks& operator=(const Ranks&) = delete;
@@ -64,6 +57,15 @@ class Ranks final : public Background {
     return replica_sets_;
   }
 
+  void set_rules(const DispatchRules& rules) { rules_ = rules; }
+  [[nodiscard]] const DispatchRules& rules() const { return rules_; }
+  /// A dispatch took so many rounds after the first, and this rank so many
+  /// rows beyond its budget: for take_traffic().
+  void count_rounds(std::int64_t later_rounds, std::int64_t rows) {
+    later_rounds_ += later_rounds;
+    rows_beyond_budget_ += rows;
+  }
+
   /// Moves on what is under way.
   void advance() override;
 
@@ -74,7 +76,11 @@ class Ranks final : public Background {
   [[nodiscard]] double load_max_to_mean(std::int64_t layer,
                                         std::span<const double> load) const;
 
-  /// Null: a balanced routing. Borrowed.
+  /// On meta: where no routing is set, whether sizes are those of a balanced
+  /// one, or the most that any routing can make of them on any rank.
+  void expect_worst(bool worst) { worst_ = worst; }
+  [[nodiscard]] bool expects_worst() const { return worst_; }
+  /// On meta: what is sent where; null: nothing is known. Borrowed.
   void set_modelled_routing(ModelledRouting* routing) { modelled_ = routing; }
   [[nodiscard]] ModelledRouting* modelled_routing() const { return modelled_; }
 
@@ -83,6 +89,8 @@ class Ranks final : public Background {
   [[nodiscard]] std::span<const std::int64_t> held(std::int64_t layer) const {
     return of(layer).held;
   }
+  /// The most that any rank holds of any layer.
+  [[nodiscard]] std::int64_t most_held() const { return most_held_; }
   /// A run of held() that the same ranks hold.
   struct HeldRun {
     std::int64_t begin = 0, count = 0;
@@ -121,7 +129,11 @@ class Ranks final : public Background {
   Communicator world_, expert_;
   std::vector<std::unique_ptr<Communicator>> replica_sets_;
   std::vector<Layer> layers_;  ///< as many as placements_
+  DispatchRules rules_;
+  std::int64_t most_held_;
+  std::int64_t later_rounds_ = 0, rows_beyond_budget_ = 0;
   ModelledRouting* modelled_ = nullptr;
+  bool worst_ = false;
 };
 
 }  // namespace catena

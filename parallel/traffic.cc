@@ -22,6 +22,8 @@ Traffic& Traffic::operator+=(const Traffic& other) {
   for (std::size_t i = 0; i < phases.size(); ++i) {
     add(phases[i], other.phases[i]);
   }
+  later_rounds += other.later_rounds;
+  rows_beyond_budget += other.rows_beyond_budget;
   return *this;
 }
 

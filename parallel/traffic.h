@@ -21,6 +21,9 @@ struct PhaseTraffic {
 /// The same of all phases.
 struct Traffic {
   std::array<PhaseTraffic, kPhaseCount> phases;
+  /// Of dispatches: rounds after the first, in which all ranks of a group
+  /// take part, and rows of this rank beyond its budget (DispatchRules).
+  std::int64_t later_rounds = 0, rows_beyond_budget = 0;
 
   [[nodiscard]] PhaseTraffic& operator[](Phase phase) {
     return phases[static_cast<std::size_t>(phase)];

@@ -63,7 +63,7 @@ Cost GroupRows::cost() const {
 Cost PartitionRows::cost() const {
   return {.flops = 0,
           .read_bytes = bytes(index, owner),
-          .write_bytes = bytes(counts, row, copy, place, kept)};
+          .write_bytes = bytes(counts, row, before, copy, place, kept)};
 }
 
 Cost GatherRows::cost() const {

@@ -78,9 +78,11 @@ void PartitionRows::check() const {
   const KernelChecker checker(kName);
   checker.indices("index", index);
   checker.exactly("owner", owner, DType::kInt32, {owner.shape().elements()});
-  checker.exactly("counts", counts, DType::kInt32, {counts.shape().elements()});
-  const std::int64_t most = std::min(index.size(1), counts.size(0));
+  checker.indices("counts", counts);
+  checker.exactly("counts", counts, DType::kInt32, {2, counts.size(1)});
+  const std::int64_t most = std::min(index.size(1), counts.size(1));
   checker.exactly("row", row, DType::kInt32, {index.size(0) * most});
+  checker.exactly("before", before, DType::kInt32, {index.size(0) * most});
   checker.exactly("copy", copy, DType::kInt32, {index.size(0), most});
   checker.exactly("place", place, DType::kInt32, index.shape());
   checker.exactly("kept", kept, DType::kInt32,

@@ -66,15 +66,18 @@ struct GroupRows {
 /// of index[i, 0] .. index[i, k - 1]. Copies are numbered part by part, within
 /// a part by row. m = min(k, parts).
 ///   index [rows, k] int32;  owner [n] int32: the part that owns each index
-///   counts [parts] int32: copies each part gets
+///   counts [2, parts] int32: copies each part gets; and how many of the
+///     indices it owns
 ///   row [rows * m] int32: the row of each copy, written up to their number
+///   before [rows * m] int32: of each copy, how many indices the earlier
+///     copies of its part have kept
 ///   copy [rows, m] int32: the row's copies, by part; -1 where there are fewer
 ///   place [rows, k] int32: copy * k + slot, the copy that index[i, slot] goes
 ///     with
 ///   kept [rows * m, k] int32: of each copy, index where its part owns it, -1
 ///     elsewhere
 struct PartitionRows {
-  TensorView index, owner, counts, row, copy, place, kept;
+  TensorView index, owner, counts, row, before, copy, place, kept;
   CATENA_KERNEL("partition_rows");
 };
 

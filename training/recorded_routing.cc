@@ -1,17 +1,21 @@
 #include "training/recorded_routing.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace catena {
 
 RecordedRouting::RecordedRouting(const Config& config, const Mesh& mesh,
-                                 const Placements& placements)
+                                 const Placements& placements,
+                                 const DispatchRules& rules)
     : config_(config),
       shape_(RouteShape::of(config.model)),
       mesh_(mesh),
       placements_(placements),
+      rules_(rules),
       backend_(make_cpu_backend(1)),
       scratch_(*backend_),
+      homes_(static_cast<std::size_t>(mesh.expert)),
       micro_batch_(static_cast<std::size_t>(config.parallel.chunks)) {}
 
 void RecordedRouting::set_step(const RoutedStep& step) {
@@ -81,7 +85,7 @@ TensorView RecordedRouting::server(std::int64_t layer, int home) {
   return server.view();
 }
 
-void RecordedRouting::add_home(const Key& key, int home, Counts& counts) {
+void RecordedRouting::count_home(const Key& key, int home, Home& counts) {
   const auto [micro_batch, group, chunk, layer, iteration] = key;
   const RowRange range =
       tokens(micro_batch, static_cast<int>(group) * mesh_.expert + home, chunk);
@@ -89,28 +93,61 @@ void RecordedRouting::add_home(const Key& key, int home, Counts& counts) {
   const std::int64_t size = mesh_.expert, most = std::min(size, k);
   const std::int64_t cell = layer * shape_.iterations + iteration;
   const ArenaScope scope(scratch_);
-  const TensorView index = scratch_.allocate(DType::kInt32, {count, k});
+  const auto room = [&](const Shape& shape) {
+    return scratch_.allocate(DType::kInt32, shape);
+  };
+  const TensorView index = room({count, k});
   backend_->copy_from_host(
       index.data(),
       step_->experts.data() + (cell * step_->tokens() + range.begin) * k,
       static_cast<std::size_t>(index.bytes()));
-  const TensorView copies = scratch_.allocate(DType::kInt32, {size});
-  const TensorView kept = scratch_.allocate(DType::kInt32, {count * most, k});
-  backend_->kernels()(
-      PartitionRows{.index = index,
-                    .owner = server(layer, home),
-                    .counts = copies,
-                    .row = scratch_.allocate(DType::kInt32, {count * most}),
-                    .copy = scratch_.allocate(DType::kInt32, {count, most}),
-                    .place = scratch_.allocate(DType::kInt32, {count, k}),
-                    .kept = kept});
-  const auto* expert = kept.as<std::int32_t>();
-  for (std::int64_t to = 0; to < size; ++to) {
-    const std::int64_t sent = copies.as<std::int32_t>()[to];
-    counts.copies[static_cast<std::size_t>(home * size + to)] = sent;
-    counts.rows[static_cast<std::size_t>(to)] += std::count_if(
-        expert, expert + sent * k, [](std::int32_t e) { return e >= 0; });
-    expert += sent * k;
+  const TensorView table = room({2, size});
+  const TensorView before = room({count * most});
+  backend_->kernels()(PartitionRows{.index = index,
+                                    .owner = server(layer, home),
+                                    .counts = table,
+                                    .row = room({count * most}),
+                                    .before = before,
+                                    .copy = room({count, most}),
+                                    .place = room({count, k}),
+                                    .kept = room({count * most, k})});
+  const auto* counted = table.as<std::int32_t>();
+  counts.copies.assign(counted, counted + size);
+  counts.rows.assign(counted + size, counted + 2 * size);
+  const auto* of_copies = before.as<std::int32_t>();
+  counts.before.assign(of_copies,
+                       of_copies + std::accumulate(counts.copies.begin(),
+                                                   counts.copies.end(), 0));
+}
+
+void RecordedRouting::cut_rounds(Counts& counts) {
+  const auto rounds = static_cast<std::size_t>(counts.rounds);
+  const std::size_t size = homes_.size();
+  counts.ends.resize(size * size * rounds);
+  counts.round_rows.resize(size * rounds);
+  std::vector<std::int64_t> base(size);
+  for (std::size_t from = 0; from < size; ++from) {
+    const Home& home = homes_[from];
+    const std::int32_t* before = home.before.data();
+    for (std::size_t to = 0; to < size; ++to) {
+      const std::int32_t copies = home.copies[to];
+      std::int32_t* ends = counts.ends.data() + (from * size + to) * rounds;
+      rules_.cut(*backend_,
+                 {.count = copies,
+                  .before = before,
+                  .base = base[to],
+                  .rows = counts.rows[to]},
+                 shape_.top_k, counts.rounds, ends);
+      std::int32_t earlier = 0;
+      for (std::size_t round = 0; round < rounds; ++round) {
+        const std::int32_t end = ends[round];
+        const std::int32_t rows = end < copies ? before[end] : home.rows[to];
+        counts.round_rows[to * rounds + round] += rows - earlier;
+        earlier = rows;
+      }
+      base[to] += home.rows[to];
+      before += copies;
+    }
   }
 }
 
@@ -118,26 +155,42 @@ const RecordedRouting::Counts& RecordedRouting::counts(const Key& key) {
   const auto [at, is_new] = counts_.try_emplace(key);
   Counts& counts = at->second;
   if (!is_new) return counts;
-  const auto size = static_cast<std::size_t>(mesh_.expert);
-  counts.copies.resize(size * size);
-  counts.rows.resize(size);
-  for (int home = 0; home < mesh_.expert; ++home) add_home(key, home, counts);
+  counts.rows.resize(homes_.size());
+  for (std::size_t home = 0; home < homes_.size(); ++home) {
+    count_home(key, static_cast<int>(home), homes_[home]);
+    for (std::size_t to = 0; to < homes_.size(); ++to) {
+      counts.rows[to] += homes_[home].rows[to];
+    }
+  }
+  for (const std::int64_t rows : counts.rows) {
+    counts.rounds = std::max(counts.rounds, rules_.rounds(rows, shape_.top_k));
+  }
+  cut_rounds(counts);
   return counts;
 }
 
-std::int64_t RecordedRouting::count(const Tag& tag, std::span<std::int64_t> out,
-                                    std::span<std::int64_t> in) {
+void RecordedRouting::count(const Tag& tag, ModelledCounts& result) {
   const auto chunk = static_cast<std::size_t>(tag.chunk);
   const Counts& counts =
       this->counts({micro_batch_[chunk], rank_ / mesh_.expert, tag.chunk,
                     tag.layer, tag.iteration});
   const auto size = static_cast<std::size_t>(mesh_.expert);
   const auto me = static_cast<std::size_t>(rank_ % mesh_.expert);
+  const auto rounds = static_cast<std::size_t>(counts.rounds);
+  result.rounds = counts.rounds;
+  result.alike = false;
+  result.sent_ends.clear();
+  result.received_ends.clear();
   for (std::size_t r = 0; r < size; ++r) {
-    out[r] = counts.copies[me * size + r];
-    in[r] = counts.copies[r * size + me];
+    for (std::size_t round = 0; round < rounds; ++round) {
+      result.sent_ends.push_back(counts.ends[(me * size + r) * rounds + round]);
+      result.received_ends.push_back(
+          counts.ends[(r * size + me) * rounds + round]);
+    }
   }
-  return counts.rows[me];
+  const auto rows =
+      counts.round_rows.begin() + static_cast<std::ptrdiff_t>(me * rounds);
+  result.rows.assign(rows, rows + counts.rounds);
 }
 
 std::vector<double> RecordedRouting::rows(std::int64_t layer,

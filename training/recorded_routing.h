@@ -22,7 +22,8 @@ class RecordedRouting : public Observer, public ModelledRouting {
  public:
   /// Borrows `config`.
   RecordedRouting(const Config& config, const Mesh& mesh,
-                  const Placements& placements);
+                  const Placements& placements,
+                  const DispatchRules& rules = {});
 
   /// Borrows it.
   void set_step(const RoutedStep& step);
@@ -38,20 +39,28 @@ class RecordedRouting : public Observer, public ModelledRouting {
   /// Notes which accumulation step a chunk is in.
   void routed(const Chunk& chunk, std::int64_t layer, std::int64_t iteration,
               const Routed& routes) override;
-  std::int64_t count(const Tag& tag, std::span<std::int64_t> out,
-                     std::span<std::int64_t> in) override;
+  void count(const Tag& tag, ModelledCounts& counts) override;
 
  private:
   /// Of one exchange of a group.
   struct Counts {
-    std::vector<std::int64_t> copies;  ///< [from, to]
-    std::vector<std::int64_t> rows;    ///< [to]
+    std::vector<std::int64_t> rows;  ///< [to]
+    std::int64_t rounds = 1;
+    /// [from, to, rounds]: copies up to the end of each.
+    std::vector<std::int32_t> ends;
+    std::vector<std::int64_t> round_rows;  ///< [to, rounds]
   };
   /// accumulation step, group, chunk, layer, iteration
   using Key = std::array<std::int64_t, 5>;
 
   const Counts& counts(const Key& key);
-  void add_home(const Key& key, int home, Counts& counts);
+  /// What one rank sends, by rank.
+  struct Home {
+    std::vector<std::int32_t> copies, rows;  ///< [to]
+    std::vector<std::int32_t> before;        ///< as PartitionRows::before
+  };
+  void count_home(const Key& key, int home, Home& counts);
+  void cut_rounds(Counts& counts);
   /// [experts] int32: who serves the tokens of `home`.
   [[nodiscard]] TensorView server(std::int64_t layer, int home);
   /// Tokens of a rank's chunk.
@@ -63,12 +72,14 @@ class RecordedRouting : public Observer, public ModelledRouting {
   RouteShape shape_;
   Mesh mesh_;
   Placements placements_;
+  DispatchRules rules_;
   std::unique_ptr<Backend> backend_;  ///< that counts
   Arena scratch_;
   std::map<std::pair<std::int64_t, int>, Tensor> servers_;
   const RoutedStep* step_ = nullptr;
   data::Batch batch_;
   std::map<Key, Counts> counts_;
+  std::vector<Home> homes_;  ///< while they are counted
   int rank_ = 0;
   std::vector<std::int64_t> micro_batch_;  ///< of each chunk under way
 };

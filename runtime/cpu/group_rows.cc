@@ -80,14 +80,17 @@ void CpuKernels::run(const GroupRows& k) {
 
 void CpuKernels::run(const PartitionRows& k) {
   const std::int64_t rows = k.index.size(0), choices = k.index.size(1);
-  const std::int64_t parts = k.counts.size(0), most = k.copy.size(1);
+  const std::int64_t parts = k.counts.size(1), most = k.copy.size(1);
   const std::int32_t* indices = k.index.as<std::int32_t>();
   const std::int32_t* owner = k.owner.as<std::int32_t>();
-  std::int32_t* counts = k.counts.as<std::int32_t>();
+  std::int32_t* counts = row_of(k.counts.as<std::int32_t>(), k.counts, 0);
+  std::int32_t* owned = row_of(k.counts.as<std::int32_t>(), k.counts, 1);
   std::int32_t* row = k.row.as<std::int32_t>();
+  std::int32_t* before = k.before.as<std::int32_t>();
   std::int32_t* kept = k.kept.as<std::int32_t>();
   // The parts of each row, ascending, each once, in `copy` for now.
   std::fill_n(counts, parts, 0);
+  std::fill_n(owned, parts, 0);
   for (std::int64_t i = 0; i < rows; ++i) {
     const std::int32_t* index = row_of(indices, k.index, i);
     std::int32_t* const copy = row_of(k.copy.as<std::int32_t>(), k.copy, i);
@@ -123,8 +126,12 @@ void CpuKernels::run(const PartitionRows& k) {
       row_of(kept, k.kept, number)[j] = index[j];
     }
     for (std::int64_t c = 0; c < most && copy[c] >= 0; ++c) {
-      const std::int32_t number = counts[copy[c]]++;
+      const std::int32_t part = copy[c], number = counts[part]++;
+      const std::int32_t* const of_copy = row_of(kept, k.kept, number);
       row[number] = static_cast<std::int32_t>(i);
+      before[number] = owned[part];
+      owned[part] += static_cast<std::int32_t>(std::count_if(
+          of_copy, of_copy + choices, [](std::int32_t j) { return j >= 0; }));
       copy[c] = number;
     }
   }

@@ -31,8 +31,31 @@ void read_statistics(Model& model, Outcome& outcome) {
   }
 }
 
-Outcome one_rank(const ModelConfig& config, DType dtype, const Batch& batch) {
+/// Sends every token to the same experts: the first ones.
+class FirstExperts : public Observer {
+ public:
+  FirstExperts(Backend& backend, std::int64_t tokens, std::int64_t top_k)
+      : routes_(backend, DType::kInt32, {tokens, top_k}) {
+    Values values;
+    for (std::int64_t i = 0; i < tokens * top_k; ++i) {
+      values.push_back(static_cast<double>(i % top_k));
+    }
+    write_values(backend, routes_.view(), values);
+  }
+  TensorView forced_routes(const Chunk& chunk, std::int64_t,
+                           std::int64_t) override {
+    return routes_.view().slice(0, 0, chunk.tokens);
+  }
+
+ private:
+  Tensor routes_;
+};
+
+Outcome one_rank(const ModelConfig& config, DType dtype, const Batch& batch,
+                 bool all_to_first) {
   ModelFixture f(config, dtype);
+  FirstExperts first(*f.backend, batch.size(), config.chain.top_k);
+  if (all_to_first) f.chunks[0]->observer = &first;
   f.train(batch);
   Outcome outcome;
   read_statistics(f.model, outcome);
@@ -40,22 +63,56 @@ Outcome one_rank(const ModelConfig& config, DType dtype, const Batch& batch) {
   return outcome;
 }
 
-/// The same step by `mesh.world` ranks; what each of them has must agree.
+/// How many ranks take the step.
+struct Layout {
+  int world = 1, expert = 1, chunks = 1;
+  bool recompute = false, round_robin = false;
+  DispatchRules rules = {};
+  bool all_to_first = false;
+  bool replicas = false;  ///< another placement in every layer
+};
+
+Placements placements_of(const ModelConfig& config, const Layout& layout) {
+  const std::int64_t experts = config.chain.routed_experts;
+  if (layout.round_robin) {
+    return Placement::round_robin(experts, layout.expert);
+  }
+  if (!layout.replicas || config.chain_layers() == 0) {
+    return Placement::contiguous(experts, layout.expert);
+  }
+  std::vector<Placement> of_layers;
+  for (std::int64_t layer = 0; layer < config.chain_layers(); ++layer) {
+    std::vector<std::vector<int>> holders;
+    for (std::int64_t e = 0; e < experts; ++e) {
+      const int rank = static_cast<int>((e + layer) % layout.expert);
+      holders.push_back({rank});
+      if (e % 3 == 0) holders.back().push_back((rank + 1) % layout.expert);
+    }
+    of_layers.emplace_back(std::move(holders), layout.expert);
+  }
+  return Placements(std::move(of_layers));
+}
+
+/// The same step by layout.world ranks; what each of them has must agree.
 Outcome many_ranks(const ModelConfig& config, DType dtype, const Batch& batch,
-                   const Mesh& mesh, const Placement& placement, int chunks,
-                   bool recompute) {
+                   const Layout& layout) {
+  const std::int64_t experts = config.chain.routed_experts;
+  const Mesh mesh = make_mesh(layout.world, layout.expert, experts);
+  const Placements placements = placements_of(config, layout);
   Outcome outcome;
   std::mutex mutex;
   local::run_ranks(mesh.world, [&](Transport& transport) {
     const auto backend = make_cpu_backend(1);
-    Ranks ranks(transport, *backend, mesh, placement,
-                Communicator::Deadline(60));
+    Ranks ranks(transport, *backend, mesh, placements,
+                Communicator::Deadline(60), layout.rules);
+    FirstExperts first(*backend, batch.size(), config.chain.top_k);
     Model model(*backend, config, Precision{dtype}, &ranks);
     randomize(model);
     std::vector<std::unique_ptr<Chunk>> of_rank;
-    for (int i = 0; i < chunks; ++i) {
+    for (int i = 0; i < layout.chunks; ++i) {
       of_rank.push_back(model.make_chunk());
-      of_rank.back()->recompute = recompute;
+      of_rank.back()->recompute = layout.recompute;
+      if (layout.all_to_first) of_rank.back()->observer = &first;
     }
     Tokens tokens = batch.tokens();
     const auto rows = static_cast<std::size_t>(tokens.rows());
@@ -120,21 +177,17 @@ void expect_same(const Outcome& found, const Outcome& expected,
 
 class ModelRanksTest : public ::testing::TestWithParam<Options> {
  protected:
-  static void check(DType dtype, int world, int expert, int chunks,
-                    bool recompute = false, bool round_robin = false) {
-    SCOPED_TRACE(fmt::format("{} ranks, experts over {}, {} chunks, {}", world,
-                             expert, chunks, name(dtype)));
+  static void check(DType dtype, const Layout& layout,
+                    double tolerance = 1e-11) {
+    SCOPED_TRACE(
+        fmt::format("{} ranks, experts over {}, {} chunks, {}, {} "
+                    "rows at once",
+                    layout.world, layout.expert, layout.chunks, name(dtype),
+                    layout.rules.row_budget));
     const ModelConfig& config = GetParam().config;
-    const std::int64_t experts = config.chain.routed_experts;
     const Batch batch = packed_batch(config.vocabulary);
-    const Placement placement = round_robin
-                                    ? Placement::round_robin(experts, expert)
-                                    : Placement::contiguous(experts, expert);
-    expect_same(
-        many_ranks(config, dtype, batch, make_mesh(world, expert, experts),
-                   placement, chunks, recompute),
-        one_rank(config, dtype, batch),
-        dtype == DType::kFloat64 ? 1e-11 : 2e-5);
+    expect_same(many_ranks(config, dtype, batch, layout),
+                one_rank(config, dtype, batch, layout.all_to_first), tolerance);
   }
 };
 
@@ -142,17 +195,54 @@ class ModelRanksTest : public ::testing::TestWithParam<Options> {
 TEST_P(ModelRanksTest, AnyNumberOfThemGivesTheSameStep) {
   for (const int world : {1, 2, 3, 4, 7, 8}) {
     for (int expert = 1; expert <= world; ++expert) {
-      if (world % expert == 0) check(DType::kFloat64, world, expert, 1);
+      if (world % expert != 0) continue;
+      check(DType::kFloat64, {.world = world, .expert = expert});
     }
   }
 }
 
 TEST_P(ModelRanksTest, ChunksAndRecomputationLeaveNoTrace) {
-  check(DType::kFloat64, 2, 2, 2);
-  check(DType::kFloat64, 4, 2, 3, true);
-  check(DType::kFloat64, 3, 3, 2, true, true);
-  check(DType::kFloat32, 2, 2, 2);
-  check(DType::kFloat32, 4, 2, 1, true);
+  check(DType::kFloat64, {.world = 2, .expert = 2, .chunks = 2});
+  check(DType::kFloat64,
+        {.world = 4, .expert = 2, .chunks = 3, .recompute = true});
+  check(DType::kFloat64, {.world = 3,
+                          .expert = 3,
+                          .chunks = 2,
+                          .recompute = true,
+                          .round_robin = true});
+  check(DType::kFloat32, {.world = 2, .expert = 2, .chunks = 2}, 2e-5);
+  check(DType::kFloat32, {.world = 4, .expert = 2, .recompute = true}, 2e-5);
+}
+
+// The most uneven routing there is, and a usual one.
+TEST_P(ModelRanksTest, RoundsOfABudgetLeaveNoTrace) {
+  for (const int world : {2, 3, 4, 8}) {
+    Layout layout{.world = world,
+                  .expert = world,
+                  .chunks = 1 + world % 2,
+                  .rules = {.row_budget = world == 2 ? 1 : 13},
+                  .all_to_first = true};
+    check(DType::kFloat64, layout);
+    layout.chunks = 2;
+    layout.recompute = true;
+    layout.round_robin = true;
+    layout.all_to_first = false;
+    check(DType::kFloat64, layout);
+    layout.round_robin = false;
+    layout.replicas = true;
+    check(DType::kFloat64, layout);
+  }
+  check(DType::kFloat64, {.world = 8,
+                          .expert = 4,
+                          .rules = {.row_budget = 6},
+                          .all_to_first = true,
+                          .replicas = true});
+  check(DType::kFloat64, {.world = 4,
+                          .expert = 4,
+                          .rules = {.row_budget = 100000},
+                          .all_to_first = true});
+  check(DType::kFloat32, {.world = 4, .expert = 2, .rules = {.row_budget = 5}},
+        2e-5);
 }
 
 INSTANTIATE_TEST_SUITE_P(Options, ModelRanksTest,

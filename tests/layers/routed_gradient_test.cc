@@ -68,19 +68,20 @@ struct ExpertsFixture : LayerFixture {
 
   /// out[r] = weight[r] * experts(x)[r]
   double run(TensorView x, TensorView out, TensorView d_out, TensorView d_x) {
+    const ArenaScope scope(chunk.scratch);
     const TensorView index = chunk.keep(DType::kInt32, {batch.size(), 1});
     write_values(*backend, index, choices);
     const TensorView weight = chunk.keep(DType::kFloat64, {batch.size()});
     write_values(*backend, weight, weights);
     DispatchPlan plan;
     const Dispatch dispatch(chunk.kernels(), nullptr, {});
-    Task task = dispatch.plan(chunk, index, weight.reshape({batch.size(), 1}),
-                              config.chain.routed_experts, 0, chunk.activations,
-                              chunk.scratch, plan);
+    Task task = dispatch.plan(
+        chunk, x, index, weight.reshape({batch.size(), 1}),
+        config.chain.routed_experts, 0, chunk.activations, chunk.scratch, plan);
     Pipeline().run({&task, 1});
     const TensorView y = chunk.keep(DType::kFloat64, x.shape());
     Experts::Saved saved;
-    experts.forward(chunk, x, plan.offsets, y, saved);
+    experts.forward(chunk, x, plan.main.offsets, y, saved, chunk.activations);
     Values scaled = read_values(*backend, y);
     const auto hidden = static_cast<std::size_t>(config.hidden);
     for (std::size_t i = 0; i < scaled.size(); ++i) {
@@ -93,8 +94,8 @@ struct ExpertsFixture : LayerFixture {
     const TensorView d_activation =
         chunk.keep(DType::kFloat64, {batch.size(), experts.intermediate()});
     Experts::Terms terms;
-    experts.backward(chunk, x, plan.offsets, saved, weight, d_out, d_activation,
-                     d_x, d_weight, terms);
+    experts.backward(chunk, x, plan.main.offsets, saved, weight, d_out,
+                     d_activation, d_x, d_weight, terms);
     experts.add_gradients(chunk, terms);
     const Values found = read_values(*backend, d_weight);
     for (std::size_t row = 0; row < found.size(); ++row) {

@@ -46,13 +46,11 @@ class Exchange {
         dispatch_(cpu(1).kernels(), nullptr, {}),
         index_(cpu(1), DType::kInt32, {r_.tokens, r_.top_k}, r_.index),
         weight_(choices(r_.weight)) {
-    make_plan(dispatch_, frames_, index_, weight_, r_.experts, keep_, scratch_,
-              plan_);
     dispatch(Values(static_cast<std::size_t>(r_.tokens * r_.hidden), 0.0),
              r_.weight);
   }
 
-  [[nodiscard]] const DispatchPlan& plan() const { return plan_; }
+  [[nodiscard]] const DispatchRound& plan() const { return plan_.main; }
   [[nodiscard]] Values integers(TensorView view) const {
     const auto* data = view.as<std::int32_t>();
     return {data, data + view.elements()};
@@ -62,9 +60,12 @@ class Exchange {
   std::pair<Values, Values> dispatch(const Values& x, const Values& weight) {
     const TestTensor from = tokens(x);
     weight_.set(weight);
-    EXPECT_TRUE(dispatch_.dispatch(plan_, from, scratch_).ready());
-    dispatch_.receive(plan_, keep_);
-    return {read_values(plan_.received), read_values(plan_.received_weight)};
+    make_plan(dispatch_, frames_, from, index_, weight_, r_.experts, keep_,
+              scratch_, plan_);
+    EXPECT_TRUE(dispatch_.dispatch(plan_, plan_.main, scratch_).ready());
+    dispatch_.receive(plan_, plan_.main, keep_, scratch_);
+    return {read_values(plan_.main.received),
+            read_values(plan_.main.received_weight)};
   }
   Values combine(const Values& result, const Values& weight,
                  const Values* onto = nullptr,
@@ -73,15 +74,17 @@ class Exchange {
     weight_.set(weight);
     const TestTensor to = tokens(onto != nullptr ? *onto : Values());
     const TestTensor added = tokens(residual != nullptr ? *residual : Values());
-    EXPECT_TRUE(dispatch_.combine(plan_, from, scratch_).ready());
+    EXPECT_TRUE(dispatch_.combine(plan_, plan_.main, from, scratch_).ready());
     dispatch_.add_results(plan_, from, to, onto != nullptr,
                           residual != nullptr ? added.view() : TensorView());
     return to.values();
   }
   Values combine_gradient(const Values& d_out) {
     const TestTensor from = tokens(d_out), to = received({});
-    EXPECT_TRUE(dispatch_.combine_gradient(plan_, from, scratch_).ready());
-    dispatch_.receive_gradient(plan_, to);
+    dispatch_.plan_gradient(plan_, from, scratch_);
+    EXPECT_TRUE(
+        dispatch_.combine_gradient(plan_, plan_.main, scratch_).ready());
+    dispatch_.receive_gradient(plan_.main, to);
     return to.values();
   }
   std::pair<Values, Values> dispatch_gradient(
@@ -92,8 +95,10 @@ class Exchange {
     const TestTensor to = tokens(onto != nullptr ? *onto : Values());
     const TestTensor to_weight = choices({});
     const TestTensor added = tokens(residual != nullptr ? *residual : Values());
-    EXPECT_TRUE(dispatch_.dispatch_gradient(plan_, from, from_weight, scratch_)
-                    .ready());
+    EXPECT_TRUE(
+        dispatch_
+            .dispatch_gradient(plan_, plan_.main, from, from_weight, scratch_)
+            .ready());
     dispatch_.add_gradients(plan_, from, from_weight, to, onto != nullptr,
                             residual != nullptr ? added.view() : TensorView(),
                             to_weight);
@@ -113,10 +118,10 @@ class Exchange {
     return tensor({r_.tokens, r_.top_k}, values);
   }
   [[nodiscard]] TestTensor received(const Values& values) const {
-    return tensor({plan_.rows, r_.hidden}, values);
+    return tensor({plan_.main.rows, r_.hidden}, values);
   }
   [[nodiscard]] TestTensor received_weight(const Values& values) const {
-    return tensor({plan_.rows}, values);
+    return tensor({plan_.main.rows}, values);
   }
 
   Routing r_;
@@ -130,7 +135,7 @@ class Exchange {
 RC_GTEST_PROP(DispatchTest, PlansEveryChoiceOnceAndByExpert, ()) {
   const Routing r = random_routing();
   Exchange exchange(r);
-  const DispatchPlan& plan = exchange.plan();
+  const DispatchRound& plan = exchange.plan();
   RC_ASSERT(plan.rows == r.tokens * r.top_k);
   const Values offsets = exchange.integers(plan.offsets);
   const Values entry = exchange.integers(plan.entry);

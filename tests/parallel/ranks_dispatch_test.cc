@@ -1,5 +1,7 @@
 // Dispatch between ranks that are threads.
 
+#include <atomic>
+
 #include "parallel/local/transport.h"
 #include "tests/parallel/routing.h"
 
@@ -29,15 +31,120 @@ Routing routing_of(int rank, int size, std::int64_t experts, std::int64_t top_k,
   return r;
 }
 
+constexpr std::int64_t kNoBudget = DispatchRules().row_budget;
+
+/// What ranks have to do with their rows, round by round.
+class Rows {
+ public:
+  Rows(Backend& backend, Ranks& ranks, const Routing& r, TensorView x,
+       TensorView index, TensorView weight)
+      : backend_(backend),
+        dispatch_(backend.kernels(), &ranks, {.layer = 1}),
+        held_(ranks.held(1)),
+        hidden_(r.hidden) {
+    make_plan(dispatch_, frames_, x, index, weight, r.experts, keep_, scratch_,
+              plan_);
+    if (ranks.size() > 1) budget_ = ranks.rules().budget(r.top_k);
+  }
+
+  /// Expert e multiplies by e + 1.
+  void there_and_back(TensorView out, TensorView added) {
+    for_each_round([&](DispatchRound& round, Arena& keep) {
+      serve(round, keep);
+      wait(dispatch_.combine(plan_, round, result_, scratch_));
+    });
+    dispatch_.add_results(plan_, result_, out, true, added);
+  }
+
+  void gradients(TensorView d_out, TensorView d_x, TensorView added,
+                 TensorView d_weight) {
+    dispatch_.plan_gradient(plan_, d_out, scratch_);
+    TensorView d_received, d_row_weight;
+    for_each_round([&](DispatchRound& round, Arena& keep) {
+      if (round.number > 0) serve(round, keep);
+      const Shape rows{round.rows, hidden_};
+      const TensorView d_result = scratch_.allocate(DType::kFloat64, rows);
+      d_received = scratch_.allocate(DType::kFloat64, rows);
+      d_row_weight = scratch_.allocate(DType::kFloat64, {round.rows});
+      wait(dispatch_.combine_gradient(plan_, round, scratch_));
+      dispatch_.receive_gradient(round, d_result);
+      scale(round, d_result, d_received, true);
+      const TensorView result = round.number > 0 ? result_ : main_result_;
+      for (std::int64_t row = 0; row < round.rows; ++row) {
+        d_row_weight.as<double>()[row] =
+            dot(of_row(d_result, row), of_row(result, row));
+      }
+      wait(dispatch_.dispatch_gradient(plan_, round, d_received, d_row_weight,
+                                       scratch_));
+      wait(round.weight_sent);
+    });
+    dispatch_.add_gradients(plan_, d_received, d_row_weight, d_x, true, added,
+                            d_weight);
+  }
+
+  [[nodiscard]] std::int64_t rounds() const { return plan_.rounds; }
+
+ private:
+  template <class Visit>
+  void for_each_round(const Visit& visit) {
+    DispatchRound later;
+    for (later.number = 1; later.number < plan_.rounds; ++later.number) {
+      const ArenaScope scope(scratch_);
+      visit(later, scratch_);
+    }
+    visit(plan_.main, keep_);
+  }
+
+  void serve(DispatchRound& round, Arena& keep) {
+    wait(dispatch_.dispatch(plan_, round, scratch_));
+    dispatch_.receive(plan_, round, keep, scratch_);
+    EXPECT_EQ(round.offsets.as<std::int32_t>()[held_.size()], round.rows);
+    EXPECT_LE(round.rows, budget_);
+    result_ = keep.allocate(DType::kFloat64, {round.rows, hidden_});
+    scale(round, round.received, result_, false);
+    if (round.number == 0) main_result_ = result_;
+  }
+
+  /// Of every row: a factor of its expert, and, in the gradient, its weight.
+  void scale(const DispatchRound& round, TensorView from, TensorView to,
+             bool weighted) const {
+    const auto* offsets = round.offsets.as<std::int32_t>();
+    for (std::size_t e = 0; e < held_.size(); ++e) {
+      for (std::int64_t row = offsets[e]; row < offsets[e + 1]; ++row) {
+        const double factor =
+            static_cast<double>(held_[e] + 1) *
+            (weighted ? round.received_weight.as<double>()[row] : 1);
+        for (std::int64_t c = 0; c < hidden_; ++c) {
+          to.as<double>()[row * hidden_ + c] =
+              factor * from.as<double>()[row * hidden_ + c];
+        }
+      }
+    }
+  }
+
+  [[nodiscard]] Values of_row(TensorView view, std::int64_t row) const {
+    const auto* data = view.as<double>() + row * hidden_;
+    return {data, data + hidden_};
+  }
+
+  Backend& backend_;
+  Dispatch dispatch_;
+  std::span<const std::int64_t> held_;
+  std::int64_t hidden_, budget_ = kNoBudget;
+  Arena keep_{backend_}, scratch_{backend_};
+  FrameMemory frames_;
+  DispatchPlan plan_;
+  TensorView result_, main_result_;
+};
+
 /// There and back, and the gradients, where expert e multiplies by e + 1.
-void check_ranks(Transport& transport, const Mesh& mesh,
-                 const Placement& placement, const Routing& r) {
+/// Returns the number of rounds.
+std::int64_t check_ranks(Transport& transport, const Mesh& mesh,
+                         const Placement& placement, const Routing& r,
+                         std::int64_t budget) {
   const auto backend = make_cpu_backend(1);
-  Ranks ranks(transport, *backend, mesh, placement, Communicator::Deadline(60));
-  const Dispatch dispatch(backend->kernels(), &ranks, {.layer = 1});
-  Arena keep(*backend), scratch(*backend);
-  FrameMemory frames;
-  DispatchPlan plan;
+  Ranks ranks(transport, *backend, mesh, placement, Communicator::Deadline(60),
+              {.row_budget = budget});
   const auto stream = static_cast<std::uint64_t>(transport.rank());
   const std::int64_t n = r.tokens * r.hidden;
   const Values x = random_values(n, stream + 1), onto = random_values(n, 7),
@@ -53,49 +160,9 @@ void check_ranks(Transport& transport, const Mesh& mesh,
   const TestTensor out(*backend, DType::kFloat64, shape, onto);
   const TestTensor d_weight(*backend, DType::kFloat64, {r.tokens, r.top_k});
 
-  make_plan(dispatch, frames, index, weight, r.experts, keep, scratch, plan);
-  wait(dispatch.dispatch(plan, in, scratch));
-  dispatch.receive(plan, keep);
-  const auto held = ranks.held(1);
-  const auto* offsets = plan.offsets.as<std::int32_t>();
-  EXPECT_EQ(offsets[held.size()], plan.rows);
-  // Of every row: a factor of its expert, and, in the gradient, its weight.
-  const auto scaled = [&](TensorView from, TensorView to, bool weighted) {
-    for (std::size_t e = 0; e < held.size(); ++e) {
-      for (std::int64_t row = offsets[e]; row < offsets[e + 1]; ++row) {
-        const double factor =
-            static_cast<double>(held[e] + 1) *
-            (weighted ? plan.received_weight.as<double>()[row] : 1);
-        for (std::int64_t c = 0; c < r.hidden; ++c) {
-          to.as<double>()[row * r.hidden + c] =
-              factor * from.as<double>()[row * r.hidden + c];
-        }
-      }
-    }
-  };
-  const Shape rows{plan.rows, r.hidden};
-  const TensorView result = scratch.allocate(DType::kFloat64, rows);
-  scaled(plan.received, result, false);
-  wait(dispatch.combine(plan, result, scratch));
-  dispatch.add_results(plan, result, out, true, added);
-
-  const TensorView d_result = scratch.allocate(DType::kFloat64, rows);
-  const TensorView d_received = scratch.allocate(DType::kFloat64, rows);
-  const TensorView d_row_weight =
-      scratch.allocate(DType::kFloat64, {plan.rows});
-  wait(dispatch.combine_gradient(plan, d_out, scratch));
-  dispatch.receive_gradient(plan, d_result);
-  scaled(d_result, d_received, true);
-  for (std::int64_t row = 0; row < plan.rows; ++row) {
-    const auto of_row = [&](TensorView view) {
-      const auto* data = view.as<double>() + row * r.hidden;
-      return Values(data, data + r.hidden);
-    };
-    d_row_weight.as<double>()[row] = dot(of_row(d_result), of_row(result));
-  }
-  wait(dispatch.dispatch_gradient(plan, d_received, d_row_weight, scratch));
-  dispatch.add_gradients(plan, d_received, d_row_weight, d_x, true, added,
-                         d_weight);
+  Rows rows(*backend, ranks, r, in, index, weight);
+  rows.there_and_back(out, added);
+  rows.gradients(d_out, d_x, added, d_weight);
 
   Values expected_out(onto), expected_d_x(onto), expected_d_weight;
   for (std::int64_t t = 0; t < r.tokens; ++t) {
@@ -118,19 +185,24 @@ void check_ranks(Transport& transport, const Mesh& mesh,
   expect_close(out.values(), expected_out, 1e-12, "out");
   expect_close(d_x.values(), expected_d_x, 1e-12, "d_x");
   expect_close(d_weight.values(), expected_d_weight, 1e-12, "d_weight");
+  return rows.rounds();
 }
 
 class RanksDispatchTest : public ::testing::TestWithParam<int> {
  protected:
-  static void check(const Mesh& mesh, const Placement& placement,
-                    std::int64_t top_k, bool all_to_one = false) {
+  static std::int64_t check(const Mesh& mesh, const Placement& placement,
+                            std::int64_t top_k, bool all_to_one = false,
+                            std::int64_t budget = kNoBudget) {
+    std::atomic<std::int64_t> rounds = 0;
     local::run_ranks(mesh.world, [&](Transport& transport) {
-      SCOPED_TRACE(fmt::format("rank {} of {}, top_k {}", transport.rank(),
-                               mesh.world, top_k));
-      check_ranks(transport, mesh, placement,
-                  routing_of(transport.rank(), mesh.world, placement.experts(),
-                             top_k, all_to_one));
+      SCOPED_TRACE(fmt::format("rank {} of {}, top_k {}, budget {}",
+                               transport.rank(), mesh.world, top_k, budget));
+      rounds = check_ranks(transport, mesh, placement,
+                           routing_of(transport.rank(), mesh.world,
+                                      placement.experts(), top_k, all_to_one),
+                           budget);
     });
+    return rounds;
   }
 };
 
@@ -149,6 +221,26 @@ TEST_P(RanksDispatchTest, EveryTokenMayGoToTheSameExperts) {
   check(make_mesh(size, size, 9), Placement::contiguous(9, size), 4, true);
 }
 
+TEST_P(RanksDispatchTest, RoundsWithinABudgetLeaveNoTrace) {
+  const int size = GetParam();
+  const Mesh mesh = make_mesh(size, size, 9);
+  const Placement placement = Placement::contiguous(9, size);
+  for (const std::int64_t top_k : {1, 3}) {
+    for (const bool all_to_one : {false, true}) {
+      for (const std::int64_t budget : {2, 7, 100000}) {
+        const std::int64_t rounds =
+            check(mesh, placement, top_k, all_to_one, budget);
+        if (budget == 2) {
+          EXPECT_EQ(rounds > 1, size > 1) << budget;
+        }
+        if (budget == 100000) {
+          EXPECT_EQ(rounds, 1);
+        }
+      }
+    }
+  }
+}
+
 TEST_P(RanksDispatchTest, ReplicatedExpertsServeAlike) {
   const int size = GetParam();
   std::vector<std::vector<int>> holders;
@@ -157,7 +249,12 @@ TEST_P(RanksDispatchTest, ReplicatedExpertsServeAlike) {
     if (expert % 2 == 0 && size > 1) of_expert.push_back((expert + 1) % size);
     holders.push_back(of_expert);
   }
-  check(make_mesh(size, size, 11), Placement(holders, size), 3);
+  for (const std::int64_t budget : {kNoBudget, std::int64_t{4}}) {
+    for (const bool all_to_one : {false, true}) {
+      check(make_mesh(size, size, 11), Placement(holders, size), 3, all_to_one,
+            budget);
+    }
+  }
 }
 
 TEST_P(RanksDispatchTest, GroupsDoNotMix) {

@@ -12,10 +12,11 @@ struct Routing {
 };
 
 inline void make_plan(const Dispatch& dispatch, FrameMemory& frames,
-                      TensorView index, TensorView weight, std::int64_t experts,
-                      Arena& keep, Arena& scratch, DispatchPlan& plan) {
+                      TensorView x, TensorView index, TensorView weight,
+                      std::int64_t experts, Arena& keep, Arena& scratch,
+                      DispatchPlan& plan) {
   Task task =
-      dispatch.plan(frames, index, weight, experts, 0, keep, scratch, plan);
+      dispatch.plan(frames, x, index, weight, experts, 0, keep, scratch, plan);
   Pipeline pipeline;
   pipeline.run({&task, 1});
 }

@@ -111,7 +111,8 @@ void expect_partitioned(std::int64_t rows, std::int64_t choices,
   Backend& backend = cpu(2);
   const TestTensor in(backend, DType::kInt32, {rows, choices}, index, 1);
   const TestTensor owners(backend, DType::kInt32, {indices}, owner);
-  const TestTensor counts(backend, DType::kInt32, {parts});
+  const TestTensor counts(backend, DType::kInt32, {2, parts});
+  const TestTensor before(backend, DType::kInt32, {rows * most});
   const TestTensor row(backend, DType::kInt32, {rows * most});
   const TestTensor copy(backend, DType::kInt32, {rows, most}, 3);
   const TestTensor place(backend, DType::kInt32, {rows, choices}, 2);
@@ -120,6 +121,7 @@ void expect_partitioned(std::int64_t rows, std::int64_t choices,
                                   .owner = owners,
                                   .counts = counts,
                                   .row = row,
+                                  .before = before,
                                   .copy = copy,
                                   .place = place,
                                   .kept = kept});
@@ -129,11 +131,13 @@ void expect_partitioned(std::int64_t rows, std::int64_t choices,
     return owner[static_cast<std::size_t>(
         index[static_cast<std::size_t>(i * choices + j)])];
   };
-  Values expected_counts, expected_row, expected_kept;
+  Values expected_counts, expected_owned, expected_row, expected_before,
+      expected_kept;
   Values expected_place(index.size());
   std::vector<Values> copies(static_cast<std::size_t>(rows));
   for (std::int64_t part = 0; part < parts; ++part) {
-    const std::size_t before = expected_row.size();
+    const std::size_t first = expected_row.size();
+    double owned = 0;
     for (std::int64_t i = 0; i < rows; ++i) {
       bool wanted = false;
       for (std::int64_t j = 0; j < choices; ++j) {
@@ -145,19 +149,22 @@ void expect_partitioned(std::int64_t rows, std::int64_t choices,
             static_cast<double>(j);
       }
       if (!wanted) continue;
+      expected_before.push_back(owned);
       for (std::int64_t j = 0; j < choices; ++j) {
+        const bool here = part_of(i, j) == static_cast<double>(part);
+        owned += here ? 1 : 0;
         expected_kept.push_back(
-            part_of(i, j) == static_cast<double>(part)
-                ? index[static_cast<std::size_t>(i * choices + j)]
-                : -1);
+            here ? index[static_cast<std::size_t>(i * choices + j)] : -1);
       }
       copies[static_cast<std::size_t>(i)].push_back(
           static_cast<double>(expected_row.size()));
       expected_row.push_back(static_cast<double>(i));
     }
-    expected_counts.push_back(
-        static_cast<double>(expected_row.size() - before));
+    expected_counts.push_back(static_cast<double>(expected_row.size() - first));
+    expected_owned.push_back(owned);
   }
+  expected_counts.insert(expected_counts.end(), expected_owned.begin(),
+                         expected_owned.end());
   Values expected_copy;
   for (Values& of_row : copies) {
     of_row.resize(static_cast<std::size_t>(most), -1);
@@ -167,6 +174,9 @@ void expect_partitioned(std::int64_t rows, std::int64_t choices,
   found.resize(expected_row.size());
   EXPECT_EQ(counts.values(), expected_counts);
   EXPECT_EQ(found, expected_row);
+  found = before.values();
+  found.resize(expected_before.size());
+  EXPECT_EQ(found, expected_before);
   EXPECT_EQ(copy.values(), expected_copy);
   EXPECT_EQ(place.values(), expected_place);
   Values found_kept = kept.values();
@@ -192,7 +202,8 @@ TEST(PartitionRowsTest, CopiesRandomShapes) {
 
 TEST(PartitionRowsTest, RefusesWhatNobodyOwns) {
   Backend& backend = cpu(1);
-  const TestTensor counts(backend, DType::kInt32, {2});
+  const TestTensor counts(backend, DType::kInt32, {2, 2});
+  const TestTensor before(backend, DType::kInt32, {1});
   const TestTensor row(backend, DType::kInt32, {1});
   const TestTensor copy(backend, DType::kInt32, {1, 1});
   const TestTensor place(backend, DType::kInt32, {1, 1});
@@ -204,6 +215,7 @@ TEST(PartitionRowsTest, RefusesWhatNobodyOwns) {
                                     .owner = owners,
                                     .counts = counts,
                                     .row = row,
+                                    .before = before,
                                     .copy = copy,
                                     .place = place,
                                     .kept = kept});
