@@ -76,7 +76,7 @@ Pending Dispatch::send_out(DispatchPlan& plan, DispatchRound& round,
   Communicator& group = ranks_->expert();
   const auto me = static_cast<std::size_t>(group.rank());
   const TensorView packed =
-      scratch.allocate(x.dtype(), {sum(round.out), x.size(1)});
+      scratch.allocate(guests.dtype(), {sum(round.out), x.size(1)});
   const auto gather = [&](std::int64_t from, std::int64_t count,
                           TensorView to) {
     (*kernels_)(GatherRows{
@@ -133,7 +133,8 @@ Pending Dispatch::dispatch(DispatchPlan& plan, DispatchRound& round,
   const Shape choices{round.guests, plan.top_k};
   round.index = scratch.allocate(DType::kInt32, choices);
   round.weight = scratch.allocate(plan.weight.dtype(), choices);
-  round.x = scratch.allocate(plan.x.dtype(), {round.guests, plan.x.size(1)});
+  round.x = scratch.allocate(ranks_->rules().row_type(plan.x.dtype()),
+                             {round.guests, plan.x.size(1)});
   cut(plan.kept, round.out_begin, round.out, round.send);
   cut(round.index, round.in, round.receive);
   round.index_sent = ranks_->expert().all_to_all_v(tag(plan, Phase::kPlan),
@@ -153,8 +154,7 @@ void Dispatch::receive(const DispatchPlan& plan, DispatchRound& round,
          modelled() ? plan.modelled.rows_of(round.number) : 0, keep, scratch,
          round);
   }
-  round.received =
-      keep.allocate(round.x.dtype(), {round.rows, round.x.size(1)});
+  round.received = keep.allocate(plan.x.dtype(), {round.rows, round.x.size(1)});
   round.received_weight = keep.allocate(round.weight.dtype(), {round.rows});
   (*kernels_)(
       GatherRows{.source = round.x, .index = round.row, .out = round.received});
@@ -194,7 +194,8 @@ void Dispatch::plan_gradient(DispatchPlan& plan, TensorView d_out,
   plan.d = d_out;
   if (ranks_ == nullptr) return;
   const std::int64_t copies = sum(plan.copies);
-  plan.back = scratch.allocate(d_out.dtype(), {copies, d_out.size(1)});
+  plan.back = scratch.allocate(ranks_->rules().sum_type(d_out.dtype()),
+                               {copies, d_out.size(1)});
   plan.back_weight =
       scratch.allocate(plan.weight.dtype(), {copies, plan.top_k});
   if (plan.rounds > 1) partition(plan, scratch);
@@ -206,7 +207,8 @@ Pending Dispatch::combine_gradient(DispatchPlan& plan, DispatchRound& round,
     round.d = plan.d;
     return {};
   }
-  round.d = scratch.allocate(plan.d.dtype(), {round.guests, plan.d.size(1)});
+  round.d = scratch.allocate(ranks_->rules().row_type(plan.d.dtype()),
+                             {round.guests, plan.d.size(1)});
   return send_out(plan, round, Phase::kCombineGradient, plan.d, round.d,
                   scratch);
 }

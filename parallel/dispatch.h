@@ -98,13 +98,14 @@ struct DispatchPlan {
 /// there is one round: rows are tokens * top_k, whatever the routing.
 /// Order: an expert's rows of one round are ordered by the rank of their home,
 /// then by token. A rank sums the rows of its own experts, j ascending, and
-/// rounds to T; a token's home adds these sums in the order of ranks. No copy
-/// is split: rounds do not change a bit of any sum but that of the experts'
-/// own gradients.
-/// Ownership: views are borrowed until the adding call, in the plan's case
-/// until that of the gradients. `scratch` gives buffers that must last until
-/// then; those of one round, until its results or gradients are on their way.
-/// Source: arXiv 2506.18945, section 2.2 (one such exchange per iteration).
+/// rounds to the type on the wire (DispatchRules); a token's home adds these
+/// sums in the order of ranks. What a rank sends to itself is of the same
+/// types. No copy is split: rounds do not change a bit of any sum but that of
+/// the experts' own gradients. Ownership: views are borrowed until the adding
+/// call, in the plan's case until that of the gradients. `scratch` gives
+/// buffers that must last until then; those of one round, until its results or
+/// gradients are on their way. Source: arXiv 2506.18945, section 2.2 (one such
+/// exchange per iteration).
 class Dispatch {
  public:
   /// `ranks`: null for one rank. `tag` says which layer and chunk this is for.

@@ -57,7 +57,7 @@ Task Dispatch::plan(FrameMemory&, TensorView x, TensorView index,
                                 plan.receive);
   }
   plan.back = scratch.allocate(
-      x.dtype(),
+      ranks_->rules().sum_type(x.dtype()),
       {std::accumulate(plan.copies.begin(), plan.copies.end(), std::int64_t{0}),
        x.size(1)});
 }

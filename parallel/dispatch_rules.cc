@@ -11,6 +11,15 @@ std::int64_t quota(std::int64_t budget, std::int64_t top_k) {
 
 }  // namespace
 
+DType DispatchRules::sum_type(DType compute) const {
+  return compute == DType::kFloat64 ? compute : wire.value_or(compute);
+}
+
+DType DispatchRules::row_type(DType compute) const {
+  const DType type = sum_type(compute);
+  return size_bytes(type) < size_bytes(compute) ? type : compute;
+}
+
 std::int64_t DispatchRules::rounds(std::int64_t rows,
                                    std::int64_t top_k) const {
   if (rows <= budget(top_k)) return 1;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <optional>
 
 #include "runtime/backend.h"
 
@@ -14,6 +15,15 @@ struct DispatchRules {
   /// iteration, and keeps until backward. A token's rows are never parted: a
   /// budget below top_k is one of top_k.
   std::int64_t row_budget = std::numeric_limits<std::int64_t>::max();
+  /// Type in which rows travel, float32 or bfloat16; nothing: that which is
+  /// computed in. Rows that are float64 stay so.
+  std::optional<DType> wire = std::nullopt;
+
+  /// Type in which a rank's sums over its experts travel, where `compute` is
+  /// the type of activations.
+  [[nodiscard]] DType sum_type(DType compute) const;
+  /// Type in which activations themselves do: a wider one would tell no more.
+  [[nodiscard]] DType row_type(DType compute) const;
 
   [[nodiscard]] std::int64_t budget(std::int64_t top_k) const {
     return std::max(row_budget, top_k);

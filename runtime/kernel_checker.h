@@ -44,6 +44,15 @@ class KernelChecker {
     exactly(argument, tensor, is_wide ? wide(type) : type, shape);
   }
 
+  /// As exactly(), where any type of the same wide() will do for a floating
+  /// one.
+  void converted(std::string_view argument, const TensorView& tensor,
+                 DType type, const Shape& shape) const {
+    const bool alike = is_floating(type) && is_floating(tensor.dtype()) &&
+                       wide(type) == wide(tensor.dtype());
+    exactly(argument, tensor, alike ? tensor.dtype() : type, shape);
+  }
+
   void indices(std::string_view argument, const TensorView& tensor) const {
     CATENA_CHECK(tensor.dimensions() == 2 && tensor.dtype() == DType::kInt32,
                  "[{}] {} is {} {}, expected int32 [rows, k]", kernel_,

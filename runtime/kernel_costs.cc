@@ -67,8 +67,9 @@ Cost PartitionRows::cost() const {
 }
 
 Cost GatherRows::cost() const {
-  return {
-      .flops = 0, .read_bytes = bytes(index, out), .write_bytes = bytes(out)};
+  return {.flops = 0,
+          .read_bytes = bytes(index) + row_bytes(source, index.elements()),
+          .write_bytes = bytes(out)};
 }
 
 Cost ScatterAddRows::cost() const {

@@ -95,7 +95,8 @@ void GatherRows::check() const {
   checker.rows_apart("source", source);
   checker.dimensions("index", index, 1, 1);
   checker.exactly("index", index, DType::kInt32, {index.size(0)});
-  checker.exactly("out", out, source.dtype(), {index.size(0), source.size(1)});
+  checker.converted("out", out, source.dtype(),
+                    {index.size(0), source.size(1)});
 }
 
 void ScatterAddRows::check() const {
@@ -111,7 +112,8 @@ void CombineRows::check() const {
   checker.activation("source", source, 2);
   checker.indices("index", index);
   checker.optional("weight", weight, wide(source.dtype()), index.shape());
-  checker.exactly("out", out, source.dtype(), {index.size(0), source.size(1)});
+  checker.converted("out", out, source.dtype(),
+                    {index.size(0), source.size(1)});
   checker.optional("residual", residual, out.dtype(), out.shape());
 }
 

@@ -82,7 +82,8 @@ struct PartitionRows {
 };
 
 /// out[i] = source[index[i]]; a negative index gives zeros.
-///   source [n, columns], index [rows] int32, out [rows, columns]: one type
+///   source [n, columns], index [rows] int32, out [rows, columns]: one type,
+///   or T and W in either order, converted
 struct GatherRows {
   TensorView source, index, out;
   CATENA_KERNEL("gather_rows");
@@ -99,8 +100,8 @@ struct ScatterAddRows {
 /// out[i] = sum_j weight[i, j] * source[index[i, j]] (+ out[i])
 ///          (+ residual[i]), j ascending;
 /// an undefined weight is 1; negative indices are left out.
-///   source [m, columns] T, index [rows, k] int32, weight [rows, k] W,
-///   residual [rows, columns] T or undefined, out [rows, columns] T
+///   source [m, columns] T or W, index [rows, k] int32, weight [rows, k] W,
+///   out [rows, columns] T or W, residual [rows, columns] as out or undefined
 struct CombineRows {
   TensorView source, index, weight, residual, out;
   bool accumulate = false;

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "runtime/cpu/backend.h"
 #include "runtime/cpu/rows.h"
@@ -12,20 +13,31 @@ void check_index(std::string_view kernel, std::int64_t index,
   CATENA_CHECK(index < size, "[{}] index {} into {} rows", kernel, index, size);
 }
 
-template <class T>
+/// Calls visit(S{}, O{}) with the types of `source` and `out`, of which one
+/// may be the wide type of the other.
+template <class Visit>
+void visit_converted(DType source, DType out, const Visit& visit) {
+  visit_floating(source, [&]<class S>(S) {
+    visit_floating(out, [&]<class O>(O) {
+      if constexpr (std::is_same_v<Wide<S>, Wide<O>>) visit(S{}, O{});
+    });
+  });
+}
+
+template <class T, class O>
 void combine(ThreadPool& pool, const CombineRows& k) {
   using W = Wide<T>;
   const std::int64_t columns = k.out.size(1), choices = k.index.size(1);
   const T* source = k.source.as<T>();
   const std::int32_t* indices = k.index.as<std::int32_t>();
   const W* weights = k.weight.defined() ? k.weight.as<W>() : nullptr;
-  T* out = k.out.as<T>();
+  O* out = k.out.as<O>();
   const auto combine_row = [&](std::int64_t i) {
     const std::int32_t* index = row_of(indices, k.index, i);
     const W* weight = weights ? row_of(weights, k.weight, i) : nullptr;
-    T* to = row_of(out, k.out, i);
-    const T* residual = k.residual.defined()
-                            ? row_of(k.residual.as<T>(), k.residual, i)
+    O* to = row_of(out, k.out, i);
+    const O* residual = k.residual.defined()
+                            ? row_of(k.residual.as<O>(), k.residual, i)
                             : nullptr;
     for (std::int64_t j = 0; j < choices; ++j) {
       check_index(CombineRows::kName, index[j], k.source.size(0));
@@ -59,9 +71,35 @@ void combine(ThreadPool& pool, const CombineRows& k) {
                  });
 }
 
+template <class S, class O>
+void gather_converted(ThreadPool& pool, const GatherRows& k) {
+  const std::int64_t columns = k.out.size(1);
+  const std::int32_t* index = k.index.as<std::int32_t>();
+  const S* source = k.source.as<S>();
+  O* out = k.out.as<O>();
+  for_row_blocks(pool, k.out.size(0), columns,
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t i = begin; i < end; ++i) {
+                     check_index(GatherRows::kName, index[i], k.source.size(0));
+                     O* const to = row_of(out, k.out, i);
+                     if (index[i] < 0) {
+                       std::fill_n(to, columns, O{});
+                     } else {
+                       convert(row_of(source, k.source, index[i]), to, columns);
+                     }
+                   }
+                 });
+}
+
 }  // namespace
 
 void CpuKernels::run(const GatherRows& k) {
+  if (k.source.dtype() != k.out.dtype()) {
+    visit_converted(
+        k.source.dtype(), k.out.dtype(),
+        [&]<class S, class O>(S, O) { gather_converted<S, O>(pool_, k); });
+    return;
+  }
   const std::int64_t element = size_bytes(k.out.dtype());
   const std::int64_t columns = k.out.size(1);
   const auto bytes = static_cast<std::size_t>(columns * element);
@@ -114,7 +152,8 @@ void CpuKernels::run(const ScatterAddRows& k) {
 }
 
 void CpuKernels::run(const CombineRows& k) {
-  visit_floating(k.out.dtype(), [&]<class T>(T) { combine<T>(pool_, k); });
+  visit_converted(k.source.dtype(), k.out.dtype(),
+                  [&]<class T, class O>(T, O) { combine<T, O>(pool_, k); });
 }
 
 }  // namespace catena::cpu

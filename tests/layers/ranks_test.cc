@@ -1,7 +1,9 @@
 // How a batch is split over ranks, and experts over ranks, changes nothing but
 // rounding.
 
+#include <cmath>
 #include <mutex>
+#include <optional>
 
 #include "parallel/local/transport.h"
 #include "tests/layers/model_fixture.h"
@@ -243,6 +245,47 @@ TEST_P(ModelRanksTest, RoundsOfABudgetLeaveNoTrace) {
                           .all_to_first = true});
   check(DType::kFloat32, {.world = 4, .expert = 2, .rules = {.row_budget = 5}},
         2e-5);
+}
+
+/// ||a - b|| / ||b|| over all gradients.
+double distance(const Outcome& a, const Outcome& b) {
+  double difference = 0, size = 0;
+  for (const auto& [name, gradient] : b.gradients) {
+    const Values& other = a.gradients.at(name);
+    for (std::size_t i = 0; i < gradient.size(); ++i) {
+      difference += (other[i] - gradient[i]) * (other[i] - gradient[i]);
+      size += gradient[i] * gradient[i];
+    }
+  }
+  return std::sqrt(difference / size);
+}
+
+// float32 on the wire brings sums home unrounded, and bfloat16 rounds them.
+TEST_P(ModelRanksTest, TheWireRoundsToItsTypeAlone) {
+  const ModelConfig& config = GetParam().config;
+  const Batch batch = packed_batch(config.vocabulary);
+  const auto error = [&](DType compute, std::optional<DType> wire) {
+    const Layout layout{.world = 4,
+                        .expert = 4,
+                        .rules = {.row_budget = 40, .wire = wire},
+                        .all_to_first = true};
+    return distance(many_ranks(config, compute, batch, layout),
+                    one_rank(config, compute, batch, true));
+  };
+  const bool exchanged = config.chain_layers() > 0;
+  EXPECT_LE(error(DType::kFloat64, DType::kBFloat16), 1e-11);
+  EXPECT_LE(error(DType::kFloat32, DType::kFloat32), 1e-5);
+  const double narrow = error(DType::kFloat32, DType::kBFloat16);
+  EXPECT_LT(narrow, 0.1);
+  EXPECT_EQ(narrow > 1e-4, exchanged) << narrow;
+  if (!exchanged) return;
+  const double rounded = error(DType::kBFloat16, {});
+  const double whole = error(DType::kBFloat16, DType::kFloat32);
+  // A single term is rounded at home just as well.
+  const bool one_term =
+      config.chain.top_k == 1 && config.chain.shared_experts == 0;
+  EXPECT_TRUE(one_term ? whole <= rounded : whole < rounded)
+      << whole << " and " << rounded;
 }
 
 INSTANTIATE_TEST_SUITE_P(Options, ModelRanksTest,

@@ -176,6 +176,54 @@ TEST_P(GatherRowsTest, BitsDoNotDependOnThreads) {
   });
 }
 
+// Between bfloat16 and float32, either way: as if converted before or after.
+TEST(ConvertingRowsTest, RoundsOnceAtTheEnd) {
+  for (const Case& c : kCases) {
+    for (const DType from : {DType::kFloat32, DType::kBFloat16}) {
+      const DType to =
+          from == DType::kFloat32 ? DType::kBFloat16 : DType::kFloat32;
+      const Values source = random_source(from, c);
+      const Values index = random_integers(c.rows, 2, -1, c.source_rows);
+      const Values start = rounded(to, random_values(c.rows * c.columns, 7));
+      const Shape shape{c.source_rows, c.columns};
+      const TestTensor in(cpu(2), from, shape, source, c.padding);
+      const TestTensor at(cpu(2), DType::kInt32, {c.rows}, index);
+      TestTensor out(cpu(2), to, {c.rows, c.columns}, start, c.padding);
+      const auto run = [&](const auto& kernel) {
+        cpu(2).kernels()(kernel);
+        EXPECT_TRUE(out.padding_intact());
+        return out.values();
+      };
+      const Values gathered = gather(cpu(2), from, c, source, index);
+      EXPECT_EQ(run(GatherRows{.source = in, .index = at, .out = out}),
+                rounded(to, gathered));
+      // One choice of weight 1 onto what is there, and a residual.
+      out.set(start);
+      Values expected = gathered;
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        expected[i] = gathered[i] + start[i] + start[i];
+      }
+      const TestTensor added(cpu(2), to, {c.rows, c.columns}, start, c.padding);
+      expect_close(run(CombineRows{.source = in,
+                                   .index = at.view().reshape({c.rows, 1}),
+                                   .weight = {},
+                                   .residual = added,
+                                   .out = out,
+                                   .accumulate = true}),
+                   expected, tolerance(to), "combined");
+    }
+  }
+}
+
+TEST(ConvertingRowsTest, RefusesOtherTypes) {
+  const TestTensor in(cpu(1), DType::kFloat64, {2, 3});
+  const TestTensor at(cpu(1), DType::kInt32, {1});
+  const TestTensor out(cpu(1), DType::kFloat32, {1, 3});
+  EXPECT_THROW(
+      cpu(1).kernels()(GatherRows{.source = in, .index = at, .out = out}),
+      Error);
+}
+
 CATENA_FOR_FLOATING_TYPES(GatherRowsTest);
 
 }  // namespace
