@@ -114,9 +114,10 @@ Steps measure(const Config& config, const Options& options, int ranks,
     Transport& transport = slow ? *slow : wire;
     const Mesh mesh = config.mesh(ranks);
     const auto group =
-        ranks > 1 ? std::make_unique<Ranks>(transport, *backend, mesh,
-                                            config.placements(mesh),
-                                            Communicator::Deadline(600))
+        ranks > 1 ? std::make_unique<Ranks>(
+                        transport, *backend, mesh, config.placements(mesh),
+                        Communicator::Deadline(600),
+                        config.dispatch_rules(config.micro_rows(ranks)))
                   : nullptr;
     const Steps steps = run_steps(config, options, *backend, group.get());
     if (transport.rank() == 0) {

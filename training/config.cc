@@ -1,6 +1,7 @@
 #include "training/config.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
@@ -109,6 +110,26 @@ void describe_training(config::Schema& s, Config& c) {
                      "What joins the ranks. auto: mpi for those that mpirun "
                      "or srun started, gloo (TCP) for those that were given a "
                      "rendezvous, else shared_memory of this machine."});
+  s.add("parallel.row_budget", p.row_budget,
+        config::Number{0, kHuge, "of a balanced share",
+                       "With several ranks: rows (a token at one of its "
+                       "experts) that a rank takes at once, over those of a "
+                       "balanced routing, data.sequence x rows of a full "
+                       "chunk x top_k; for each chunk, layer and iteration. "
+                       "Rows beyond it are not dropped: they come in further "
+                       "rounds, and are dispatched and computed again in "
+                       "backward. Higher: more memory, and fewer rounds when "
+                       "routing is uneven. As many as the ranks that share "
+                       "experts: never a second round. 0: one token at a "
+                       "time."});
+  s.add("parallel.wire", p.wire,
+        config::Text{{"auto", "float32", "bfloat16"},
+                     "",
+                     "With several ranks: type in which rows travel between "
+                     "them. auto: that which is computed in. float32 where "
+                     "that is bfloat16: the sums of a rank's experts come "
+                     "home unrounded, for twice their bytes. bfloat16 where "
+                     "it is float32: half the bytes, rounded."});
   s.add("parallel.timeout", p.timeout,
         config::Number{0.001, kHuge, "seconds",
                        "An exchange that is not finished by then ends the "
@@ -278,6 +299,32 @@ void load(config::Schema& s, Config& c, const std::filesystem::path& path,
   check(s, c.model);
   check_run(s, c);
   s.finish();
+}
+
+namespace {
+
+/// Nothing: that which is computed in.
+std::optional<DType> wire_type(const std::string& name) {
+  if (name == "float32") return DType::kFloat32;
+  if (name == "bfloat16") return DType::kBFloat16;
+  return {};
+}
+
+}  // namespace
+
+std::int64_t Config::micro_rows(int world) const {
+  return std::min(micro_batch_rows(), (rows_per_step() + world - 1) / world);
+}
+
+DispatchRules Config::dispatch_rules(std::int64_t micro_rows) const {
+  const std::int64_t rows =
+      (micro_rows + parallel.chunks - 1) / parallel.chunks;
+  const double share =
+      static_cast<double>(rows * data.sequence * model.chain.top_k);
+  // Not beyond what counts of rows can be.
+  return {.row_budget = static_cast<std::int64_t>(
+              std::min(std::ceil(parallel.row_budget * share), 0x1p62)),
+          .wire = wire_type(parallel.wire)};
 }
 
 Mesh Config::mesh(int world) const {

@@ -75,6 +75,8 @@ struct ParallelConfig {
   std::string placement = "contiguous";  ///< contiguous | round_robin
   std::string placement_file;            ///< instead of it
   std::string transport = "auto";        ///< auto | shared_memory | gloo | mpi
+  double row_budget = 2;                 ///< of a balanced share
+  std::string wire = "auto";             ///< auto | float32 | bfloat16
   double timeout = 300;                  ///< seconds
 };
 
@@ -100,6 +102,10 @@ struct Config {
   [[nodiscard]] std::int64_t micro_batch_rows() const {
     return std::max<std::int64_t>(1, train.micro_batch_tokens / data.sequence);
   }
+  /// Of them, those of one rank of `world` where a whole step has fewer.
+  [[nodiscard]] std::int64_t micro_rows(int world) const;
+  /// Where a rank computes so many rows at once.
+  [[nodiscard]] DispatchRules dispatch_rules(std::int64_t micro_rows) const;
   /// How `world` ranks are arranged.
   /// Throws: Error(kConfig).
   [[nodiscard]] Mesh mesh(int world) const;

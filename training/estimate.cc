@@ -39,10 +39,14 @@ void count_parameters(ParameterSet& set, const ModelConfig& model,
   }
 }
 
-/// Peak of every chunk's arenas over one accumulation step of full rows.
+/// Peak of every chunk's arenas over one accumulation step of full rows; with
+/// several ranks, as Ranks::expect_worst() says.
 std::vector<ChunkMemory> chunk_memory(Model& model, const Config& config,
                                       std::int64_t rows) {
   const FullRows full(rows, config.data.sequence);
+  if (model.ranks() != nullptr) {
+    model.ranks()->set_rules(config.dispatch_rules(rows));
+  }
   std::vector<std::unique_ptr<Chunk>> chunks;
   for (std::int64_t i = 0; i < config.parallel.chunks; ++i) {
     chunks.push_back(model.make_chunk());
@@ -128,10 +132,10 @@ Estimate estimate_of(const Config& config, Precision precision, Ranks* ranks,
   result.buffer_bytes = backend.memory().bytes - result.weight_bytes -
                         result.gradient_bytes - result.optimizer_bytes;
   result.snapshot_bytes = Snapshot::bytes_of(model, optimizer);
-  const std::int64_t rows = std::clamp<std::int64_t>(
-      config.train.micro_batch_tokens / config.data.sequence, 1,
-      (config.rows_per_step() + world - 1) / world);
-  result.chunks = memory_of_rows(model, config, rows);
+  if (ranks != nullptr) ranks->expect_worst(true);
+  result.chunks =
+      memory_of_rows(model, config, config.micro_rows(static_cast<int>(world)));
+  if (ranks != nullptr) ranks->expect_worst(false);
   for (const ChunkMemory& chunk : result.chunks) {
     result.activation_bytes +=
         static_cast<std::int64_t>(chunk.activations + chunk.scratch);
@@ -201,7 +205,8 @@ std::string why_too_large(const Estimate& estimate, const Config& config,
       "{} needs about {}, and there are {}: weights {}, gradients {}, "
       "optimizer {}, activations {}, checkpoint {}. Lower "
       "train.micro_batch_tokens (now {}), data.sequence (now {}), "
-      "model.chain.routed_experts, model.chain.intermediate or model.layers{}",
+      "model.chain.routed_experts, model.chain.intermediate or "
+      "model.layers{}{}",
       ranks == 1 ? "this run" : fmt::format("each of {} ranks", ranks),
       human_bytes(estimate.total_bytes()), human_bytes(memory),
       human_bytes(estimate.weight_bytes), human_bytes(estimate.gradient_bytes),
@@ -209,6 +214,9 @@ std::string why_too_large(const Estimate& estimate, const Config& config,
       human_bytes(estimate.activation_bytes),
       human_bytes(estimate.snapshot_bytes), config.train.micro_batch_tokens,
       config.data.sequence,
+      ranks == 1 ? ""
+                 : fmt::format(", or parallel.row_budget (now {})",
+                               config.parallel.row_budget),
       config.train.recompute == "layer"
           ? ""
           : ", or set train.recompute = \"layer\"");

@@ -35,7 +35,8 @@ struct Estimate {
   }
 };
 
-/// Of rank 0 of `mesh`, under a balanced routing where experts are shared.
+/// Of rank 0 of `mesh`. Where experts are shared, memory is the most that any
+/// routing takes, and kernels and exchanges are those of a balanced one.
 [[nodiscard]] Estimate estimate(const Config& config, Precision precision,
                                 const Mesh& mesh = {});
 

@@ -27,7 +27,8 @@ class ModelledRank {
              .inside = cluster.inside,
              .across = cluster.across,
              .computed = [this] { return backend_->kernels().seconds(); }})),
-        ranks_(*transport_, *backend_, mesh, config.placements(mesh), kForever),
+        ranks_(*transport_, *backend_, mesh, config.placements(mesh), kForever,
+               config.dispatch_rules(config.micro_rows(mesh.world))),
         model_(*backend_, config.model, precision, ranks_or_none()),
         optimizer_(model_.parameters(), config.optimizer, ranks_or_none()) {
     for (std::int64_t i = 0; i < config.parallel.chunks; ++i) {

@@ -74,6 +74,8 @@ void add_traffic(const StepReport& r, Json& json) {
     bytes[key] = phase.sent_bytes;
   }
   json["catena_rank_load_max_to_mean_ratio"] = r.rank_load;
+  json["catena_dispatch_later_rounds"] = r.traffic.later_rounds;
+  json["catena_rows_beyond_budget"] = r.traffic.rows_beyond_budget;
 }
 
 }  // namespace

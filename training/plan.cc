@@ -172,8 +172,9 @@ std::string plan_text(const Plan& plan, const Config& config) {
   }
   print_routing(plan, config, line);
   line(plan.mesh.world > 1 ? "memory of a rank" : "memory",
-       fmt::format("{} of {}", human_bytes(needs.total_bytes()),
-                   human_bytes(plan.memory_bytes)));
+       fmt::format("{} of {}{}", human_bytes(needs.total_bytes()),
+                   human_bytes(plan.memory_bytes),
+                   plan.mesh.expert > 1 ? ", whatever the routing" : ""));
   for (const Part& part : memory_parts(needs)) {
     line(fmt::format("  {}", part.name), human_bytes(part.bytes));
   }

@@ -22,9 +22,9 @@ class RecordedRouting : public Observer, public ModelledRouting {
  public:
   /// Borrows `config`.
   RecordedRouting(const Config& config, const Mesh& mesh,
-                  const Placements& placements,
-                  const DispatchRules& rules = {});
+                  const Placements& placements, const DispatchRules& rules);
 
+  [[nodiscard]] const DispatchRules& rules() const { return rules_; }
   /// Borrows it.
   void set_step(const RoutedStep& step);
   void set_rank(int rank) { rank_ = rank; }

@@ -16,7 +16,7 @@ struct MetaRank {
       : transport(make_meta_transport(rank, mesh.world)),
         backend(make_meta_backend()),
         ranks(*transport, *backend, mesh, config.placements(mesh),
-              Communicator::Deadline(1)),
+              Communicator::Deadline(1), routing.rules()),
         model(*backend, config.model, precision, &ranks),
         optimizer(model.parameters(), config.optimizer, &ranks),
         step(model, optimizer, config) {
@@ -118,7 +118,9 @@ RoutingPlan plan_routing(const Config& config, Precision precision,
   plan.routing = routing;
   plan.ranks.resize(static_cast<std::size_t>(mesh.world));
   const Placements placements = config.placements(mesh);
-  RecordedRouting recorded(config, mesh, placements);
+  RecordedRouting recorded(
+      config, mesh, placements,
+      config.dispatch_rules(config.micro_rows(mesh.world)));
   std::vector<std::unique_ptr<MetaRank>> ranks;
   for (int rank = 0; rank < mesh.world; ++rank) {
     ranks.push_back(

@@ -139,9 +139,8 @@ void Step::apply(const StepReport& report) {
 
 void Step::reserve(const std::vector<ChunkMemory>& memory) {
   const auto count = static_cast<std::int64_t>(chunks_.size());
-  const std::int64_t ranks = ranks_ != nullptr ? ranks_->size() : 1;
   const std::int64_t rows =
-      std::min(micro_rows_, (config_.rows_per_step() + ranks - 1) / ranks);
+      config_.micro_rows(ranks_ != nullptr ? ranks_->size() : 1);
   const std::int64_t most = (rows + count - 1) / count * config_.data.sequence;
   for (std::size_t i = 0; i < chunks_.size() && i < memory.size(); ++i) {
     chunks_[i]->reserve(memory[i], most);

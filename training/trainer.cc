@@ -29,7 +29,8 @@ std::unique_ptr<Ranks> make_ranks(const Config& config, Transport* transport,
   const Mesh mesh = config.mesh(transport->size());
   return std::make_unique<Ranks>(
       *transport, backend, mesh, config.placements(mesh),
-      Communicator::Deadline(config.parallel.timeout));
+      Communicator::Deadline(config.parallel.timeout),
+      config.dispatch_rules(config.micro_rows(transport->size())));
 }
 
 }  // namespace

@@ -149,7 +149,8 @@ LayoutRun run_layout(const Config& given, Precision precision,
     const auto backend =
         make_cpu_backend(std::max(1, available_cores() / world));
     Ranks ranks(transport, *backend, mesh, config.placements(mesh),
-                Communicator::Deadline(config.parallel.timeout));
+                Communicator::Deadline(config.parallel.timeout),
+                config.dispatch_rules(config.micro_rows(world)));
     Ranks* const shared = world > 1 ? &ranks : nullptr;
     Model model(*backend, config.model, precision, shared);
     model.parameters().initialize(

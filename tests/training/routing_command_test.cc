@@ -196,10 +196,14 @@ experts = [0, [0, 1], 1, 1, [0, 1], 0, 1]
       {{2, 1}, ""},
       {{2, 2}, "--set model.router.force_balanced=true"},
       {{3, 3}, "--set train.recompute=layer --set train.precision=bfloat16"},
+      {{3, 3},
+       "--set parallel.row_budget=0.4 --set parallel.chunks=2 --set "
+       "parallel.wire=bfloat16"},
       {{4, 2}, "--set parallel.placement=round_robin"},
       {{4, 2},
        "--set data.packing=padded --set parallel.chunks=3 --set "
-       "train.micro_batch_tokens=128 --set parallel.placement_file=" +
+       "train.micro_batch_tokens=128 --set parallel.row_budget=0.7 --set "
+       "parallel.placement_file=" +
            placement}};
   int number = 0;
   for (const auto& [layout, more] : cases) {
