@@ -42,17 +42,39 @@ void combine(ThreadPool& pool, const CombineRows& k) {
     for (std::int64_t j = 0; j < choices; ++j) {
       check_index(CombineRows::kName, index[j], k.source.size(0));
     }
-    for (std::int64_t c = 0; c < columns; c += kLanes<W>) {
-      const std::int64_t left = columns - c;
-      Vector<W> sum{};
+    // Registers side by side, that finding a row is not paid for each.
+    const auto combine_columns = [&]<int kRegisters>(std::int64_t c) {
+      const auto left = [&](int r) {
+        return kRegisters > 1 ? kLanes<W> : columns - c - r * kLanes<W>;
+      };
+      Vector<W> sum[kRegisters];
+#pragma GCC unroll 8
+      for (int r = 0; r < kRegisters; ++r) sum[r] = Vector<W>{};
       for (std::int64_t j = 0; j < choices; ++j) {
         if (index[j] < 0) continue;
-        const T* const from = row_of(source, k.source, index[j]);
-        sum += (weight ? weight[j] : W{1}) * load(from + c, left);
+        const T* const from = row_of(source, k.source, index[j]) + c;
+        const Vector<W> factor = broadcast(weight ? weight[j] : W{1});
+#pragma GCC unroll 8
+        for (int r = 0; r < kRegisters; ++r) {
+          sum[r] += factor * load(from + r * kLanes<W>, left(r));
+        }
       }
-      if (k.accumulate) sum += load(to + c, left);
-      if (residual) sum += load(residual + c, left);
-      store(to + c, sum, left);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRegisters; ++r) {
+        const std::int64_t at = c + r * kLanes<W>;
+        if (k.accumulate) sum[r] += load(to + at, left(r));
+        if (residual) sum[r] += load(residual + at, left(r));
+        store(to + at, sum[r], left(r));
+      }
+    };
+    constexpr int kSideBySide = 8;
+    std::int64_t c = 0;
+    for (; c + kSideBySide * kLanes<W> <= columns;
+         c += kSideBySide * kLanes<W>) {
+      combine_columns.template operator()<kSideBySide>(c);
+    }
+    for (; c < columns; c += kLanes<W>) {
+      combine_columns.template operator()<1>(c);
     }
   };
   // Rows of one choice lie anywhere.

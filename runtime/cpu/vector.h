@@ -1,5 +1,9 @@
 #pragma once
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -31,6 +35,20 @@ struct VectorOf {
 };
 /// The bits of a register of BFloat16 that widens to one of float.
 typedef std::uint16_t HalfVector __attribute__((vector_size(kVectorBytes / 2)));
+typedef std::uint32_t WordVector __attribute__((vector_size(kVectorBytes)));
+
+/// One instruction, where __builtin_convertvector becomes four.
+[[nodiscard]] inline WordVector widen(const HalfVector& half) {
+#if defined(__AVX512F__)
+  return std::bit_cast<WordVector>(
+      _mm512_maskz_cvtepu16_epi32(0xffff, std::bit_cast<__m256i>(half)));
+#elif defined(__AVX2__)
+  return std::bit_cast<WordVector>(
+      _mm256_cvtepu16_epi32(std::bit_cast<__m128i>(half)));
+#else
+  return __builtin_convertvector(half, WordVector);
+#endif
+}
 }  // namespace internal
 
 /// A register of T; arithmetic and comparisons work lane by lane, a scalar
@@ -62,9 +80,7 @@ template <class T>
   if constexpr (std::is_same_v<T, BFloat16>) {
     internal::HalfVector half;
     std::memcpy(&half, from, sizeof(half));
-    const Vector<std::uint32_t> word =
-        __builtin_convertvector(half, Vector<std::uint32_t>) << 16;
-    return std::bit_cast<Vector<float>>(word);
+    return std::bit_cast<Vector<float>>(internal::widen(half) << 16);
   } else {
     Vector<T> value;
     std::memcpy(&value, from, sizeof(value));
