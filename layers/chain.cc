@@ -5,7 +5,8 @@ namespace catena {
 Dispatch Chain::exchange(Chunk& chunk) const {
   return {chunk.kernels(), ranks_,
           Tag{.layer = static_cast<std::int16_t>(layer_),
-              .chunk = static_cast<std::int16_t>(chunk.number)}};
+              .chunk = static_cast<std::int16_t>(chunk.number)},
+          &chunk.wire};
 }
 
 Task Chain::forward(Chunk& chunk, TensorView x, TensorView out,
@@ -19,6 +20,7 @@ Task Chain::forward(Chunk& chunk, TensorView x, TensorView out,
     const TensorView y = last ? out : chunk.keep(chunk.compute(), shape);
     it.x = x;
     const ArenaScope scope(chunk.scratch);
+    const ArenaScope on_wire(chunk.wire);
 
     router(t).forward(chunk, layer_, t, x, statistics.cell(layer_, t),
                       it.routes);
@@ -61,6 +63,7 @@ Task Chain::forward_later(Chunk& chunk, const Dispatch& exchange,
   DispatchRound& rows = saved.later;
   for (rows.number = 1; rows.number < plan.rounds; ++rows.number) {
     const ArenaScope scope(chunk.scratch);
+    const ArenaScope on_wire(chunk.wire);
     co_await exchange.dispatch(plan, rows, chunk.scratch);
     exchange.receive(plan, rows, chunk.scratch, chunk.scratch);
     const TensorView result =
@@ -78,6 +81,7 @@ Task Chain::backward_later(Chunk& chunk, const Dispatch& exchange,
   terms.clear();
   for (rows.number = 1; rows.number < plan.rounds; ++rows.number) {
     const ArenaScope scope(chunk.scratch);
+    const ArenaScope on_wire(chunk.wire);
     const Pending sent = exchange.dispatch(plan, rows, chunk.scratch);
     const Pending sent_gradient =
         exchange.combine_gradient(plan, rows, chunk.scratch);
@@ -123,6 +127,7 @@ Task Chain::backward(Chunk& chunk, const RoutingStatistics& statistics,
     const TensorView d_activation =
         chunk.temporary(compute, {rows.rows, experts_->intermediate()});
     const ArenaScope inner(chunk.scratch);
+    const ArenaScope on_wire(chunk.wire);
     exchange.plan_gradient(it.plan, d_y, chunk.scratch);
     if (it.plan.rounds > 1) {
       co_await backward_later(chunk, exchange, it.plan, saved);

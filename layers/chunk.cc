@@ -12,15 +12,17 @@ TensorView Observer::forced_routes(const Chunk&, std::int64_t, std::int64_t) {
 void Observer::routed(const Chunk&, std::int64_t, std::int64_t, const Routed&) {
 }
 
-Chunk::Chunk(Backend& backend, Precision precision)
+Chunk::Chunk(Backend& backend, Precision precision, MemorySource* wire)
     : activations(backend),
       scratch(backend),
+      wire(wire != nullptr ? *wire : backend),
       backend_(&backend),
       precision_(precision) {}
 
 void Chunk::clear() {
   activations.rewind({});
   scratch.rewind({});
+  wire.rewind({});
 }
 
 void Chunk::reserve(const ChunkMemory& memory, std::int64_t most) {

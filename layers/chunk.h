@@ -77,9 +77,13 @@ struct KeyValueCache {
   Tensor keys, values;  ///< [capacity, kv_heads, size] T
 };
 
-/// Bytes that a chunk's two arenas need at most.
+/// Bytes that a chunk's arenas need at most.
 struct ChunkMemory {
-  std::size_t activations = 0, scratch = 0;
+  std::size_t activations = 0, scratch = 0, wire = 0;
+
+  [[nodiscard]] std::size_t total() const {
+    return activations + scratch + wire;
+  }
 };
 
 /// One chunk on its way through the model: whole sequences, their place in
@@ -87,7 +91,9 @@ struct ChunkMemory {
 /// Thread rule: one thread.
 class Chunk : public FrameMemory {
  public:
-  Chunk(Backend& backend, Precision precision);
+  /// `wire`: where that is held which is sent to other ranks; null: the
+  /// backend's. Borrowed.
+  Chunk(Backend& backend, Precision precision, MemorySource* wire = nullptr);
 
   /// Takes the rows [first_row, first_row + row_count) of `tokens`. Forgets
   /// everything about the rows before.
@@ -101,6 +107,8 @@ class Chunk : public FrameMemory {
   void clear();
   /// clear(), and takes so much memory at once, and what the host needs for
   /// `most` tokens: from then on nothing more is allocated for rows that fit.
+  /// But `wire` grows as it is used: it may be memory that is no longer free
+  /// once it is held, and the most that any routing sends is seldom sent.
   void reserve(const ChunkMemory& memory, std::int64_t most = 0);
 
   [[nodiscard]] Backend& backend() { return *backend_; }
@@ -120,7 +128,12 @@ class Chunk : public FrameMemory {
     if (observer != nullptr) observer->computed(name, value);
   }
 
+  [[nodiscard]] ChunkMemory peak() const {
+    return {activations.peak_bytes(), scratch.peak_bytes(), wire.peak_bytes()};
+  }
+
   Arena activations, scratch;
+  Arena wire;            ///< what is on its way to other ranks, see Dispatch
   bool training = true;  ///< keep what backward needs, count routes
   /// Keep the inputs of layers alone, and compute each layer again when its
   /// gradient is due: the same numbers and routes, with less memory.

@@ -46,7 +46,9 @@ std::unique_ptr<RoutingStatistics> Model::make_statistics() {
 Model::~Model() = default;
 
 std::unique_ptr<Chunk> Model::make_chunk() {
-  auto chunk = std::make_unique<Chunk>(backend(), parameters_.precision());
+  auto chunk = std::make_unique<Chunk>(
+      backend(), parameters_.precision(),
+      ranks_ != nullptr ? &ranks_->wire_memory() : nullptr);
   if (config_.router.force_balanced) {
     chunk->balanced_k = config_.chain.top_k;
     chunk->balanced_experts = config_.chain.routed_experts;

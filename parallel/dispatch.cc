@@ -76,7 +76,8 @@ Pending Dispatch::send_out(DispatchPlan& plan, DispatchRound& round,
   Communicator& group = ranks_->expert();
   const auto me = static_cast<std::size_t>(group.rank());
   const TensorView packed =
-      scratch.allocate(guests.dtype(), {sum(round.out), x.size(1)});
+      (wire_ != nullptr ? *wire_ : scratch)
+          .allocate(guests.dtype(), {sum(round.out), x.size(1)});
   const auto gather = [&](std::int64_t from, std::int64_t count,
                           TensorView to) {
     (*kernels_)(GatherRows{
@@ -111,7 +112,8 @@ Pending Dispatch::send_back(DispatchPlan& plan, DispatchRound& round,
   Communicator& group = ranks_->expert();
   const auto me = static_cast<std::size_t>(group.rank());
   const TensorView packed =
-      scratch.allocate(back.dtype(), {round.guests, back.size(1)});
+      (wire_ != nullptr ? *wire_ : scratch)
+          .allocate(back.dtype(), {round.guests, back.size(1)});
   const std::int64_t own = round.in[me];
   const std::int64_t begin = round.in_begin[me], end = begin + own;
   form(0, begin, packed.slice(0, 0, begin));

@@ -109,11 +109,15 @@ struct DispatchPlan {
 class Dispatch {
  public:
   /// `ranks`: null for one rank. `tag` says which layer and chunk this is for.
-  Dispatch(Kernels& kernels, Ranks* ranks, const Tag& tag)
+  /// What is sent is packed into `wire` (null: into `scratch`), where it must
+  /// last as in `scratch`.
+  Dispatch(Kernels& kernels, Ranks* ranks, const Tag& tag,
+           Arena* wire = nullptr)
       : kernels_(&kernels),
         ranks_(ranks != nullptr && ranks->expert().size() > 1 ? ranks
                                                               : nullptr),
-        tag_(tag) {}
+        tag_(tag),
+        wire_(wire) {}
 
   /// x [tokens, hidden] T, index [tokens, top_k] int32, weight [tokens, top_k]
   /// W. The plan's own views come from `keep`. Frames come from `frames`.
@@ -197,6 +201,7 @@ class Dispatch {
   Kernels* kernels_;
   Ranks* ranks_;
   Tag tag_;
+  Arena* wire_;
 };
 
 }  // namespace catena

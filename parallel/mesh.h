@@ -7,6 +7,7 @@
 #include "parallel/dispatch_rules.h"
 #include "parallel/modelled_routing.h"
 #include "parallel/placement.h"
+#include "parallel/wire_memory.h"
 #include "runtime/backend.h"
 
 namespace catena {
@@ -46,6 +47,9 @@ class Ranks final : public Background {
   [[nodiscard]] int size() const { return mesh_.world; }
   [[nodiscard]] const Placements& placements() const { return placements_; }
   [[nodiscard]] Backend& backend() const { return *backend_; }
+
+  /// For what is sent.
+  [[nodiscard]] MemorySource& wire_memory() { return wire_memory_; }
 
   /// All ranks; those that share experts.
   [[nodiscard]] Communicator& world() { return world_; }
@@ -126,6 +130,7 @@ class Ranks final : public Background {
   Backend* backend_;
   Mesh mesh_;
   Placements placements_;
+  WireMemory wire_memory_;
   Communicator world_, expert_;
   std::vector<std::unique_ptr<Communicator>> replica_sets_;
   std::vector<Layer> layers_;  ///< as many as placements_

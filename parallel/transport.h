@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "runtime/memory_source.h"
+
 namespace catena {
 
 /// A wire between ranks, as one rank sees it: messages from one rank to
@@ -13,9 +15,8 @@ namespace catena {
 /// Thread rule: one thread.
 /// Throws from every call, once it is known: Communication, naming the rank
 /// that is gone, that gave up and why, or that is in another collective.
-class Transport {
+class Transport : public MemorySource {
  public:
-  virtual ~Transport() = default;
   Transport() = default;
   Transport(const Transport&) = delete;
   Transport& operator=(const Transport&) = delete;
@@ -57,11 +58,8 @@ class Transport {
   /// one they name.
   virtual void abandon(std::string_view why) noexcept = 0;
 
-  /// Memory from which messages go the shortest way. 64-byte aligned, not
-  /// cleared. Messages may lie elsewhere, too.
-  /// Throws: DoesNotFit.
-  [[nodiscard]] virtual void* allocate(std::size_t bytes) = 0;
-  virtual void release(void* data, std::size_t bytes) noexcept = 0;
+  // From memory of allocate() messages go the shortest way; they may lie
+  // elsewhere, too.
 
  private:
   int lanes_taken_ = 0;

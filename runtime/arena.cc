@@ -17,7 +17,7 @@ std::size_t aligned(std::size_t bytes) {
 
 Arena::~Arena() {
   for (const Block& block : blocks_) {
-    backend_->release(block.data, block.bytes);
+    source_->release(block.data, block.bytes);
   }
 }
 
@@ -32,7 +32,7 @@ void* Arena::allocate_bytes(std::size_t bytes) {
     const std::size_t last =
         blocks_.empty() ? kFirstBlock / 2 : blocks_.back().bytes;
     const std::size_t size = std::max(bytes, 2 * last);
-    blocks_.push_back({backend_->allocate(size), size});
+    blocks_.push_back({source_->allocate(size), size});
   }
   void* data = static_cast<char*>(blocks_[top_.block].data) + top_.used;
   top_.used += bytes;
@@ -65,10 +65,10 @@ void Arena::reserve(std::size_t bytes) {
   bytes = std::max(aligned(bytes), peak_);
   if (blocks_.size() == 1 && blocks_[0].bytes >= bytes) return;
   for (const Block& block : blocks_) {
-    backend_->release(block.data, block.bytes);
+    source_->release(block.data, block.bytes);
   }
   blocks_.clear();
-  blocks_.push_back({backend_->allocate(bytes), bytes});
+  blocks_.push_back({source_->allocate(bytes), bytes});
 }
 
 }  // namespace catena

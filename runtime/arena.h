@@ -3,17 +3,19 @@
 #include <cstddef>
 #include <vector>
 
-#include "runtime/backend.h"
+#include "runtime/memory_source.h"
+#include "runtime/tensor.h"
 
 namespace catena {
 
-/// Stack of device memory for values that die in the reverse order of their
+/// Stack of memory for values that die in the reverse order of their
 /// birth. Grows in blocks as long as sizes are unknown; after reserve() nothing
 /// is allocated unless more is asked for. Memory is not cleared.
 /// Thread rule: one thread at a time.
 class Arena {
  public:
-  explicit Arena(Backend& backend) : backend_(&backend) {}
+  /// `source` is borrowed.
+  explicit Arena(MemorySource& source) : source_(&source) {}
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -32,7 +34,7 @@ class Arena {
   [[nodiscard]] std::size_t peak_bytes() const { return peak_; }
   /// Bytes alive now.
   [[nodiscard]] std::size_t used_bytes() const { return top_.total; }
-  /// Bytes held from the backend.
+  /// Bytes held from the source.
   [[nodiscard]] std::size_t held_bytes() const;
   /// Holds one block of at least `bytes` and peak_bytes(). Requires an empty
   /// arena.
@@ -43,7 +45,7 @@ class Arena {
     void* data;
     std::size_t bytes;
   };
-  Backend* backend_;
+  MemorySource* source_;
   std::vector<Block> blocks_;
   Mark top_;
   std::size_t peak_ = 0;

@@ -13,7 +13,7 @@ void* Backend::allocate(std::size_t bytes) {
   return data;
 }
 
-void Backend::release(void* data, std::size_t bytes) {
+void Backend::release(void* data, std::size_t bytes) noexcept {
   memory_.bytes -= static_cast<std::int64_t>(bytes);
   give_back(data);
 }

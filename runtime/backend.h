@@ -6,6 +6,7 @@
 
 #include "runtime/background.h"
 #include "runtime/kernels.h"
+#include "runtime/memory_source.h"
 #include "runtime/tensor.h"
 
 namespace catena {
@@ -14,10 +15,8 @@ enum class DeviceKind { kCpu, kMeta, kCuda };
 
 /// One device: its memory and its kernels. The only switch on device kind.
 /// Thread rule: one thread at a time.
-class Backend {
+class Backend : public MemorySource {
  public:
-  virtual ~Backend() = default;
-
   [[nodiscard]] virtual DeviceKind kind() const = 0;
   /// One line for people: "CPU, 2 threads, AVX-512, native bfloat16".
   [[nodiscard]] virtual std::string description() const = 0;
@@ -25,10 +24,8 @@ class Backend {
   /// are faster than in float32.
   [[nodiscard]] virtual DType fast_type() const { return DType::kFloat32; }
 
-  /// 64-byte aligned, not cleared. Throws: DoesNotFit.
-  [[nodiscard]] void* allocate(std::size_t bytes);
-  /// `bytes` as allocate() was asked for.
-  void release(void* data, std::size_t bytes);
+  [[nodiscard]] void* allocate(std::size_t bytes) final;
+  void release(void* data, std::size_t bytes) noexcept final;
   /// What allocate() has given out: now, at most, and how often. The same on
   /// every backend, meta included.
   struct Memory {

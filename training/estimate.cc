@@ -55,8 +55,7 @@ std::vector<ChunkMemory> chunk_memory(Model& model, const Config& config,
   model.train(full.tokens(), {}, chunks);
   std::vector<ChunkMemory> result;
   for (const auto& chunk : chunks) {
-    result.push_back(
-        {chunk->activations.peak_bytes(), chunk->scratch.peak_bytes()});
+    result.push_back(chunk->peak());
   }
   return result;
 }
@@ -81,7 +80,8 @@ std::vector<ChunkMemory> memory_of_rows(Model& model, const Config& config,
   const double x = static_cast<double>(rows) / static_cast<double>(most);
   for (std::size_t i = 0; i < result.size(); ++i) {
     result[i] = {continued(low[i].activations, result[i].activations, x),
-                 continued(low[i].scratch, result[i].scratch, x)};
+                 continued(low[i].scratch, result[i].scratch, x),
+                 continued(low[i].wire, result[i].wire, x)};
   }
   return result;
 }
@@ -137,8 +137,7 @@ Estimate estimate_of(const Config& config, Precision precision, Ranks* ranks,
       memory_of_rows(model, config, config.micro_rows(static_cast<int>(world)));
   if (ranks != nullptr) ranks->expect_worst(false);
   for (const ChunkMemory& chunk : result.chunks) {
-    result.activation_bytes +=
-        static_cast<std::int64_t>(chunk.activations + chunk.scratch);
+    result.activation_bytes += static_cast<std::int64_t>(chunk.total());
   }
   count_step(model, optimizer, config, ranks, world, result);
   for (const auto& [name, cost] : result.kernels) {

@@ -150,7 +150,7 @@ void Step::reserve(const std::vector<ChunkMemory>& memory) {
 std::int64_t Step::activation_bytes() const {
   std::size_t bytes = 0;
   for (const auto& chunk : chunks_) {
-    bytes += chunk->activations.peak_bytes() + chunk->scratch.peak_bytes();
+    bytes += chunk->peak().total();
   }
   return static_cast<std::int64_t>(bytes);
 }

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "runtime/backend.h"
+
 namespace catena {
 namespace {
 

@@ -157,6 +157,7 @@ class RowBudgetTest : public ::testing::TestWithParam<Case> {
           << "chunk " << i;
       EXPECT_LE(chunks[i]->scratch.peak_bytes(), planned[i].scratch)
           << "chunk " << i;
+      EXPECT_LE(chunks[i]->wire.peak_bytes(), planned[i].wire) << "chunk " << i;
     }
   }
 };
