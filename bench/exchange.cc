@@ -7,29 +7,22 @@
 // sends, as Markdown: median (low-high) of the rounds.
 
 #include <fmt/format.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <filesystem>
 #include <functional>
 #include <vector>
 
-#include "bench/exchange_mpi.h"
 #include "bench/timing.h"
+#include "bench/two_ranks.h"
 #include "parallel/communicator.h"
-#include "parallel/file_store.h"
 #include "parallel/shared_memory/segment.h"
 #include "parallel/shared_memory/transport.h"
-#include "runtime/base/error.h"
 
 namespace catena::bench {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr std::int64_t kSizes[] = {16 << 10,  32 << 10,  64 << 10,
                                    128 << 10, 256 << 10, 512 << 10,
@@ -132,7 +125,7 @@ Way mpis(MpiExchange& mpi) {
   std::vector<std::byte> heap(2 * kBlockBytes);
   const Buffers own{heap.data(), heap.data() + kBlockBytes};
   const auto exchange = [&mpi, own](std::int64_t begin, std::int64_t bytes) {
-    mpi.exchange(own.send + begin, own.receive + begin, bytes);
+    mpi.exchange(own.send + begin, bytes, own.receive + begin, bytes);
   };
   return {"MPI_Alltoallv", own, exchange, std::move(heap)};
 }
@@ -163,14 +156,14 @@ void print_head(const std::vector<Way>& ways) {
              ways.size() > 2 ? " --- |" : "");
 }
 
-void measure(Store& store, const std::string& token, int rank, int rounds,
-             MpiExchange* mpi) {
-  const auto transport = shared_memory::join(store, rank, 2, {.token = token});
+void measure(const TwoRanks& two, int rounds) {
+  const auto transport =
+      shared_memory::join(two.store, two.rank, 2, {.token = two.token});
   Communicator all(*transport, kDeadline);
-  const Plain plain(store, token, rank);
+  const Plain plain(two.store, two.token, two.rank);
   std::vector<Way> ways = {plain_stores(plain), ours(all)};
-  if (mpi != nullptr) ways.push_back(mpis(*mpi));
-  if (rank == 0) print_head(ways);
+  if (two.mpi != nullptr) ways.push_back(mpis(*two.mpi));
+  if (two.rank == 0) print_head(ways);
   for (const std::int64_t bytes : kSizes) {
     for (Way& way : ways) way.rates.clear();
     for (int round = -1; round < rounds; ++round) {
@@ -181,7 +174,7 @@ void measure(Store& store, const std::string& token, int rank, int rounds,
                             seconds / 1e9);
       }
     }
-    if (rank == 0) print_row(bytes, ways);
+    if (two.rank == 0) print_row(bytes, ways);
   }
 }
 
@@ -190,28 +183,7 @@ int run(int argc, char** argv) {
   int rounds = 51;
   app.add_option("--rounds", rounds, "blocks of each kind");
   CLI11_PARSE(app, argc, argv);
-  const auto mpi = MpiExchange::start();
-  if (mpi != nullptr && mpi->size() != 2) {
-    fmt::print(stderr, "{} ranks, and not two\n", mpi->size());
-    return 1;
-  }
-  // Under mpirun both have the same parent; else this is the parent.
-  const std::string token =
-      fmt::format("bench{}", mpi != nullptr ? getppid() : getpid());
-  const fs::path folder = fs::temp_directory_path() / ("catena-" + token);
-  FileStore store(folder);
-  const pid_t other = mpi != nullptr ? 0 : fork();
-  const int rank = mpi != nullptr ? mpi->rank() : (other == 0 ? 1 : 0);
-  try {
-    measure(store, token, rank, rounds, mpi.get());
-  } catch (const Error& error) {
-    fmt::print(stderr, "{}\n", error.what());
-    _exit(1);
-  }
-  if (mpi == nullptr && rank == 1) _exit(0);
-  if (mpi == nullptr) waitpid(other, nullptr, 0);
-  if (rank == 0) fs::remove_all(folder);
-  return 0;
+  return run_two_ranks([&](const TwoRanks& two) { measure(two, rounds); });
 }
 
 }  // namespace

@@ -18,12 +18,14 @@ class OpenMpi final : public MpiExchange {
 
   [[nodiscard]] int rank() const override { return rank_; }
   [[nodiscard]] int size() const override { return size_; }
-  void exchange(const void* send, void* receive, std::int64_t bytes) override {
-    int counts[2] = {0, 0};
-    counts[1 - rank_] = static_cast<int>(bytes);
+  void exchange(const void* send, std::int64_t send_bytes, void* receive,
+                std::int64_t receive_bytes) override {
+    int out[2] = {0, 0}, in[2] = {0, 0};
+    out[1 - rank_] = static_cast<int>(send_bytes);
+    in[1 - rank_] = static_cast<int>(receive_bytes);
     const int begins[2] = {0, 0};
-    MPI_Alltoallv(send, counts, begins, MPI_BYTE, receive, counts, begins,
-                  MPI_BYTE, MPI_COMM_WORLD);
+    MPI_Alltoallv(send, out, begins, MPI_BYTE, receive, in, begins, MPI_BYTE,
+                  MPI_COMM_WORLD);
   }
 
  private:

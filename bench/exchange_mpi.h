@@ -14,9 +14,9 @@ class MpiExchange {
 
   [[nodiscard]] virtual int rank() const = 0;
   [[nodiscard]] virtual int size() const = 0;
-  /// Sends `bytes` to the other rank, and receives as many.
-  virtual void exchange(const void* send, void* receive,
-                        std::int64_t bytes) = 0;
+  /// Sends the other rank so many bytes, and receives so many.
+  virtual void exchange(const void* send, std::int64_t send_bytes,
+                        void* receive, std::int64_t receive_bytes) = 0;
 };
 
 }  // namespace catena::bench
