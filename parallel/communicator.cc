@@ -162,11 +162,10 @@ bool Communicator::Round::poll(std::uint64_t of) {
     if (!done) exposed_after = communicator_.exposed_seconds_;
   }
   if (!done) {
-    communicator_.transport_->progress();
+    Transport& transport = *communicator_.transport_;
     do {
-      communicator_.advance_reductions();
-      finish_if_through();
-    } while (!done && communicator_.transport_->idle());
+      transport.advance();
+    } while (!done && transport.idle());
   }
   if (done) {
     count();
@@ -197,6 +196,7 @@ Communicator::Communicator(Transport& transport, std::vector<int> members,
                "[communicator] rank {} is not among the members",
                transport.rank());
   rank_ = static_cast<int>(me - members_.begin());
+  transport.add(*this);
 }
 
 Communicator::Communicator(Transport& transport, Deadline deadline)
@@ -209,7 +209,10 @@ Communicator::Communicator(Transport& transport, Deadline deadline)
           }(),
           deadline) {}
 
-Communicator::~Communicator() { give_staging_back(); }
+Communicator::~Communicator() {
+  transport_->remove(*this);
+  give_staging_back();
+}
 
 Communicator::Round& Communicator::begin(Collective collective,
                                          const Tag& tag) {

@@ -27,8 +27,11 @@ namespace catena {
 /// ended, gave up, or is in another collective ends it at once in
 /// Error(kCommunication). Either way every other rank is told.
 ///
+/// A wait for one of them moves on all that the rank has under way over the
+/// transport, those of its other communicators too.
+///
 /// Memory is the host's. Thread rule: one thread.
-class Communicator {
+class Communicator final : public Transport::Client {
  public:
   using Deadline = std::chrono::duration<double>;
 
@@ -44,7 +47,9 @@ class Communicator {
   /// before they begin any of another, and in the same order.
   Communicator(Transport& transport, std::vector<int> members,
                Deadline deadline, int lane);
-  ~Communicator();
+  ~Communicator() override;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
 
   /// Place among the members.
   [[nodiscard]] int rank() const { return rank_; }
@@ -82,10 +87,10 @@ class Communicator {
   Pending barrier(const Tag& tag);
 
   /// Whether any collective is under way.
-  [[nodiscard]] bool busy() const { return open_ > 0; }
-  /// Takes on what transport().progress() has moved, for a rank that has other
-  /// things to do meanwhile.
-  void advance();
+  [[nodiscard]] bool busy() const override { return open_ > 0; }
+  /// Takes on what transport().progress() has moved: called by
+  /// transport().advance().
+  void advance() override;
 
   /// What collectives that are finished amounted to, since it was last taken.
   [[nodiscard]] Traffic take_traffic() { return std::exchange(traffic_, {}); }

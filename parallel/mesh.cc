@@ -50,15 +50,7 @@ Mesh make_mesh(int world, int expert, std::int64_t experts) {
   return {.world = world, .expert = expert};
 }
 
-void Ranks::advance() {
-  bool busy = world_.busy() || expert_.busy();
-  for (const auto& set : replica_sets_) busy = busy || set->busy();
-  if (!busy) return;
-  world_.transport().progress();
-  world_.advance();
-  expert_.advance();
-  for (const auto& set : replica_sets_) set->advance();
-}
+void Ranks::advance() { world_.transport().advance(); }
 
 Traffic Ranks::take_traffic() {
   Traffic traffic = world_.take_traffic();

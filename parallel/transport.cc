@@ -1,5 +1,6 @@
 #include "parallel/transport.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "runtime/base/error.h"
@@ -14,6 +15,15 @@ int Transport::take_lanes(int count) {
   const int first = lanes_taken_;
   lanes_taken_ += count;
   return first;
+}
+
+void Transport::advance() {
+  if (std::none_of(clients_.begin(), clients_.end(),
+                   [](const Client* client) { return client->busy(); })) {
+    return;
+  }
+  progress();
+  for (Client* client : clients_) client->advance();
 }
 
 double Transport::now() const {

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "runtime/memory_source.h"
 
@@ -47,6 +48,23 @@ class Transport : public MemorySource {
   /// nothing more of this rank.
   virtual void progress() = 0;
 
+  /// Has more to post when messages are through: a communicator.
+  class Client {
+   public:
+    virtual ~Client() = default;
+    /// Whether any of its messages is under way.
+    [[nodiscard]] virtual bool busy() const = 0;
+    /// Takes on what progress() has moved.
+    virtual void advance() = 0;
+  };
+  /// From now on, and until it is removed, advance() takes care of it.
+  void add(Client& client) { clients_.push_back(&client); }
+  void remove(Client& client) noexcept { std::erase(clients_, &client); }
+  /// Moves on all that this rank has under way, for whomever: what a rank does
+  /// while it waits for one exchange, or while its kernels run. Others may wait
+  /// for any of them, so no wait may leave one out.
+  void advance();
+
   /// A rank that waits has nothing else to do until something moves. Returns
   /// whether this was enough to move something.
   virtual bool idle() { return false; }
@@ -63,6 +81,7 @@ class Transport : public MemorySource {
 
  private:
   int lanes_taken_ = 0;
+  std::vector<Client*> clients_;
 };
 
 }  // namespace catena

@@ -249,6 +249,28 @@ TEST_P(CommunicatorTest, GroupsExchangeBesideTheWorld) {
   });
 }
 
+// The last rank answers in one group when the sum in the other is there, whose
+// second half needs all ranks, which wait for that answer.
+TEST_P(CommunicatorTest, AWaitInOneGroupMovesOnTheOther) {
+  run([](Transport& transport) {
+    Communicator world(transport, kLong), group(transport, kLong);
+    const int last = transport.size() - 1;
+    std::vector<double> x(4000, transport.rank()), y = x;
+    const Pending sum =
+        world.all_reduce({}, {x.data(), DType::kFloat64, {4000}});
+    const Pending second_sum =
+        world.all_reduce({}, {y.data(), DType::kFloat64, {4000}});
+    std::int64_t answer = transport.rank();
+    if (transport.rank() == last) wait(second_sum);
+    wait(group.broadcast({}, last, &answer, sizeof answer));
+    EXPECT_EQ(answer, last);
+    wait(second_sum);
+    wait(sum);
+    EXPECT_EQ(x, std::vector<double>(4000, transport.size() * last / 2.0));
+    EXPECT_EQ(y, x);
+  });
+}
+
 TEST_P(CommunicatorTest, TrafficIsCountedByPhase) {
   run([](Communicator& all) {
     Messages m(all.rank(), all.size(), 1);
