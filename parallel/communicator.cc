@@ -13,6 +13,8 @@ namespace {
 
 /// Up to here every rank sends all it has to every other, and saves a stage.
 constexpr std::int64_t kSmallBytes = 16 * 1024;
+/// Deadlines that a root is given by those that wait for it.
+constexpr double kRootsDeadlines = 1.25;
 
 }  // namespace
 
@@ -39,6 +41,13 @@ class Communicator::Round final : public Operation {
   }
   /// When all messages of a stage are through. Returns whether it was the last.
   [[nodiscard]] bool next_stage();
+  /// For how many seconds it may be waited for.
+  [[nodiscard]] double patience() const {
+    const double deadline = communicator_.deadline_.count();
+    return root < 0 || root == communicator_.rank()
+               ? deadline
+               : deadline * kRootsDeadlines;
+  }
 
  private:
   [[nodiscard]] std::byte* run(int member) const {
@@ -57,6 +66,7 @@ class Communicator::Round final : public Operation {
   bool done = true;
   Collective collective = Collective::kBarrier;
   Tag tag;
+  int root = -1;
   /// By the transport's clock; asked: since when the rank waits for it.
   double since = 0, finished = 0;
   std::optional<double> asked;
@@ -171,8 +181,7 @@ bool Communicator::Round::poll(std::uint64_t of) {
     count();
     return true;
   }
-  if (communicator_.transport_->now() - *asked >
-      communicator_.deadline_.count()) {
+  if (communicator_.transport_->now() - *asked > patience()) {
     communicator_.give_up(*this);
   }
   return false;
@@ -214,8 +223,8 @@ Communicator::~Communicator() {
   give_staging_back();
 }
 
-Communicator::Round& Communicator::begin(Collective collective,
-                                         const Tag& tag) {
+Communicator::Round& Communicator::begin(Collective collective, const Tag& tag,
+                                         int root) {
   auto at = std::find_if(rounds_.begin(), rounds_.end(), [](const auto& round) {
     return round->done && round->counted;
   });
@@ -230,6 +239,7 @@ Communicator::Round& Communicator::begin(Collective collective,
   round.exposed_before = exposed_seconds_;
   round.collective = collective;
   round.tag = tag;
+  round.root = root;
   round.since = transport_->now();
   round.x = {};
   return round;
@@ -286,7 +296,7 @@ void Communicator::give_up(const Round& round) {
   if (waits.empty()) waits = "another reduction";
   const std::string why = fmt::format(
       "rank {} has waited {:.3g} s for rank {} in {}", transport_->rank(),
-      deadline_.count(), waits, text_of(packed(round.collective, round.tag)));
+      round.patience(), waits, text_of(packed(round.collective, round.tag)));
   transport_->abandon(why);
   fail(ErrorKind::kTimeout,
        "{}; look for what stopped that rank, or raise parallel.timeout", why);
@@ -337,7 +347,7 @@ Pending Communicator::gather_v(const Tag& tag, int root,
   CATENA_CHECK(parts.size() == members_.size() && root >= 0 && root < size(),
                "[gather_v] {} parts for {} ranks, to {}", parts.size(),
                members_.size(), root);
-  Round& round = begin(Collective::kGatherV, tag);
+  Round& round = begin(Collective::kGatherV, tag, root);
   if (rank_ != root) {
     send(round, 0, root, parts[static_cast<std::size_t>(rank_)]);
     return issued(round);
@@ -381,7 +391,7 @@ Pending Communicator::broadcast(const Tag& tag, int root, void* data,
                                 std::int64_t bytes) {
   CATENA_CHECK(root >= 0 && root < size(), "[broadcast] from {} of {}", root,
                size());
-  Round& round = begin(Collective::kBroadcast, tag);
+  Round& round = begin(Collective::kBroadcast, tag, root);
   if (rank_ != root) {
     receive(round, 0, root, {data, bytes});
     return issued(round);

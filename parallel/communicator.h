@@ -25,7 +25,9 @@ namespace catena {
 /// A collective that this rank has waited for, for longer than `deadline`, ends
 /// in Error(kTimeout), which names the ranks that it waits for. A rank that has
 /// ended, gave up, or is in another collective ends it at once in
-/// Error(kCommunication). Either way every other rank is told.
+/// Error(kCommunication). Either way every other rank is told. Where one rank
+/// is the root, the others wait a quarter longer: it may be late because it
+/// waits for yet another, and is to name that one first.
 ///
 /// A wait for one of them moves on all that the rank has under way over the
 /// transport, those of its other communicators too.
@@ -98,7 +100,9 @@ class Communicator final : public Transport::Client {
  private:
   class Round;
   friend class Round;
-  [[nodiscard]] Round& begin(Collective collective, const Tag& tag);
+  /// `root`: -1, or of the place among the members.
+  [[nodiscard]] Round& begin(Collective collective, const Tag& tag,
+                             int root = -1);
   /// Copies what can be copied, now that all messages are posted.
   [[nodiscard]] Pending issued(Round& round);
   void send(Round& round, int lane, int to, const Part& part);

@@ -37,6 +37,44 @@ TEST_P(CommunicatorTest, AStalledRankIsNamedWithinTheDeadline) {
   }
 }
 
+// The others wait for the root, which comes a little later and then waits for
+// the last rank, in another collective.
+TEST_P(CommunicatorTest, ARootThatWaitsIsNotTheOneThatIsNamed) {
+  if (size() < 3) return;
+  if (!no_faults().empty()) GTEST_SKIP() << no_faults();
+  constexpr Communicator::Deadline kDeadline(0.6), kLate(0.02);
+  for (const char* name : {"gather_v", "broadcast"}) {
+    try {
+      run([&](Transport& transport) {
+        Communicator first(transport, kDeadline), all(transport, kDeadline);
+        const int last = all.size() - 1;
+        std::vector<std::byte> x(std::size_t{1} << 20);
+        const std::vector<Communicator::Part> parts(
+            static_cast<std::size_t>(all.size()), {x.data(), 1 << 17});
+        if (all.rank() == last) {
+          std::this_thread::sleep_for(2 * kDeadline);
+          return;
+        }
+        if (all.rank() == 0) std::this_thread::sleep_for(kLate);
+        const Pending gathered = first.gather_v({.layer = 5}, 0, parts);
+        if (all.rank() == 0) {
+          wait(gathered);
+        } else if (std::string_view(name) == "gather_v") {
+          wait(all.gather_v({}, 0, parts));
+        } else {
+          wait(all.broadcast({}, 0, x.data(), 8));
+        }
+      });
+      FAIL() << name;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kTimeout) << error.what();
+      EXPECT_THAT(error.what(), HasSubstr(fmt::format("rank 0 has waited 0.6 s "
+                                                      "for rank {}",
+                                                      size() - 1)));
+    }
+  }
+}
+
 TEST_P(CommunicatorTest, ARankThatEndedIsNamedAtOnce) {
   if (size() == 1) return;
   if (!no_faults().empty()) GTEST_SKIP() << no_faults();
