@@ -23,16 +23,16 @@ Model::Model(Backend& backend, const ModelConfig& config, Precision precision,
   const auto table = std::make_shared<const RopeTable>(
       backend, precision.wide(), config.rope, rope_size(config.attention),
       config.max_positions);
-  groups_.push_back(0);
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {
-    groups_.push_back(parameters_.size());
-    layers_.push_back(std::make_unique<DecoderLayer>(parameters_, layer, config,
-                                                     table, ranks));
+    parameters_.add_group([&] {
+      layers_.push_back(std::make_unique<DecoderLayer>(parameters_, layer,
+                                                       config, table, ranks));
+    });
   }
-  groups_.push_back(parameters_.size());
-  head_ = std::make_unique<Head>(parameters_, config,
-                                 config.tied_head ? embedding_ : nullptr);
-  groups_.push_back(parameters_.size());
+  parameters_.add_group([&] {
+    head_ = std::make_unique<Head>(parameters_, config,
+                                   config.tied_head ? embedding_ : nullptr);
+  });
   statistics_ = make_statistics();
 }
 
@@ -103,7 +103,7 @@ Task Model::backward(Chunk& chunk, Saved& saved) {
 
 void Model::leave(std::size_t group) {
   if (taker_ != nullptr && --chunks_in_[group] == 0) {
-    taker_->take(groups_[group], groups_[group + 1]);
+    taker_->take(group);
   }
 }
 
@@ -136,11 +136,11 @@ void Model::train(const Tokens& tokens, const LossScale& scale,
     ~Clear() { tasks.clear(); }
   };
   taker_ = taker;
-  chunks_in_.assign(groups_.size() - 1, chunks.size());
+  chunks_in_.assign(parameters_.groups(), chunks.size());
   for (const bool forward_pass : {true, false}) {
     if (!forward_pass && taker_ != nullptr) {
       // A tied head has no weight of its own, but a norm.
-      taker_->take(groups_[layers_.size() + 1], groups_.back());
+      taker_->take(layers_.size() + 1);
     }
     const Clear clear{tasks_};
     for (std::size_t i = 0; i < chunks.size(); ++i) {

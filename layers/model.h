@@ -68,7 +68,8 @@ class Model {
   [[nodiscard]] std::unique_ptr<RoutingStatistics> make_statistics();
   Task forward(Chunk& chunk, Saved& saved);
   Task backward(Chunk& chunk, Saved& saved);
-  /// That one more chunk has left a group of parameters.
+  /// That one more chunk has left a group of parameters: embedding, layers,
+  /// head.
   void leave(std::size_t group);
   void update_biases(Chain& chain, std::int64_t number);
   /// The stream after the last layer, without keeping what is between.
@@ -86,8 +87,6 @@ class Model {
   std::vector<std::unique_ptr<Saved>> saved_;
   Pipeline pipeline_;
   std::vector<Task> tasks_;
-  /// Where each group of parameters begins: embedding, layers, head; the end.
-  std::vector<std::size_t> groups_;
   /// Of train(): whom to tell, and how many chunks are still in each group.
   GradientTaker* taker_ = nullptr;
   std::vector<std::size_t> chunks_in_;

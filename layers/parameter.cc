@@ -13,6 +13,12 @@ namespace {
 // Values pass through this many at a time: nothing is allocated in a step.
 constexpr std::size_t kPart = 1024;
 
+// 64 bytes in the narrowest type.
+std::int64_t aligned(std::int64_t elements) {
+  constexpr std::int64_t kElements = 32;
+  return (elements + kElements - 1) / kElements * kElements;
+}
+
 template <class T>
 void read_as(Backend& backend, TensorView view, std::span<double> values) {
   std::array<T, kPart> part;
@@ -130,20 +136,67 @@ TensorView part_of(TensorView whole, const NamedPart& part) {
       .reshape(part.shape);
 }
 
-Parameter::Parameter(Backend& backend, Precision precision, ParameterSpec spec)
-    : spec_(std::move(spec)),
-      master_(backend, precision.wide(), spec_.shape),
-      gradient_(backend, precision.wide(), spec_.shape) {
+Parameter::Parameter(ParameterSpec spec) : spec_(std::move(spec)) {
   CATENA_CHECK(!spec_.parts.empty(), "[parameter] without a name");
-  if (spec_.matrix && precision.compute != precision.wide()) {
-    copy_ = Tensor(backend, precision.compute, spec_.shape);
-  }
 }
 
 Parameter& ParameterSet::add(ParameterSpec spec) {
-  parameters_.push_back(
-      std::make_unique<Parameter>(*backend_, precision_, std::move(spec)));
+  parameters_.push_back(std::make_unique<Parameter>(std::move(spec)));
+  if (!in_group_) place_group(parameters_.size() - 1);
   return *parameters_.back();
+}
+
+void ParameterSet::add_group(const std::function<void()>& add_all) {
+  const std::size_t first = parameters_.size();
+  in_group_ = true;
+  add_all();
+  in_group_ = false;
+  place_group(first);
+}
+
+void ParameterSet::place_group(std::size_t first) {
+  std::vector<std::size_t> shared;
+  for (const bool matrix : {true, false}) {
+    for (std::size_t i = first; i < parameters_.size(); ++i) {
+      const ParameterSpec& spec = parameters_[i]->spec();
+      if (spec.matrix == matrix && spec.sections.empty()) shared.push_back(i);
+    }
+  }
+  if (!shared.empty()) make_block(shared);
+  for (std::size_t i = first; i < parameters_.size(); ++i) {
+    if (!parameters_[i]->spec().sections.empty()) make_block({i});
+  }
+  ++groups_;
+}
+
+void ParameterSet::make_block(const std::vector<std::size_t>& members) {
+  ParameterBlock block;
+  block.group = groups_;
+  std::int64_t elements = 0, matrices = 0;
+  for (const std::size_t i : members) {
+    block.members.push_back({i, elements});
+    const ParameterSpec& spec = parameters_[i]->spec();
+    elements = aligned(elements + spec.shape.elements());
+    if (spec.matrix) matrices = elements;
+  }
+  block.master = Tensor(*backend_, precision_.wide(), {elements});
+  block.gradient = Tensor(*backend_, precision_.wide(), {elements});
+  if (matrices > 0 && precision_.compute != precision_.wide()) {
+    block.copy = Tensor(*backend_, precision_.compute, {matrices});
+  }
+  for (const auto& [i, begin] : block.members) {
+    Parameter& parameter = *parameters_[i];
+    const Shape& shape = parameter.spec().shape;
+    const auto place = [&, at = begin](const Tensor& whole) {
+      return whole.view().slice(0, at, shape.elements()).reshape(shape);
+    };
+    parameter.master_ = place(block.master);
+    parameter.gradient_ = place(block.gradient);
+    if (block.copy.defined() && parameter.spec().matrix) {
+      parameter.copy_ = place(block.copy);
+    }
+  }
+  blocks_.push_back(std::move(block));
 }
 
 std::int64_t ParameterSet::elements() const {
@@ -172,18 +225,19 @@ void ParameterSet::initialize(std::uint64_t seed) {
 }
 
 void ParameterSet::refresh_copies() {
-  for (const auto& parameter : parameters_) {
-    if (!parameter->copy().defined()) continue;
-    const Shape flat{parameter->elements()};
-    backend_->kernels()(Copy{.from = parameter->master().reshape(flat),
-                             .to = parameter->copy().reshape(flat)});
+  for (const ParameterBlock& block : blocks_) {
+    if (!block.copy.defined()) continue;
+    const TensorView copy = block.copy.view();
+    backend_->kernels()(Copy{
+        .from = block.master.view().slice(0, 0, copy.elements()), .to = copy});
   }
 }
 
 void ParameterSet::clear_gradients() {
-  for (const auto& parameter : parameters_) {
-    backend_->clear(parameter->gradient().data(),
-                    static_cast<std::size_t>(parameter->gradient().bytes()));
+  for (const ParameterBlock& block : blocks_) {
+    const TensorView gradient = block.gradient.view();
+    backend_->clear(gradient.data(),
+                    static_cast<std::size_t>(gradient.bytes()));
   }
 }
 

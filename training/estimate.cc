@@ -113,7 +113,9 @@ void count_step(Model& model, Optimizer& optimizer, const Config& config,
   if (ranks != nullptr) (void)ranks->take_traffic();
   (void)chunk_memory(model, config, rows);
   add(all / static_cast<double>(rows));
-  optimizer.take(0, model.parameters().size());
+  for (std::size_t group = model.parameters().groups(); group-- > 0;) {
+    optimizer.take(group);
+  }
   optimizer.sum_gradients();
   (void)optimizer.gradient_norm();
   optimizer.update(1, 1, 1);

@@ -1,66 +1,99 @@
 #include "training/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
 namespace catena {
+namespace {
+
+/// What two runs have in common, or nothing, at the start of the second.
+Optimizer::Run common(Optimizer::Run a, Optimizer::Run b) {
+  const std::int64_t begin = std::max(a.begin, b.begin);
+  const std::int64_t end = std::min(a.begin + a.count, b.begin + b.count);
+  return begin < end ? Optimizer::Run{begin, end - begin}
+                     : Optimizer::Run{b.begin, 0};
+}
+
+TensorView slice(TensorView flat, Optimizer::Run run) {
+  return flat.slice(0, run.begin, run.count);
+}
+
+}  // namespace
+
 Optimizer::Optimizer(ParameterSet& parameters, const OptimizerConfig& config,
                      Ranks* ranks)
     : parameters_(&parameters), config_(config), ranks_(ranks) {
-  for (std::size_t i = 0; i < parameters.size(); ++i) {
-    const std::vector<Section>& sections = parameters[i].spec().sections;
-    for (const Section& section : sections) {
-      shares_.push_back(
-          make_share(i, {section.begin, section.count}, section.replicas));
+  for (const ParameterBlock& block : parameters.blocks()) {
+    const ParameterSpec& first = parameters[block.members[0].parameter].spec();
+    for (const catena::Section& section : first.sections) {
+      add_bucket(block, {section.begin, section.count}, section.replicas);
     }
-    if (sections.empty()) {
-      shares_.push_back(
-          make_share(i, {0, parameters[i].elements()},
-                     ranks != nullptr ? &ranks->world() : nullptr));
+    if (first.sections.empty()) {
+      add_bucket(block, {0, block.master.view().elements()},
+                 ranks != nullptr ? &ranks->world() : nullptr);
     }
   }
   squares_ = Tensor(parameters.backend(), DType::kFloat64,
-                    {static_cast<std::int64_t>(shares_.size())});
-  squares_here_.resize(shares_.size());
+                    {static_cast<std::int64_t>(sections_.size())});
+  squares_here_.resize(sections_.size());
 }
 
-Optimizer::Share Optimizer::make_share(std::size_t parameter, Run all,
-                                       Communicator* replicas) const {
-  const DType wide = parameters_->precision().wide();
-  const std::int64_t element = size_bytes(wide);
-  auto* const master =
-      static_cast<std::byte*>((*parameters_)[parameter].master().data());
-  Share share;
-  share.parameter = parameter;
-  share.all = all;
+void Optimizer::add_bucket(const ParameterBlock& block, Run all,
+                           Communicator* replicas) {
+  Bucket& bucket = buckets_.emplace_back();
+  bucket.block = &block;
+  bucket.all = all;
   if (replicas != nullptr && replicas->size() > 1) {
-    share.replicas = replicas;
-    share.rank = static_cast<std::size_t>(replicas->rank());
+    bucket.replicas = replicas;
+    bucket.rank = static_cast<std::size_t>(replicas->rank());
   }
-  const std::int64_t size = share.replicas != nullptr ? replicas->size() : 1;
+  const std::int64_t size = bucket.replicas != nullptr ? replicas->size() : 1;
   for (std::int64_t r = 0; r < size; ++r) {
     const std::int64_t begin = all.begin + all.count * r / size;
     const std::int64_t count = all.begin + all.count * (r + 1) / size - begin;
-    share.runs.push_back({begin, count});
-    share.counts.push_back(count);
-    share.parts.push_back({master + begin * element, count * element});
+    bucket.runs.push_back({begin, count});
+    bucket.counts.push_back(count);
+    const TensorView run = slice(block.master.view(), {begin, count});
+    bucket.parts.push_back({run.data(), run.bytes()});
   }
-  const Shape flat{share.runs[share.rank].count};
-  share.first = Tensor(parameters_->backend(), wide, flat);
-  share.second = Tensor(parameters_->backend(), wide, flat);
-  return share;
+  add_sections();
+}
+
+void Optimizer::add_sections() {
+  const Bucket& bucket = buckets_.back();
+  for (const auto& [parameter, begin] : bucket.block->members) {
+    Section& section = sections_.emplace_back();
+    section.parameter = parameter;
+    section.bucket = buckets_.size() - 1;
+    section.begin = begin;
+    section.all =
+        common(bucket.all, {begin, (*parameters_)[parameter].elements()});
+    section.all.begin -= begin;
+    const std::int64_t count = run(sections_.size() - 1).count;
+    const DType wide = parameters_->precision().wide();
+    section.first = Tensor(parameters_->backend(), wide, {count});
+    section.second = Tensor(parameters_->backend(), wide, {count});
+  }
+}
+
+Optimizer::Run Optimizer::run(std::size_t i, std::size_t replica) const {
+  const Section& section = sections_[i];
+  Run run = bucket(i).runs[replica];
+  run.begin -= section.begin;
+  return common(run, section.all);
 }
 
 TensorView Optimizer::own(std::size_t i, TensorView whole) const {
-  const Run run = this->run(i);
-  return whole.reshape({whole.elements()}).slice(0, run.begin, run.count);
+  return slice(whole.reshape({whole.elements()}), run(i));
 }
 
 template <class Issue>
 void Optimizer::issue_all(const Communicator* replicas, const Issue& issue) {
-  for (std::size_t i = shares_.size(); i-- > 0;) {
-    if (shares_[i].replicas != nullptr && shares_[i].replicas == replicas) {
-      pending_.push_back(issue(shares_[i]));
+  for (std::size_t i = buckets_.size(); i-- > 0;) {
+    const Bucket& bucket = buckets_[i];
+    if (bucket.replicas != nullptr && bucket.replicas == replicas) {
+      pending_.push_back(issue(bucket));
     }
   }
 }
@@ -78,28 +111,22 @@ void Optimizer::wait_for_all() {
   pending_.clear();
 }
 
-Pending Optimizer::sum(const Share& share) const {
-  const TensorView gradient = (*parameters_)[share.parameter].gradient();
-  return share.replicas->reduce_scatter(
+Pending Optimizer::sum(const Bucket& bucket) {
+  return bucket.replicas->reduce_scatter(
       {.phase = Phase::kGradients},
-      gradient.reshape({gradient.elements()})
-          .slice(0, share.all.begin, share.all.count),
-      share.counts);
+      slice(bucket.block->gradient.view(), bucket.all), bucket.counts);
 }
 
-void Optimizer::take(std::size_t begin, std::size_t end) {
+void Optimizer::take(std::size_t group) {
   if (ranks_ == nullptr) return;
   const bool one_set = ranks_->replica_sets().size() == 1;
-  for (std::size_t i = shares_.size(); i-- > 0;) {
-    const Share& share = shares_[i];
-    if (share.parameter < begin || share.parameter >= end ||
-        share.replicas == nullptr) {
-      continue;
-    }
-    if (share.replicas == &ranks_->world()) {
-      pending_.push_back(sum(share));
+  for (std::size_t i = buckets_.size(); i-- > 0;) {
+    const Bucket& bucket = buckets_[i];
+    if (bucket.block->group != group || bucket.replicas == nullptr) continue;
+    if (bucket.replicas == &ranks_->world()) {
+      pending_.push_back(sum(bucket));
     } else if (one_set) {
-      pending_of_set_.push_back(sum(share));
+      pending_of_set_.push_back(sum(bucket));
     }
   }
 }
@@ -109,7 +136,7 @@ void Optimizer::take(std::size_t begin, std::size_t end) {
 void Optimizer::sum_gradients() {
   wait_for_all();
   if (ranks_ != nullptr && ranks_->replica_sets().size() > 1) {
-    issue_in_turn([this](const Share& share) { return sum(share); });
+    issue_in_turn(sum);
   }
   pending_.swap(pending_of_set_);
   wait_for_all();
@@ -117,9 +144,9 @@ void Optimizer::sum_gradients() {
 
 double Optimizer::gradient_norm() {
   Backend& backend = parameters_->backend();
-  for (std::size_t i = 0; i < shares_.size(); ++i) {
+  for (std::size_t i = 0; i < sections_.size(); ++i) {
     backend.kernels()(SumSquares{
-        .x = own(i, (*parameters_)[shares_[i].parameter].gradient()),
+        .x = own(i, (*parameters_)[parameter(i)].gradient()),
         .out = squares_.view().slice(0, static_cast<std::int64_t>(i), 1)});
   }
   read_values(backend, squares_.view(), squares_here_);
@@ -133,24 +160,26 @@ double Optimizer::gradient_norm() {
 
 void Optimizer::gather_moments(std::size_t i, std::byte* first,
                                std::byte* second) const {
-  const Share& share = shares_[i];
+  const Section& section = sections_[i];
+  const Bucket& bucket = this->bucket(i);
   Backend& backend = parameters_->backend();
-  for (const auto& [moment, to] : {std::pair{share.first.view(), first},
-                                   std::pair{share.second.view(), second}}) {
+  for (const auto& [moment, to] : {std::pair{section.first.view(), first},
+                                   std::pair{section.second.view(), second}}) {
     if (to != nullptr) {
       backend.copy_to_host(to, moment.data(),
                            static_cast<std::size_t>(moment.bytes()));
     }
-    if (share.replicas == nullptr) continue;
+    if (bucket.replicas == nullptr) continue;
     std::vector<Communicator::Part> parts;
     const std::int64_t element = size_bytes(moment.dtype());
-    for (const Run& run : share.runs) {
-      const std::int64_t begin = run.begin - share.all.begin;
+    for (std::size_t replica = 0; replica < bucket.runs.size(); ++replica) {
+      const Run run = this->run(i, replica);
+      const std::int64_t begin = run.begin - section.all.begin;
       parts.push_back({to == nullptr ? nullptr : to + begin * element,
                        run.count * element});
     }
-    parts[share.rank].data = moment.data();
-    wait(share.replicas->gather_v({}, 0, parts));
+    parts[bucket.rank].data = moment.data();
+    wait(bucket.replicas->gather_v({}, 0, parts));
   }
 }
 
@@ -160,15 +189,15 @@ double Optimizer::clip_scale(double norm) const {
 }
 
 void Optimizer::update(double rate, double scale, std::int64_t step) {
-  for (std::size_t i = 0; i < shares_.size(); ++i) {
-    const Parameter& parameter = (*parameters_)[shares_[i].parameter];
+  for (std::size_t i = 0; i < sections_.size(); ++i) {
+    const Parameter& parameter = (*parameters_)[this->parameter(i)];
     const bool decays =
         config_.decay == "all" || parameter.spec().shape.dimensions > 1;
     parameters_->backend().kernels()(
         AdamW{.x = own(i, parameter.master()),
               .gradient = own(i, parameter.gradient()),
-              .m = shares_[i].first.view(),
-              .v = shares_[i].second.view(),
+              .m = sections_[i].first.view(),
+              .v = sections_[i].second.view(),
               .copy = parameter.copy().defined() ? own(i, parameter.copy())
                                                  : TensorView(),
               .rate = rate,
@@ -184,26 +213,23 @@ void Optimizer::update(double rate, double scale, std::int64_t step) {
 
 void Optimizer::gather_masters() {
   Backend& backend = parameters_->backend();
-  const auto gather = [](const Share& share) {
-    return share.replicas->all_gather_v({.phase = Phase::kParameters},
-                                        share.parts);
+  const auto gather = [](const Bucket& bucket) {
+    return bucket.replicas->all_gather_v({.phase = Phase::kParameters},
+                                         bucket.parts);
   };
   issue_all(&ranks_->world(), gather);
   issue_in_turn(gather);
   wait_for_all();
   // What was not this rank's own to move.
-  for (const Share& share : shares_) {
-    if (share.replicas == nullptr) continue;
-    const Parameter& parameter = (*parameters_)[share.parameter];
-    const auto part = [&](TensorView whole) {
-      return whole.reshape({whole.elements()})
-          .slice(0, share.all.begin, share.all.count);
-    };
-    const TensorView gradient = part(parameter.gradient());
+  for (const Bucket& bucket : buckets_) {
+    if (bucket.replicas == nullptr) continue;
+    const ParameterBlock& block = *bucket.block;
+    const TensorView gradient = slice(block.gradient.view(), bucket.all);
     backend.clear(gradient.data(), static_cast<std::size_t>(gradient.bytes()));
-    if (!parameter.copy().defined()) continue;
-    backend.kernels()(
-        Copy{.from = part(parameter.master()), .to = part(parameter.copy())});
+    if (!block.copy.defined()) continue;
+    const Run copied = common({0, block.copy.view().elements()}, bucket.all);
+    backend.kernels()(Copy{.from = slice(block.master.view(), copied),
+                           .to = slice(block.copy.view(), copied)});
   }
 }
 

@@ -19,11 +19,12 @@ struct OptimizerConfig {
 /// whose gradient is zero (an expert never chosen) still decays.
 ///
 /// With several ranks a parameter has replicas: on all ranks, or, of an
-/// expert, on the ranks that hold it. So it is cut into *sections*, each of
-/// which has one set of replicas (most parameters are one). Each replica owns
-/// a run of the section's elements (ZeRO-1, arXiv 1910.02054, section 5.1): it
-/// keeps the moments of that run alone, gets the sum of its gradients over the
-/// replicas, moves it, and sends it to the others.
+/// expert, on the ranks that hold it. What has the same replicas and lies side
+/// by side (ParameterBlock; of experts, a section) is a *bucket*: one sum of
+/// gradients, one gathering of weights. Each replica owns a run of its elements
+/// (ZeRO-1, arXiv 1910.02054, section 5.1): it keeps the moments of that run
+/// alone, gets the sum of its gradients over the replicas, moves it, and sends
+/// it to the others.
 ///   take(...) for each group during backward;
 ///   sum_gradients();  gradient_norm();  update(...)
 class Optimizer final : public GradientTaker {
@@ -32,9 +33,9 @@ class Optimizer final : public GradientTaker {
   Optimizer(ParameterSet& parameters, const OptimizerConfig& config,
             Ranks* ranks = nullptr);
 
-  /// Begins to sum these gradients over replicas. The last parameter comes
-  /// first, as in backward. Not twice before sum_gradients().
-  void take(std::size_t begin, std::size_t end) override;
+  /// Begins to sum a group's gradients over replicas. Not twice before
+  /// sum_gradients().
+  void take(std::size_t group) override;
   /// Ends the sums, after all gradients were taken: then own runs are whole,
   /// the rest of a gradient means nothing.
   void sum_gradients();
@@ -51,52 +52,61 @@ class Optimizer final : public GradientTaker {
   /// clears gradients. `step` counts from 1.
   void update(double rate, double scale, std::int64_t step);
 
-  /// Sections, in the order of parameters and, in these, of elements.
-  [[nodiscard]] std::size_t sections() const { return shares_.size(); }
-  /// Elements of the parameter that section i is of.
+  /// Elements in a row.
   struct Run {
     std::int64_t begin = 0, count = 0;
   };
+  /// Sections: what a bucket holds of a parameter. In the same order on all
+  /// replicas.
+  [[nodiscard]] std::size_t sections() const { return sections_.size(); }
   [[nodiscard]] std::size_t parameter(std::size_t i) const {
-    return shares_[i].parameter;
+    return sections_[i].parameter;
   }
-  [[nodiscard]] Run section(std::size_t i) const { return shares_[i].all; }
-  /// Those that this rank owns.
-  [[nodiscard]] Run run(std::size_t i) const {
-    return shares_[i].runs[shares_[i].rank];
-  }
+  /// Elements of that parameter that are in section i.
+  [[nodiscard]] Run section(std::size_t i) const { return sections_[i].all; }
+  /// Those that this rank owns; there may be none.
+  [[nodiscard]] Run run(std::size_t i) const { return run(i, bucket(i).rank); }
   /// Moments of that run, [count] W: first, and second (of squares).
   [[nodiscard]] TensorView first(std::size_t i) const {
-    return shares_[i].first.view();
+    return sections_[i].first.view();
   }
   [[nodiscard]] TensorView second(std::size_t i) const {
-    return shares_[i].second.view();
+    return sections_[i].second.view();
   }
   /// Brings both moments of section i, whole, to its first replica: to host
   /// memory of [count] W each; null on the others. Every replica calls it, for
   /// its sections in order.
   void gather_moments(std::size_t i, std::byte* first, std::byte* second) const;
   /// Whether this rank is the first replica of section i.
-  [[nodiscard]] bool writes(std::size_t i) const {
-    return shares_[i].rank == 0;
-  }
+  [[nodiscard]] bool writes(std::size_t i) const { return bucket(i).rank == 0; }
 
  private:
-  /// What ranks share of a section: the elements that each replica owns.
-  struct Share {
-    std::size_t parameter = 0;
+  /// Elements of a block that the same ranks hold.
+  struct Bucket {
+    const ParameterBlock* block = nullptr;
     Run all;
     Communicator* replicas = nullptr;  ///< null: this rank alone
     std::size_t rank = 0;
-    std::vector<Run> runs;
-    std::vector<std::int64_t> counts;
-    std::vector<Communicator::Part> parts;  ///< of the master
+    std::vector<Run> runs;                  ///< of the block; a replica's own
+    std::vector<std::int64_t> counts;       ///< of these
+    std::vector<Communicator::Part> parts;  ///< of the masters
+  };
+  struct Section {
+    std::size_t parameter = 0, bucket = 0;
+    std::int64_t begin = 0;  ///< of the parameter, in the block
+    Run all;
     Tensor first, second;
   };
-  [[nodiscard]] Share make_share(std::size_t parameter, Run all,
-                                 Communicator* replicas) const;
+  void add_bucket(const ParameterBlock& block, Run all, Communicator* replicas);
+  void add_sections();
+  [[nodiscard]] const Bucket& bucket(std::size_t i) const {
+    return buckets_[sections_[i].bucket];
+  }
+  /// Elements of section i that a replica owns.
+  [[nodiscard]] Run run(std::size_t i, std::size_t replica) const;
   [[nodiscard]] TensorView own(std::size_t i, TensorView whole) const;
-  /// Calls issue(share) for all that have these replicas.
+  /// Calls issue(bucket) for all that have these replicas, in the order of
+  /// take(): of one set's ranks, some may have further sets, and issue later.
   template <class Issue>
   void issue_all(const Communicator* replicas, const Issue& issue);
   /// The same with one set of an expert's replicas after another, and waits
@@ -104,13 +114,14 @@ class Optimizer final : public GradientTaker {
   template <class Issue>
   void issue_in_turn(const Issue& issue);
   void wait_for_all();
-  [[nodiscard]] Pending sum(const Share& share) const;
+  [[nodiscard]] static Pending sum(const Bucket& bucket);
   void gather_masters();
 
   ParameterSet* parameters_;
   OptimizerConfig config_;
   Ranks* ranks_;
-  std::vector<Share> shares_;
+  std::vector<Bucket> buckets_;
+  std::vector<Section> sections_;
   std::vector<Pending> pending_, pending_of_set_;
   Tensor squares_;                    ///< [sections] float64
   std::vector<double> squares_here_;  ///< the same, on the host

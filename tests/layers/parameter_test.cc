@@ -91,6 +91,48 @@ TEST(ParameterTest, CopiesAreRoundedMastersOfMatricesOnly) {
   EXPECT_EQ(read_values(*backend, matrix.copy()), expected);
 }
 
+// What all ranks hold of a group is one run of memory, products' weights first.
+TEST(ParameterTest, AGroupLiesSideBySide) {
+  const auto backend = make_cpu_backend(1);
+  ParameterSet set(*backend, {DType::kBFloat16});
+  set.add(two_parts("alone", "too"));
+  set.add_group([&] {
+    set.add({.shape = {4}, .parts = {{"norm", 0, {4}}}, .matrix = false});
+    set.add(two_parts("a", "b"));
+    ParameterSpec cut = two_parts("c", "d");
+    cut.sections = {{0, 8}, {8, 12}};
+    set.add(cut);
+    set.add(two_parts("e", "f"));
+  });
+  ASSERT_EQ(set.groups(), 2U);
+  ASSERT_EQ(set.blocks().size(), 3U);
+  const auto members = [&](std::size_t i) {
+    std::vector<std::size_t> result;
+    for (const auto& member : set.blocks()[i].members) {
+      result.push_back(member.parameter);
+    }
+    return result;
+  };
+  EXPECT_EQ(members(0), std::vector<std::size_t>{0});
+  EXPECT_EQ(members(1), (std::vector<std::size_t>{2, 4, 1}));
+  EXPECT_EQ(members(2), std::vector<std::size_t>{3});
+  for (const ParameterBlock& block : set.blocks()) {
+    const auto at = [](TensorView whole, std::int64_t begin) {
+      return static_cast<std::byte*>(whole.data()) +
+             begin * size_bytes(whole.dtype());
+    };
+    for (const auto& [parameter, begin] : block.members) {
+      const Parameter& p = set[parameter];
+      EXPECT_EQ(begin * 2 % 64, 0);
+      EXPECT_EQ(p.master().data(), at(block.master.view(), begin));
+      EXPECT_EQ(p.gradient().data(), at(block.gradient.view(), begin));
+      if (!p.spec().matrix) continue;
+      EXPECT_EQ(p.copy().data(), at(block.copy.view(), begin));
+      EXPECT_LE(begin + p.elements(), block.copy.view().elements());
+    }
+  }
+}
+
 TEST(ParameterTest, FindsPartsByNameAndRefusesOthers) {
   const auto backend = make_cpu_backend(1);
   ParameterSet set(*backend, {DType::kFloat32});
