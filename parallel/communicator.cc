@@ -15,9 +15,9 @@ constexpr double kRootsDeadlines = 1.25;
 }  // namespace
 
 void Communicator::Round::finish() {
+  Transport& transport = *communicator_.transport_;
+  transport.counter().end(tag.phase, asked.has_value(), transport.now());
   done = true;
-  finished = communicator_.transport_->now();
-  if (!asked) exposed_after = communicator_.exposed_seconds_;
   --communicator_.open_;
 }
 
@@ -27,37 +27,23 @@ double Communicator::Round::patience() const {
                                                   : deadline * kRootsDeadlines;
 }
 
-void Communicator::Round::count() {
-  PhaseTraffic& traffic = communicator_.traffic_[tag.phase];
-  ++traffic.collectives;
-  traffic.overlapped_seconds +=
-      std::max(0.0, std::min(*asked, finished) - since -
-                        (exposed_after - exposed_before));
-  const double exposed = std::max(0.0, finished - *asked);
-  traffic.exposed_seconds += exposed;
-  communicator_.exposed_seconds_ += exposed;
-  counted = true;
-}
-
 bool Communicator::Round::poll(std::uint64_t of) {
   if (of < ticket || counted) return true;
-  if (!asked) {
-    asked = communicator_.transport_->now();
-    if (!done) exposed_after = communicator_.exposed_seconds_;
+  Transport& transport = *communicator_.transport_;
+  if (!done && !asked) {
+    asked = transport.now();
+    transport.counter().wait(tag.phase, *asked);
   }
-  if (!done) {
-    Transport& transport = *communicator_.transport_;
-    do {
-      transport.advance();
-    } while (!done && transport.idle());
+  while (!done) {
+    transport.advance();
+    if (!done && !transport.idle()) break;
   }
   if (done) {
-    count();
+    counted = true;
+    transport.counter().count(tag.phase);
     return true;
   }
-  if (communicator_.transport_->now() - *asked > patience()) {
-    communicator_.give_up(*this);
-  }
+  if (transport.now() - *asked > patience()) communicator_.give_up(*this);
   return false;
 }
 
@@ -110,12 +96,11 @@ Communicator::Round& Communicator::begin(Collective collective, const Tag& tag,
   ++round.ticket;
   round.done = round.counted = false;
   round.asked.reset();
-  round.exposed_before = exposed_seconds_;
   round.collective = collective;
   round.tag = tag;
   round.root = root;
-  round.since = transport_->now();
   round.x = {};
+  transport_->counter().begin(tag.phase, transport_->now());
   return round;
 }
 
@@ -125,7 +110,7 @@ Pending Communicator::issued(Round& round) {
 }
 
 void Communicator::send(Round& round, int lane, int to, const Part& part) {
-  traffic_[round.tag.phase].sent_bytes += part.bytes;
+  transport_->counter().send(round.tag.phase, part.bytes);
   transport_->send(members_[static_cast<std::size_t>(to)], lane_ + lane,
                    part.data, part.bytes, packed(round.collective, round.tag),
                    round.sending[static_cast<std::size_t>(to)]);

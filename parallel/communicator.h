@@ -4,12 +4,10 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "parallel/pipeline.h"
 #include "parallel/tag.h"
-#include "parallel/traffic.h"
 #include "parallel/transport.h"
 #include "runtime/tensor.h"
 
@@ -94,9 +92,6 @@ class Communicator final : public Transport::Client {
   /// transport().advance().
   void advance() override;
 
-  /// What collectives that are finished amounted to, since it was last taken.
-  [[nodiscard]] Traffic take_traffic() { return std::exchange(traffic_, {}); }
-
  private:
   class Round;
   friend class Round;
@@ -121,8 +116,6 @@ class Communicator final : public Transport::Client {
   std::vector<int> members_;
   int rank_ = 0, lane_ = 0;
   Deadline deadline_;
-  Traffic traffic_;
-  double exposed_seconds_ = 0;  ///< of all phases, ever
   std::vector<std::unique_ptr<Round>> rounds_;
   int open_ = 0;                    ///< rounds that are not finished
   std::vector<Round*> reductions_;  ///< not finished; the first is under way

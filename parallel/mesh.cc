@@ -53,9 +53,7 @@ Mesh make_mesh(int world, int expert, std::int64_t experts) {
 void Ranks::advance() { world_.transport().advance(); }
 
 Traffic Ranks::take_traffic() {
-  Traffic traffic = world_.take_traffic();
-  traffic += expert_.take_traffic();
-  for (const auto& set : replica_sets_) traffic += set->take_traffic();
+  Traffic traffic = world_.transport().take_traffic();
   traffic.later_rounds = std::exchange(later_rounds_, 0);
   traffic.rows_beyond_budget = std::exchange(rows_beyond_budget_, 0);
   return traffic;

@@ -73,7 +73,7 @@ class Ranks final : public Background {
   /// Moves on what is under way.
   void advance() override;
 
-  /// Of all, since it was last taken.
+  /// Of all communicators over the transport, since it was last taken.
   [[nodiscard]] Traffic take_traffic();
   /// Choices that reach the busiest rank of a group, over their mean, where
   /// load[e] choose expert e in `layer`; replicas share evenly.

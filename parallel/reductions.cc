@@ -43,8 +43,6 @@ std::vector<const std::byte*>& Communicator::stage(std::int64_t bytes) {
 
 void Communicator::Round::start_reduction() {
   started = true;
-  since = communicator_.transport_->now();
-  exposed_before = communicator_.exposed_seconds_;
   const int me = communicator_.rank();
   const std::int64_t all = x.bytes();
   whole = collective == Collective::kAllReduce && all <= kSmallBytes;

@@ -12,7 +12,7 @@ namespace catena {
 class Communicator::Round final : public Operation {
  public:
   Round(Communicator& communicator, std::size_t size)
-      : communicator_(communicator), sending(size), receiving(size) {}
+      : sending(size), receiving(size), communicator_(communicator) {}
 
   [[nodiscard]] bool poll(std::uint64_t ticket) override;
 
@@ -22,8 +22,6 @@ class Communicator::Round final : public Operation {
   void finish_if_through() {
     if (!done && !x.defined() && through()) finish();
   }
-  /// Enters it into the communicator's traffic, when it is waited for.
-  void count();
   [[nodiscard]] bool through() const {
     const auto none = [](std::int64_t open) { return open == 0; };
     return std::all_of(sending.begin(), sending.end(), none) &&
@@ -33,6 +31,20 @@ class Communicator::Round final : public Operation {
   [[nodiscard]] bool next_stage();
   /// For how many seconds it may be waited for.
   [[nodiscard]] double patience() const;
+
+  std::uint64_t ticket = 0;
+  bool done = true;
+  Collective collective = Collective::kBarrier;
+  Tag tag;
+  int root = -1;
+  /// By the transport's clock: since when the rank waits for it.
+  std::optional<double> asked;
+  std::vector<std::int64_t> sending, receiving;  ///< open messages, by member
+
+  TensorView x;  ///< of reductions
+  std::vector<std::int64_t> counts, begins;
+  bool counted = true;  ///< the rank knows that it is done
+  bool started = false, whole = false, gathering = false;
 
  private:
   [[nodiscard]] std::byte* run(int member) const {
@@ -45,24 +57,6 @@ class Communicator::Round final : public Operation {
   }
 
   Communicator& communicator_;
-
- public:
-  std::uint64_t ticket = 0;
-  bool done = true;
-  Collective collective = Collective::kBarrier;
-  Tag tag;
-  int root = -1;
-  /// By the transport's clock; asked: since when the rank waits for it.
-  double since = 0, finished = 0;
-  std::optional<double> asked;
-  /// Of the communicator: at issue, and when it was asked for or finished.
-  double exposed_before = 0, exposed_after = 0;
-  std::vector<std::int64_t> sending, receiving;  ///< open messages, by member
-
-  TensorView x;  ///< of reductions
-  std::vector<std::int64_t> counts, begins;
-  bool counted = true;
-  bool started = false, whole = false, gathering = false;
 };
 
 }  // namespace catena

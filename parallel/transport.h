@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "parallel/traffic.h"
 #include "runtime/memory_source.h"
 
 namespace catena {
@@ -65,6 +66,11 @@ class Transport : public MemorySource {
   /// for any of them, so no wait may leave one out.
   void advance();
 
+  /// Where its communicators count what they exchange.
+  [[nodiscard]] TrafficCounter& counter() { return counter_; }
+  /// Of all communicators over it, since it was last taken.
+  [[nodiscard]] Traffic take_traffic() { return counter_.take(now()); }
+
   /// A rank that waits has nothing else to do until something moves. Returns
   /// whether this was enough to move something.
   virtual bool idle() { return false; }
@@ -82,6 +88,7 @@ class Transport : public MemorySource {
  private:
   int lanes_taken_ = 0;
   std::vector<Client*> clients_;
+  TrafficCounter counter_;
 };
 
 }  // namespace catena

@@ -60,13 +60,13 @@ Trainer::Result Trainer::result_so_far() const {
 Trainer::Result Trainer::run_to_end() {
   if (state_.step == 0) state_.validation_before = validate(0);
   backend_->kernels().reset_counts();
-  // What went before is no part of a step.
-  if (ranks_ != nullptr) static_cast<void>(ranks_->take_traffic());
   StepReport report;
   data::Batch batch;
   const double seconds_before = state_.seconds;
   const auto begin = Clock::now();
   while (state_.step < config_.train.steps && !stopping_) {
+    // What ranks exchanged before or between is no part of a step.
+    if (ranks_ != nullptr) static_cast<void>(ranks_->take_traffic());
     const auto step_begin = Clock::now();
     const double flops_before = product_flops(backend_->kernels());
     sampler_->next(config_.rows_per_step(), batch);

@@ -280,7 +280,7 @@ TEST_P(CommunicatorTest, TrafficIsCountedByPhase) {
       bytes += m.send[static_cast<std::size_t>(r)].bytes;
     }
     wait(all.barrier({}));
-    static_cast<void>(all.take_traffic());
+    static_cast<void>(all.transport().take_traffic());
     constexpr std::chrono::milliseconds kTime(30);
     constexpr double kSeconds = 0.03;
     const Pending sent =
@@ -289,7 +289,7 @@ TEST_P(CommunicatorTest, TrafficIsCountedByPhase) {
     wait(sent);
     if (all.rank() == all.size() - 1) std::this_thread::sleep_for(kTime);
     wait(all.barrier({}));  // for the last
-    const Traffic traffic = all.take_traffic();
+    const Traffic traffic = all.transport().take_traffic();
     const PhaseTraffic& dispatch = traffic[Phase::kDispatch];
     EXPECT_EQ(dispatch.collectives, 1);
     EXPECT_EQ(dispatch.sent_bytes, bytes);
@@ -297,7 +297,7 @@ TEST_P(CommunicatorTest, TrafficIsCountedByPhase) {
     EXPECT_EQ(traffic[Phase::kControl].collectives, 1);
     EXPECT_EQ(traffic[Phase::kControl].sent_bytes, 0);
     EXPECT_EQ(traffic.total().collectives, 2);
-    EXPECT_EQ(all.take_traffic().total().collectives, 0);
+    EXPECT_EQ(all.transport().take_traffic().total().collectives, 0);
   });
 }
 

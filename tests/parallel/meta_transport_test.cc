@@ -33,7 +33,7 @@ class TimedMetaTest : public testing::Test {
                                       parts);
   }
   PhaseTraffic traffic() {
-    return communicator_.take_traffic()[Phase::kDispatch];
+    return transport_->take_traffic()[Phase::kDispatch];
   }
 
   double computed_ = 0;
@@ -75,6 +75,41 @@ TEST_F(TimedMetaTest, WhatIsComputedMeanwhileIsHidden) {
   wait(again);
   EXPECT_NEAR(transport_->now(), 1.03, 1e-12);
   EXPECT_EQ(traffic().exposed_seconds, 0);
+}
+
+TEST_F(TimedMetaTest, ExchangesThatAreUnderWayAtOnceCountOnce) {
+  Communicator group(*transport_, Communicator::Deadline(1e9));
+  const Parts parts{{}, {}, {nullptr, 5'000}, {}};
+  const Tag combine{.phase = Phase::kCombine};
+  const Pending first = exchange(0, 25'000, 0);  // to 30 ms
+  const Pending second = group.all_to_all_v({.phase = Phase::kDispatch}, parts,
+                                            parts);                 // to 35 ms
+  const Pending third = group.all_to_all_v(combine, parts, parts);  // to 40 ms
+  computed_ += 20e-3;
+  wait(first);
+  computed_ += 1e-3;
+  wait(third);
+  wait(second);
+  EXPECT_NEAR(transport_->now(), 40e-3, 1e-12);
+  const Traffic found = transport_->take_traffic();
+  EXPECT_EQ(found[Phase::kDispatch].collectives, 2);
+  EXPECT_NEAR(found[Phase::kDispatch].overlapped_seconds, 21e-3, 1e-12);
+  EXPECT_NEAR(found[Phase::kDispatch].exposed_seconds, 10e-3, 1e-12);
+  EXPECT_NEAR(found[Phase::kCombine].overlapped_seconds, 21e-3, 1e-12);
+  EXPECT_NEAR(found[Phase::kCombine].exposed_seconds, 9e-3, 1e-12);
+  EXPECT_NEAR(found.total().overlapped_seconds, 21e-3, 1e-12);
+  EXPECT_NEAR(found.total().exposed_seconds, 19e-3, 1e-12);
+}
+
+TEST_F(TimedMetaTest, WhatIsStillUnderWayIsCountedUpToNow) {
+  const Pending pending = exchange(0, 25'000, 0);
+  computed_ += 20e-3;
+  EXPECT_NEAR(traffic().overlapped_seconds, 20e-3, 1e-12);
+  computed_ += 4e-3;
+  wait(pending);
+  const PhaseTraffic found = traffic();
+  EXPECT_NEAR(found.overlapped_seconds, 4e-3, 1e-12);
+  EXPECT_NEAR(found.exposed_seconds, 6e-3, 1e-12);
 }
 
 class CopyingMetaTest : public TimedMetaTest {

@@ -117,6 +117,26 @@ TEST_F(ForecastTest, TwoChunksHideWhatOneShows) {
   EXPECT_LT(two.step_seconds, one.step_seconds);
 }
 
+TEST_F(ForecastTest, NoPhaseIsUnderWayForLongerThanTheStep) {
+  slow_down(static_cast<double>(forecast(4).traffic.total().sent_bytes) /
+            forecast(4).kernel_seconds);
+  for (const int ranks : {1, 2, 3, 4, 7, 8}) {
+    for (const int chunks : {1, 4}) {
+      config_.parallel.chunks = chunks;
+      const Forecast found = forecast(ranks);
+      const double step = found.step_seconds * (1 + 1e-9);
+      double hidden = 0;
+      for (const PhaseTraffic& phase : found.traffic.phases) {
+        EXPECT_LE(phase.exposed_seconds + phase.overlapped_seconds, step);
+        hidden += phase.overlapped_seconds;
+      }
+      const PhaseTraffic total = found.traffic.total();
+      EXPECT_LE(total.exposed_seconds + total.overlapped_seconds, step);
+      EXPECT_LE(total.overlapped_seconds, hidden);
+    }
+  }
+}
+
 TEST_F(ForecastTest, ScalesStronglyAndWeakly) {
   const std::array ranks{1, 2, 8};
   const auto weak = forecast_scaling(config_, {DType::kFloat32}, ranks,
