@@ -36,7 +36,7 @@ void find_non_finite(Model& model, const Tokens& tokens, const LossScale& scale,
   ParameterSet& set = model.parameters();
   for (std::size_t i = 0; i < set.size(); ++i) {
     checker.computed("weight " + set[i].name(),
-                     set[i].master().reshape({set[i].elements()}));
+                     set[i].weight().reshape({set[i].elements()}));
   }
   set.clear_gradients();
   for (const auto& chunk : chunks) chunk->observer = &checker;

@@ -54,9 +54,10 @@ void Optimizer::add_bucket(const ParameterBlock& block, Run all,
     const std::int64_t count = all.begin + all.count * (r + 1) / size - begin;
     bucket.runs.push_back({begin, count});
     bucket.counts.push_back(count);
-    const TensorView run = slice(block.master.view(), {begin, count});
-    bucket.parts.push_back({run.data(), run.bytes()});
   }
+  const std::int64_t copied = block.copy.view().elements();
+  bucket.rounded = common(all, {0, copied});
+  bucket.wide = common(all, {copied, block.master.view().elements() - copied});
   add_sections();
 }
 
@@ -93,7 +94,7 @@ void Optimizer::issue_all(const Communicator* replicas, const Issue& issue) {
   for (std::size_t i = buckets_.size(); i-- > 0;) {
     const Bucket& bucket = buckets_[i];
     if (bucket.replicas != nullptr && bucket.replicas == replicas) {
-      pending_.push_back(issue(bucket));
+      issue(bucket);
     }
   }
 }
@@ -136,7 +137,7 @@ void Optimizer::take(std::size_t group) {
 void Optimizer::sum_gradients() {
   wait_for_all();
   if (ranks_ != nullptr && ranks_->replica_sets().size() > 1) {
-    issue_in_turn(sum);
+    issue_in_turn([this](const Bucket& b) { pending_.push_back(sum(b)); });
   }
   pending_.swap(pending_of_set_);
   wait_for_all();
@@ -208,29 +209,46 @@ void Optimizer::update(double rate, double scale, std::int64_t step) {
               .gradient_scale = scale,
               .step = step});
   }
-  if (ranks_ != nullptr) gather_masters();
-}
-
-void Optimizer::gather_masters() {
-  Backend& backend = parameters_->backend();
-  const auto gather = [](const Bucket& bucket) {
-    return bucket.replicas->all_gather_v({.phase = Phase::kParameters},
-                                         bucket.parts);
-  };
-  issue_all(&ranks_->world(), gather);
-  issue_in_turn(gather);
+  if (ranks_ == nullptr) return;
+  const auto begin = [this](const Bucket& b) { gather_weights(b); };
+  issue_all(&ranks_->world(), begin);
+  issue_in_turn(begin);
   wait_for_all();
   // What was not this rank's own to move.
   for (const Bucket& bucket : buckets_) {
     if (bucket.replicas == nullptr) continue;
-    const ParameterBlock& block = *bucket.block;
-    const TensorView gradient = slice(block.gradient.view(), bucket.all);
-    backend.clear(gradient.data(), static_cast<std::size_t>(gradient.bytes()));
-    if (!block.copy.defined()) continue;
-    const Run copied = common({0, block.copy.view().elements()}, bucket.all);
-    backend.kernels()(Copy{.from = slice(block.master.view(), copied),
-                           .to = slice(block.copy.view(), copied)});
+    const TensorView gradient =
+        slice(bucket.block->gradient.view(), bucket.all);
+    parameters_->backend().clear(gradient.data(),
+                                 static_cast<std::size_t>(gradient.bytes()));
   }
+}
+
+void Optimizer::gather(const Bucket& bucket, Phase phase, TensorView block,
+                       Run elements) {
+  if (elements.count == 0) return;
+  parts_.clear();
+  for (const Run& run : bucket.runs) {
+    const TensorView part = slice(block, common(run, elements));
+    parts_.push_back({part.data(), part.bytes()});
+  }
+  pending_.push_back(bucket.replicas->all_gather_v({.phase = phase}, parts_));
+}
+
+void Optimizer::gather_weights(const Bucket& bucket) {
+  const ParameterBlock& block = *bucket.block;
+  gather(bucket, Phase::kParameters, block.copy.view(), bucket.rounded);
+  gather(bucket, Phase::kParameters, block.master.view(), bucket.wide);
+}
+
+void Optimizer::gather_masters() {
+  if (ranks_ == nullptr) return;
+  const auto gather_rest = [this](const Bucket& b) {
+    gather(b, Phase::kControl, b.block->master.view(), b.rounded);
+  };
+  issue_all(&ranks_->world(), gather_rest);
+  issue_in_turn(gather_rest);
+  wait_for_all();
 }
 
 }  // namespace catena

@@ -24,7 +24,8 @@ struct OptimizerConfig {
 /// gradients, one gathering of weights. Each replica owns a run of its elements
 /// (ZeRO-1, arXiv 1910.02054, section 5.1): it keeps the moments of that run
 /// alone, gets the sum of its gradients over the replicas, moves it, and sends
-/// it to the others.
+/// it to the others: in the type that products read, so where that is a rounded
+/// copy, a master is current where it is owned alone.
 ///   take(...) for each group during backward;
 ///   sum_gradients();  gradient_norm();  update(...)
 class Optimizer final : public GradientTaker {
@@ -73,6 +74,9 @@ class Optimizer final : public GradientTaker {
   [[nodiscard]] TensorView second(std::size_t i) const {
     return sections_[i].second.view();
   }
+  /// Brings masters to all replicas of them, so that each holds them whole.
+  /// Every rank calls it, before masters are read.
+  void gather_masters();
   /// Brings both moments of section i, whole, to its first replica: to host
   /// memory of [count] W each; null on the others. Every replica calls it, for
   /// its sections in order.
@@ -87,9 +91,9 @@ class Optimizer final : public GradientTaker {
     Run all;
     Communicator* replicas = nullptr;  ///< null: this rank alone
     std::size_t rank = 0;
-    std::vector<Run> runs;                  ///< of the block; a replica's own
-    std::vector<std::int64_t> counts;       ///< of these
-    std::vector<Communicator::Part> parts;  ///< of the masters
+    std::vector<Run> runs;             ///< of the block; a replica's own
+    std::vector<std::int64_t> counts;  ///< of these
+    Run rounded, wide;  ///< what products read as copies, and the rest
   };
   struct Section {
     std::size_t parameter = 0, bucket = 0;
@@ -115,7 +119,10 @@ class Optimizer final : public GradientTaker {
   void issue_in_turn(const Issue& issue);
   void wait_for_all();
   [[nodiscard]] static Pending sum(const Bucket& bucket);
-  void gather_masters();
+  /// Begins to bring these elements of a bucket to all replicas.
+  void gather(const Bucket& bucket, Phase phase, TensorView block,
+              Run elements);
+  void gather_weights(const Bucket& bucket);
 
   ParameterSet* parameters_;
   OptimizerConfig config_;
@@ -123,8 +130,9 @@ class Optimizer final : public GradientTaker {
   std::vector<Bucket> buckets_;
   std::vector<Section> sections_;
   std::vector<Pending> pending_, pending_of_set_;
-  Tensor squares_;                    ///< [sections] float64
-  std::vector<double> squares_here_;  ///< the same, on the host
+  std::vector<Communicator::Part> parts_;  ///< of one gathering
+  Tensor squares_;                         ///< [sections] float64
+  std::vector<double> squares_here_;       ///< the same, on the host
 };
 
 }  // namespace catena

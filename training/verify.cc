@@ -173,6 +173,7 @@ LayoutRun run_layout(const Config& given, Precision precision,
       }
       step.apply(report);
     }
+    optimizer.gather_masters();
     const std::lock_guard lock(mutex);
     enter_weights(model, run.weights);
   });

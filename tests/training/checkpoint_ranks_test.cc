@@ -84,8 +84,10 @@ class Training {
   }
   void resume(const fs::path& folder) { restore(folder, model_, optimizer_); }
 
+  /// All ranks call it.
   [[nodiscard]] Values weights() {
     Values result;
+    optimizer_.gather_masters();
     for (const StoredTensor& tensor : model_tensors(model_)) {
       result[tensor.name] = read_values(model_.backend(), tensor.view);
     }
@@ -209,8 +211,9 @@ TEST_P(CheckpointRanksTest, HoldsEveryTensorOfTheModelOnce) {
   run(layout, 5, [&](int, Training& part) {
     part.train(1, 2);
     part.save(folder_, 2);
+    Values mine = part.weights();
     const std::lock_guard lock(mutex);
-    held.merge(part.weights());
+    held.merge(mine);
   });
   const fs::path saved = folder_ / checkpoint_name(2);
   const Values found = read(saved);
@@ -283,6 +286,8 @@ INSTANTIATE_TEST_SUITE_P(BFloat16, CheckpointRanksTest,
                          testing::Values(Case{1, 1, DType::kBFloat16},
                                          Case{2, 1, DType::kBFloat16},
                                          Case{2, 2, DType::kBFloat16},
+                                         Case{3, 1, DType::kBFloat16},
+                                         Case{3, 3, DType::kBFloat16, true},
                                          Case{4, 2, DType::kBFloat16}),
                          case_name);
 

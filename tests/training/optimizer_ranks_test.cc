@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <map>
 #include <mutex>
 
 #include "parallel/local/transport.h"
@@ -121,6 +122,38 @@ TEST_F(OptimizerRanksTest, AGroupIsOneSumAndOneGathering) {
   }
 }
 
+TEST_F(OptimizerRanksTest, MatricesTravelInTheTypeOfProducts) {
+  for (const int world : kWorlds) {
+    std::map<DType, std::int64_t> bytes, exchanges;
+    std::int64_t vectors = 0;
+    for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+      std::mutex mutex;
+      run(world, dtype, [&](ParameterSet& set, Ranks& ranks, Optimizer& o) {
+        take_all(o);
+        o.update(0.1, 1, 1);
+        const Traffic traffic = ranks.take_traffic();
+        const std::lock_guard lock(mutex);
+        bytes[dtype] += traffic[Phase::kParameters].sent_bytes;
+        exchanges[dtype] = traffic[Phase::kParameters].collectives;
+        vectors = 0;
+        for (const ParameterBlock& block : set.blocks()) {
+          if (dtype != DType::kBFloat16) continue;
+          vectors +=
+              block.master.view().bytes() - 2 * block.copy.view().bytes();
+        }
+      });
+    }
+    // Every rank gets what it does not own.
+    vectors *= world - 1;
+    EXPECT_EQ(bytes[DType::kBFloat16] - vectors,
+              (bytes[DType::kFloat32] - vectors) / 2)
+        << world << " ranks";
+    EXPECT_EQ(exchanges[DType::kFloat32], world == 1 ? 0 : kGroups);
+    // The second group has matrices and vectors.
+    EXPECT_EQ(exchanges[DType::kBFloat16], world == 1 ? 0 : kGroups + 1);
+  }
+}
+
 TEST_F(OptimizerRanksTest, MovesWeightsAsOneRankDoes) {
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
     for (const int world : kWorlds) {
@@ -144,6 +177,7 @@ TEST_F(OptimizerRanksTest, MovesWeightsAsOneRankDoes) {
         take_all(optimizer);
         EXPECT_NEAR(optimizer.gradient_norm(), norm, 1e-9 * norm);
         optimizer.update(0.1, 0.5, 1);
+        optimizer.gather_masters();
         const std::lock_guard lock(mutex);
         for (std::size_t i = 0; i < set.size(); ++i) {
           EXPECT_EQ(read_values(set.backend(), set[i].master()),

@@ -93,6 +93,7 @@ class StepTest : public testing::Test {
       step.compute(make_batch(7, 50), number, outcome.report);
       step.apply(outcome.report);
     }
+    optimizer.gather_masters();
     for (std::size_t i = 0; i < model.parameters().size(); ++i) {
       const Parameter& parameter = model.parameters()[i];
       for (const NamedPart& part : parameter.spec().parts) {

@@ -238,6 +238,16 @@ std::vector<StoredTensor> written_tensors(Model& model) {
   return written;
 }
 
+/// One after another.
+void copy_whole(Backend& backend, const std::vector<StoredTensor>& tensors,
+                std::byte* to) {
+  for (const StoredTensor& tensor : tensors) {
+    const auto count = static_cast<std::size_t>(tensor.view.bytes());
+    backend.copy_to_host(to, tensor.view.data(), count);
+    to += count;
+  }
+}
+
 /// First moments of a section's parts, then second ones: its memory is two
 /// runs.
 std::vector<StoredTensor> written_moments(ParameterSet& set,
@@ -278,15 +288,15 @@ Snapshot::Snapshot(const std::vector<StoredTensor>& tensors, Fill fill)
 
 Snapshot::Snapshot(Backend& backend, std::vector<StoredTensor> tensors)
     : Snapshot(tensors, [&backend, tensors](std::byte* to) {
-        for (const StoredTensor& tensor : tensors) {
-          const auto count = static_cast<std::size_t>(tensor.view.bytes());
-          backend.copy_to_host(to, tensor.view.data(), count);
-          to += count;
-        }
+        copy_whole(backend, tensors, to);
       }) {}
 
-Snapshot Snapshot::of_model(Model& model) {
-  return {model.backend(), written_tensors(model)};
+Snapshot Snapshot::of_model(Model& model, Optimizer& optimizer) {
+  std::vector<StoredTensor> tensors = written_tensors(model);
+  return {tensors, [&model, &optimizer, tensors](std::byte* to) {
+            optimizer.gather_masters();
+            copy_whole(model.backend(), tensors, to);
+          }};
 }
 
 Snapshot Snapshot::of_moments(Model& model, const Optimizer& optimizer) {

@@ -25,6 +25,8 @@ struct StoredTensor {
 
 /// Every parameter's master under its Hugging Face name, and correction
 /// biases as ...gate.T.e_score_correction_bias: what this rank holds, whole.
+/// After a step, masters are current once Optimizer::gather_masters() was
+/// called.
 [[nodiscard]] std::vector<StoredTensor> model_tensors(Model& model);
 
 /// AdamW's moments: NAME.exp_avg and NAME.exp_avg_sq of every parameter, the
@@ -62,8 +64,9 @@ class Snapshot {
   Snapshot(Backend& backend, std::vector<StoredTensor> tensors);
 
   /// Of what this rank writes of a state that several may share: tensors of
-  /// which it is the first replica. capture() of moments is collective.
-  [[nodiscard]] static Snapshot of_model(Model& model);
+  /// which it is the first replica. capture() is collective: masters and
+  /// moments come from their owners.
+  [[nodiscard]] static Snapshot of_model(Model& model, Optimizer& optimizer);
   [[nodiscard]] static Snapshot of_moments(Model& model,
                                            const Optimizer& optimizer);
 

@@ -272,13 +272,13 @@ void remove_unfinished_checkpoints(const fs::path& checkpoints) {
 
 CheckpointWriter::CheckpointWriter(fs::path checkpoints,
                                    const CheckpointConfig& config, Model& model,
-                                   const Optimizer& optimizer)
+                                   Optimizer& optimizer)
     : checkpoints_(std::move(checkpoints)),
       config_(config),
       ranks_(model.ranks()),
       names_(checkpoint_names(model)),
       part_(part_of(ranks_)),
-      model_(Snapshot::of_model(model)),
+      model_(Snapshot::of_model(model, optimizer)),
       optimizer_(Snapshot::of_moments(model, optimizer)) {
   part_.names = &names_;
   if (part_.number == 0) remove_unfinished_checkpoints(checkpoints_);

@@ -70,7 +70,7 @@ class CheckpointWriter {
  public:
   CheckpointWriter(std::filesystem::path checkpoints,
                    const CheckpointConfig& config, Model& model,
-                   const Optimizer& optimizer);
+                   Optimizer& optimizer);
   /// Waits for what is being written.
   ~CheckpointWriter();
 
