@@ -1,0 +1,226 @@
+#include "bench/rank_steps.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "bench/random_rows.h"
+#include "bench/slow_wire.h"
+#include "bench/timeline.h"
+#include "bench/timing.h"
+#include "parallel/simulated/transport.h"
+#include "parallel/tcp/handshake.h"
+#include "runtime/base/files.h"
+#include "training/rank_processes.h"
+#include "training/sources.h"
+
+namespace catena::bench {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr Communicator::Deadline kDeadline(600);
+
+/// `timeline`: null, or takes the last step.
+Steps run_steps(const Config& config, const StepOptions& options,
+                Backend& backend, Ranks* ranks, Timeline* timeline) {
+  const Precision precision =
+      resolve_precision(config.train.precision, backend);
+  Model model(backend, config.model, precision, ranks);
+  model.parameters().initialize(0);
+  Optimizer optimizer(model.parameters(), config.optimizer, ranks);
+  Step step(model, optimizer, config);
+  Steps result;
+  StepReport report;
+  constexpr int kWarmup = 2;
+  for (int number = 1; number <= kWarmup + options.steps; ++number) {
+    const data::Batch batch =
+        random_rows(config, static_cast<std::uint64_t>(number));
+    if (ranks != nullptr) wait(ranks->world().barrier({}));
+    if (number == kWarmup + 1) {
+      backend.kernels().reset_counts();
+      if (ranks != nullptr) (void)ranks->take_traffic();
+    }
+    if (timeline != nullptr) timeline->start();
+    const double seconds = seconds_of([&] {
+      step.compute(batch, number, report);
+      step.apply(report);
+    });
+    if (timeline != nullptr) timeline->stop();
+    if (number > kWarmup) result.seconds.push_back(seconds);
+  }
+  for (const KernelCount& count : backend.kernels()) {
+    result.kernels.kernels[std::string(count.name)] = {count.cost,
+                                                       count.seconds};
+  }
+  if (ranks != nullptr) {
+    const PhaseTraffic total = ranks->take_traffic().total();
+    result.sent_bytes = static_cast<double>(total.sent_bytes) / options.steps;
+    result.exposed_seconds = total.exposed_seconds / options.steps;
+  }
+  return result;
+}
+
+/// What two ranks that send to each other at once, and do nothing else, find.
+Link measure_link(Transport& transport, std::int64_t bytes) {
+  const int other = 1 - transport.rank();
+  const std::uint64_t tag = packed(Collective::kAllToAllV, {});
+  const auto middle_of = [&](std::int64_t size, int times) {
+    std::vector<char> out(static_cast<std::size_t>(size)), in(out.size());
+    std::vector<double> seconds;
+    for (int i = 0; i < times; ++i) {
+      seconds.push_back(seconds_of([&] {
+        std::int64_t open = 0;
+        transport.receive(other, 0, in.data(), size, tag, open);
+        transport.send(other, 0, out.data(), size, tag, open);
+        while (open > 0) {
+          transport.progress();
+          if (!transport.idle()) std::this_thread::yield();
+        }
+      }));
+    }
+    return median(seconds);
+  };
+  const double latency = middle_of(8, 51);
+  return {.bytes_per_second =
+              static_cast<double>(bytes) / (middle_of(bytes, 5) - latency),
+          .latency_seconds = latency};
+}
+
+/// About so much is exchanged to measure a wire.
+constexpr std::int64_t kRawBytes = 8'000'000;
+
+/// One rank's life; rank 0's results are kept.
+class Rank {
+ public:
+  Rank(const Config& config, const StepOptions& options, const RankWire& wire,
+       const std::string& timeline)
+      : config_(config),
+        options_(options),
+        wire_(wire),
+        timeline_file_(timeline) {}
+
+  Steps run(Member& member, int threads, const std::string& token) {
+    Transport* transport = member.transport.get();
+    Member far;  // must outlive what borrows its transport
+    if (wire_.real != nullptr) {
+      far = join_over_wire(*transport, token);
+      transport = far.transport.get();
+    }
+    std::optional<Link> found;
+    if (wire_.real != nullptr) found = measure_link(*transport, kRawBytes);
+    std::unique_ptr<Transport> slow;
+    if (wire_.simulated != nullptr) {
+      slow = simulated::make_transport(*transport, *wire_.simulated);
+      transport = slow.get();
+    }
+    Steps steps = run_on(*transport, threads);
+    steps.wire = found;
+    return steps;
+  }
+
+ private:
+  Member join_over_wire(const Transport& here, const std::string& token) {
+    wire_.real->enter(here.rank());
+    return join(RankStart{.kind = RankStart::Kind::kMeeting,
+                          .wire = Wire::kGloo,
+                          .rank = here.rank(),
+                          .ranks = here.size(),
+                          .store = SlowWire::meeting_point(),
+                          .token = token},
+                kDeadline);
+  }
+
+  Steps run_on(Transport& plain, int threads) {
+    const auto processor = make_cpu_backend(threads);
+    Timeline timeline;
+    const bool watched = !timeline_file_.empty() && plain.rank() == 0;
+    const auto seen = watched ? timeline.watch(*processor) : nullptr;
+    const auto heard = watched ? timeline.watch(plain) : nullptr;
+    Backend& backend = seen ? *seen : *processor;
+    Transport& transport = heard ? *heard : plain;
+    const Mesh mesh = config_.mesh(plain.size());
+    const auto group =
+        plain.size() > 1
+            ? std::make_unique<Ranks>(
+                  transport, backend, mesh, config_.placements(mesh), kDeadline,
+                  config_.dispatch_rules(config_.micro_rows(plain.size())))
+            : nullptr;
+    Steps steps = run_steps(config_, options_, backend, group.get(),
+                            watched ? &timeline : nullptr);
+    if (watched) timeline.write(timeline_file_);
+    if (group) wait(group->world().barrier({}));
+    return steps;
+  }
+
+  const Config& config_;
+  const StepOptions& options_;
+  const RankWire& wire_;
+  const std::string& timeline_file_;
+};
+
+void save(const Steps& steps, const fs::path& folder) {
+  save(steps.kernels, folder / "kernels.json");
+  nlohmann::json rest{{"seconds", steps.seconds},
+                      {"sent_bytes", steps.sent_bytes},
+                      {"exposed_seconds", steps.exposed_seconds}};
+  if (steps.wire) {
+    rest["wire"] = {steps.wire->bytes_per_second, steps.wire->latency_seconds};
+  }
+  write_file_atomically(folder / "rest.json", rest.dump());
+}
+
+Steps load_steps(const fs::path& folder) {
+  const auto json = nlohmann::json::parse(read_file(folder / "rest.json"));
+  Steps steps;
+  steps.seconds = json.at("seconds").get<std::vector<double>>();
+  steps.kernels = *load_kernel_table(folder / "kernels.json");
+  steps.sent_bytes = json.at("sent_bytes");
+  steps.exposed_seconds = json.at("exposed_seconds");
+  if (json.contains("wire")) {
+    steps.wire = Link{.bytes_per_second = json["wire"][0],
+                      .latency_seconds = json["wire"][1]};
+  }
+  return steps;
+}
+
+}  // namespace
+
+double Steps::middle() const { return median(seconds); }
+
+Config load_config(const StepOptions& options,
+                   const std::vector<std::string>& more) {
+  Config config;
+  config::Schema schema;
+  describe(schema, config);
+  std::vector<std::string> all = options.assignments;
+  all.push_back("model.router.force_balanced=true");
+  all.insert(all.end(), more.begin(), more.end());
+  load(schema, config, options.config, all);
+  return config;
+}
+
+Steps measure(const Config& config, const StepOptions& options, int ranks,
+              int threads, const RankWire& wire, const std::string& timeline) {
+  const fs::path folder = fs::temp_directory_path() /
+                          fmt::format("catena-bench-ranks-{}", ::getpid());
+  fs::create_directories(folder);
+  std::fflush(stdout);  // or every process would print it
+  const std::string token = tcp::random_token();
+  const int code = run_rank_processes({.ranks = ranks}, [&](Member& member) {
+    Rank rank(config, options, wire, timeline);
+    const Steps steps = rank.run(member, threads, token);
+    if (member.transport->rank() == 0) save(steps, folder);
+    return 0;
+  });
+  Steps result;
+  if (code == 0) result = load_steps(folder);
+  fs::remove_all(folder);
+  if (code != 0) throw std::runtime_error("a rank failed");
+  return result;
+}
+
+}  // namespace catena::bench

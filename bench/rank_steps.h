@@ -1,0 +1,60 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "parallel/link.h"
+#include "training/config.h"
+#include "training/kernel_table.h"
+
+namespace catena::bench {
+
+class SlowWire;
+
+/// What the command line of catena-bench-ranks says.
+struct StepOptions {
+  std::string config;
+  std::vector<std::string> assignments;
+  int ranks = 2, steps = 2, rounds = 3;
+  double wire = 0.5;  ///< seconds on the wire to those of compute
+  std::string link = "simulated";
+  std::vector<int> iterations = {1, 2, 4}, chunks = {1, 2, 4};
+  std::string timeline;  ///< a file, or ""
+};
+
+/// The configuration, with --set, balanced routing, and `more` set.
+[[nodiscard]] Config load_config(const StepOptions& options,
+                                 const std::vector<std::string>& more = {});
+
+/// Steps on full rows of random tokens, as rank 0 measured them.
+struct Steps {
+  std::vector<double> seconds;                 ///< a step
+  KernelTable kernels;                         ///< of all steps
+  double sent_bytes = 0, exposed_seconds = 0;  ///< a step
+  /// What a raw exchange found, on a wire that is slow and real.
+  std::optional<Link> wire;
+
+  [[nodiscard]] double middle() const;
+};
+
+/// Over what ranks that are processes exchange rows.
+struct RankWire {
+  const Link* simulated = nullptr;  ///< shared memory, made so slow
+  SlowWire* real = nullptr;         ///< Gloo over this one; two ranks
+};                                  // neither: shared memory
+
+/// Every rank in a process of its own, that one's memory is not another's.
+/// Where `timeline` is not empty, rank 0 writes its last step there
+/// (Timeline::write).
+/// Throws: what a rank threw, as std::runtime_error.
+[[nodiscard]] Steps measure(const Config& config, const StepOptions& options,
+                            int ranks, int threads, const RankWire& wire = {},
+                            const std::string& timeline = "");
+
+/// The three measurements; each prints a table in Markdown.
+void compare_ranks(const StepOptions& options);
+void measure_overlap(const StepOptions& options);
+void foretell_ranks(const StepOptions& options);
+
+}  // namespace catena::bench
