@@ -110,9 +110,11 @@ Pending Communicator::issued(Round& round) {
 }
 
 void Communicator::send(Round& round, int lane, int to, const Part& part) {
-  transport_->counter().send(round.tag.phase, part.bytes);
-  transport_->send(members_[static_cast<std::size_t>(to)], lane_ + lane,
-                   part.data, part.bytes, packed(round.collective, round.tag),
+  const int peer = members_[static_cast<std::size_t>(to)];
+  transport_->counter().send(round.tag.phase, part.bytes,
+                             !transport_->shares_node_with(peer));
+  transport_->send(peer, lane_ + lane, part.data, part.bytes,
+                   packed(round.collective, round.tag),
                    round.sending[static_cast<std::size_t>(to)]);
 }
 

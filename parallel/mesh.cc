@@ -35,7 +35,8 @@ std::vector<int> Mesh::at_places(std::span<const int> places) const {
   return ranks;
 }
 
-Mesh make_mesh(int world, int expert, std::int64_t experts) {
+Mesh make_mesh(int world, int expert, std::int64_t experts,
+               const Nodes& nodes) {
   if (world < 1 || expert < 1 || world % expert != 0) {
     fail(ErrorKind::kConfig,
          "parallel.expert = {}: {} ranks do not divide into groups of {}; "
@@ -47,7 +48,11 @@ Mesh make_mesh(int world, int expert, std::int64_t experts) {
          "parallel.expert = {}: there are only {} routed experts to share",
          expert, experts);
   }
-  return {.world = world, .expert = expert};
+  const std::int64_t of_node =
+      nodes.ranks == 0 ? world : std::min<std::int64_t>(nodes.ranks, world);
+  return {.world = world,
+          .expert = expert,
+          .ranks_per_node = static_cast<int>(of_node)};
 }
 
 void Ranks::advance() { world_.transport().advance(); }
@@ -91,6 +96,7 @@ Ranks::Ranks(Transport& transport, Backend& backend, const Mesh& mesh,
   CATENA_CHECK(placements.ranks() == mesh.expert,
                "[ranks] placement over {} ranks in groups of {}",
                placements.ranks(), mesh.expert);
+  transport.set_ranks_per_node(mesh.ranks_per_node);
   make_replica_sets(deadline);
   for (std::size_t i = 0; i < placements.size(); ++i) {
     layers_.push_back(make_layer(placements[static_cast<std::int64_t>(i)]));

@@ -18,6 +18,7 @@ namespace catena {
 /// other weights.
 struct Mesh {
   int world = 1, expert = 1;
+  int ranks_per_node = 1;  ///< rank r is on node r / ranks_per_node
 
   [[nodiscard]] int data() const { return world / expert; }
   /// Ranks of the expert group that `rank` is in.
@@ -26,9 +27,15 @@ struct Mesh {
   [[nodiscard]] std::vector<int> at_places(std::span<const int> places) const;
 };
 
+/// How ranks lie on nodes.
+struct Nodes {
+  std::int64_t ranks = 0;  ///< of a node; 0, or more than there are: all
+};
+
 /// Throws: Config, if ranks do not divide into groups, or a group has more
 /// ranks than there are experts.
-[[nodiscard]] Mesh make_mesh(int world, int expert, std::int64_t experts);
+[[nodiscard]] Mesh make_mesh(int world, int expert, std::int64_t experts,
+                             const Nodes& nodes = {});
 
 /// One rank among the ranks of a run: where it stands, and whom it exchanges
 /// what with. While the backend's kernels run, what is under way moves on.

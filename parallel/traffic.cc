@@ -9,6 +9,7 @@ namespace {
 void add(PhaseTraffic& to, const PhaseTraffic& from) {
   to.collectives += from.collectives;
   to.sent_bytes += from.sent_bytes;
+  to.across_bytes += from.across_bytes;
   to.exposed_seconds += from.exposed_seconds;
   to.overlapped_seconds += from.overlapped_seconds;
 }

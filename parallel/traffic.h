@@ -10,8 +10,9 @@ namespace catena {
 
 /// What a rank's collectives of one phase amounted to.
 struct PhaseTraffic {
-  std::int64_t collectives = 0;  ///< finished, and waited for
-  std::int64_t sent_bytes = 0;   ///< to other ranks
+  std::int64_t collectives = 0;   ///< finished, and waited for
+  std::int64_t sent_bytes = 0;    ///< to other ranks
+  std::int64_t across_bytes = 0;  ///< of them, to ranks of other nodes
   /// In which the rank waited for one of them.
   double exposed_seconds = 0;
   /// In which one or more of them were under way (issued and not finished, as
@@ -45,8 +46,10 @@ struct Traffic {
 /// the transport, real or modelled seconds.
 class TrafficCounter {
  public:
-  void send(Phase phase, std::int64_t bytes) {
+  /// across: to another node.
+  void send(Phase phase, std::int64_t bytes, bool across) {
     traffic_[phase].sent_bytes += bytes;
+    if (across) traffic_[phase].across_bytes += bytes;
   }
   /// An exchange is issued; then perhaps waited for, before it has ended.
   void begin(Phase phase, double now);

@@ -36,6 +36,16 @@ class Transport : public MemorySource {
   /// Throws: Unsupported when there are no more.
   [[nodiscard]] int take_lanes(int count);
 
+  /// How ranks lie on nodes, for those that count what crosses them: r is on
+  /// node r / ranks_per_node. 0, and until it is said: all are on one.
+  void set_ranks_per_node(int ranks_per_node) {
+    ranks_per_node_ = ranks_per_node;
+  }
+  [[nodiscard]] bool shares_node_with(int other) const {
+    return ranks_per_node_ == 0 ||
+           rank() / ranks_per_node_ == other / ranks_per_node_;
+  }
+
   /// Posts a message of `bytes` >= 0 to, or from, another rank. Both sides say
   /// the same `lane`, `bytes` and `tag` (parallel/tag.h). Adds 1 to `open`, and
   /// takes it back when the message is through: then data may be used again, or
@@ -86,7 +96,7 @@ class Transport : public MemorySource {
   // elsewhere, too.
 
  private:
-  int lanes_taken_ = 0;
+  int lanes_taken_ = 0, ranks_per_node_ = 0;
   std::vector<Client*> clients_;
   TrafficCounter counter_;
 };

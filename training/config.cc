@@ -130,6 +130,13 @@ void describe_training(config::Schema& s, Config& c) {
                      "that is bfloat16: the sums of a rank's experts come "
                      "home unrounded, for twice their bytes. bfloat16 where "
                      "it is float32: half the bytes, rounded."});
+  s.add("parallel.ranks_per_node", p.ranks_per_node,
+        config::Integer{0, 65536, "ranks",
+                        "Rank r is on node r / ranks_per_node: bytes that "
+                        "cross nodes are counted apart. 0: as the ranks' "
+                        "hosts are; where these have not equally many "
+                        "neighbouring ranks, and in plans without a cluster, "
+                        "all are on one node."});
   s.add("parallel.timeout", p.timeout,
         config::Number{0.001, kHuge, "seconds",
                        "An exchange that is not finished by then ends the "
@@ -334,7 +341,19 @@ Mesh Config::mesh(int world) const {
     expert = std::min<std::int64_t>(world, experts);
     while (world % expert != 0) --expert;
   }
-  return make_mesh(world, static_cast<int>(expert), experts);
+  return mesh(world, static_cast<int>(expert));
+}
+
+Mesh Config::mesh(int world, int expert) const {
+  const std::int64_t of_node = parallel.ranks_per_node;
+  if (of_node > 0 && world > of_node && world % of_node != 0) {
+    fail(ErrorKind::kConfig,
+         "parallel.ranks_per_node = {}: {} ranks do not fill nodes of {}; "
+         "choose a divisor of {}, or 0",
+         of_node, world, of_node, world);
+  }
+  return make_mesh(world, expert, model.chain.routed_experts,
+                   {.ranks = of_node});
 }
 
 Placements Config::placements(const Mesh& mesh) const {

@@ -77,6 +77,7 @@ struct ParallelConfig {
   std::string transport = "auto";        ///< auto | shared_memory | gloo | mpi
   double row_budget = 2;                 ///< of a balanced share
   std::string wire = "auto";             ///< auto | float32 | bfloat16
+  std::int64_t ranks_per_node = 0;       ///< 0: those that share a host
   double timeout = 300;                  ///< seconds
 };
 
@@ -109,6 +110,8 @@ struct Config {
   /// How `world` ranks are arranged.
   /// Throws: Error(kConfig).
   [[nodiscard]] Mesh mesh(int world) const;
+  /// The same, of so many that share experts.
+  [[nodiscard]] Mesh mesh(int world, int expert) const;
   /// Throws: Error(kConfig) that says where parallel.placement_file is wrong.
   [[nodiscard]] Placements placements(const Mesh& mesh) const;
 };

@@ -102,8 +102,11 @@ void count_step(Model& model, Optimizer& optimizer, const Config& config,
     if (ranks == nullptr) return;
     const Traffic traffic = ranks->take_traffic();
     for (std::size_t i = 0; i < kPhaseCount; ++i) {
-      result.exchange_bytes[std::string(name(static_cast<Phase>(i)))] +=
+      const std::string phase(name(static_cast<Phase>(i)));
+      result.exchange_bytes[phase] +=
           times * static_cast<double>(traffic.phases[i].sent_bytes);
+      result.across_bytes[phase] +=
+          times * static_cast<double>(traffic.phases[i].across_bytes);
     }
   };
   const double all =

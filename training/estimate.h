@@ -28,6 +28,7 @@ struct Estimate {
   std::map<std::string, Cost> kernels;  ///< of one optimizer step
   /// Bytes that one rank sends in an optimizer step, by phase.
   std::map<std::string, double> exchange_bytes;
+  std::map<std::string, double> across_bytes;  ///< of them, to other nodes
 
   [[nodiscard]] std::int64_t total_bytes() const {
     return weight_bytes + gradient_bytes + optimizer_bytes + activation_bytes +

@@ -89,12 +89,26 @@ double percent(double seconds, const Forecast& forecast) {
 constexpr const char* kModelled =
     "modelled: one rank's step on shapes alone, balanced routing";
 
+/// Ranks lie on the cluster's nodes; the last may have fewer.
+Mesh mesh_on(const Cluster& cluster, const Config& config, int ranks) {
+  const std::int64_t said = config.parallel.ranks_per_node;
+  if (said != 0 && said != cluster.ranks_per_node) {
+    fail(ErrorKind::kConfig,
+         "parallel.ranks_per_node = {}, but nodes of cluster {} have {} ranks "
+         "(node.ranks); leave the key at 0",
+         said, cluster.name, cluster.ranks_per_node);
+  }
+  const Mesh mesh = config.mesh(ranks);
+  return make_mesh(ranks, mesh.expert, config.model.chain.routed_experts,
+                   {.ranks = cluster.ranks_per_node});
+}
+
 }  // namespace
 
 Forecast forecast(const Config& config, Precision precision, int ranks,
                   const Cluster& cluster) {
   Forecast result;
-  result.mesh = config.mesh(ranks);
+  result.mesh = mesh_on(cluster, config, ranks);
   result.batch_tokens = config.train.batch_tokens;
   const Estimate needs = estimate(config, precision, result.mesh);
   result.memory_bytes = needs.total_bytes();
@@ -131,8 +145,9 @@ std::string forecast_text(std::span<const Forecast> forecasts,
   std::string text = fmt::format(
       "{}, cluster {} ({} ranks a node)\n\n"
       "| ranks | data x expert | tokens a step | step ms | tokens/s | MFU % | "
-      "exposed % | of it dispatch and combine % | overlapped % | GiB a rank |\n"
-      "|--:|:-:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+      "exposed % | of it dispatch and combine % | overlapped % | GiB a rank | "
+      "MiB sent | of it to other nodes |\n"
+      "|--:|:-:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
       kModelled, cluster.name, cluster.ranks_per_node);
   for (const Forecast& f : forecasts) {
     const PhaseTraffic total = f.traffic.total();
@@ -144,12 +159,14 @@ std::string forecast_text(std::span<const Forecast> forecasts,
     }
     text += fmt::format(
         "| {} | {} x {} | {} | {:.2f} | {} | {:.1f} | {:.1f} | {:.1f} | {:.1f} "
-        "| {:.1f} |\n",
+        "| {:.1f} | {:.1f} | {:.1f} |\n",
         f.mesh.world, f.mesh.data(), f.mesh.expert, f.batch_tokens,
         1e3 * f.step_seconds, human_number(f.tokens_per_second()),
         100 * f.mfu(), percent(total.exposed_seconds, f), percent(rows, f),
         percent(total.overlapped_seconds, f),
-        static_cast<double>(f.memory_bytes) / (1 << 30));
+        static_cast<double>(f.memory_bytes) / (1 << 30),
+        static_cast<double>(total.sent_bytes) / (1 << 20),
+        static_cast<double>(total.across_bytes) / (1 << 20));
   }
   return text;
 }
@@ -166,6 +183,7 @@ std::string forecast_json(std::span<const Forecast> forecasts,
       const PhaseTraffic& phase = f.traffic.phases[i];
       phases[std::string(name(static_cast<Phase>(i)))] = {
           {"bytes", phase.sent_bytes},
+          {"across_bytes", phase.across_bytes},
           {"exposed_seconds", phase.exposed_seconds},
           {"overlapped_seconds", phase.overlapped_seconds}};
     }

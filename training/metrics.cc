@@ -64,6 +64,7 @@ namespace {
 void add_traffic(const StepReport& r, Json& json) {
   Json& seconds = json["catena_exchange_seconds"] = Json::object();
   Json& bytes = json["catena_exchange_bytes"] = Json::object();
+  Json& across = json["catena_exchange_across_bytes"] = Json::object();
   for (std::size_t i = 0; i < kPhaseCount; ++i) {
     const PhaseTraffic& phase = r.traffic.phases[i];
     if (phase.collectives == 0) continue;
@@ -72,6 +73,7 @@ void add_traffic(const StepReport& r, Json& json) {
     seconds[key] = {{"exposed", phase.exposed_seconds},
                     {"overlapped", phase.overlapped_seconds}};
     bytes[key] = phase.sent_bytes;
+    across[key] = phase.across_bytes;
   }
   json["catena_rank_load_max_to_mean_ratio"] = r.rank_load;
   json["catena_dispatch_later_rounds"] = r.traffic.later_rounds;

@@ -39,11 +39,17 @@ std::vector<Part> memory_parts(const Estimate& needs) {
           {"checkpoint copy", needs.snapshot_bytes}};
 }
 
-/// By one rank in a step.
-double exchange_bytes(const Estimate& needs) {
+double sum(const std::map<std::string, double>& of_phases) {
   double sum = 0;
-  for (const auto& [phase, bytes] : needs.exchange_bytes) sum += bytes;
+  for (const auto& [phase, bytes] : of_phases) sum += bytes;
   return sum;
+}
+
+/// ", 12 MiB of it to other nodes", where there are any.
+std::string across_text(const Mesh& mesh, double bytes) {
+  if (mesh.ranks_per_node >= mesh.world) return "";
+  return fmt::format(", {} of it to other nodes",
+                     human_bytes(static_cast<std::int64_t>(bytes)));
 }
 
 constexpr const char* kForced =
@@ -60,7 +66,8 @@ std::string load_text(const RoutingPlan& routing) {
 }
 
 /// A line for each rank: the busiest, where they are many.
-void print_ranks(const RoutingPlan& routing, const Line& line) {
+void print_ranks(const RoutingPlan& routing, const Mesh& mesh,
+                 const Line& line) {
   constexpr std::size_t kMost = 16;
   std::vector<std::size_t> order(routing.ranks.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
@@ -80,7 +87,8 @@ void print_ranks(const RoutingPlan& routing, const Line& line) {
                           grouped(static_cast<std::int64_t>(bytes)));
     }
     line(fmt::format("  rank {}", r),
-         fmt::format("{} bytes; activations {}", text,
+         fmt::format("{} bytes{}; activations {}", text,
+                     across_text(mesh, sum(rank.across_bytes)),
                      human_bytes(rank.activation_bytes)));
   }
 }
@@ -98,7 +106,7 @@ void print_routing(const Plan& plan, const Config& config, const Line& line) {
                               forced ? fmt::format("; {}", kForced) : ""));
   line("load of ranks", load_text(routing));
   line("  of all its steps", "rows served, and bytes sent by phase");
-  print_ranks(routing, line);
+  print_ranks(routing, plan.mesh, line);
 }
 
 double step_flops(const Estimate& needs, const Config& config) {
@@ -162,12 +170,14 @@ std::string plan_text(const Plan& plan, const Config& config) {
                               plan.mesh.data(), plan.mesh.expert));
     line("sent by a rank",
          fmt::format(
-             "{} a step, under a balanced routing",
-             human_bytes(static_cast<std::int64_t>(exchange_bytes(needs)))));
+             "{} a step{}, under a balanced routing",
+             human_bytes(static_cast<std::int64_t>(sum(needs.exchange_bytes))),
+             across_text(plan.mesh, sum(needs.across_bytes))));
     for (const auto& [phase, bytes] : needs.exchange_bytes) {
       if (bytes == 0) continue;
       line(fmt::format("  {}", phase),
-           human_bytes(static_cast<std::int64_t>(bytes)));
+           human_bytes(static_cast<std::int64_t>(bytes)) +
+               across_text(plan.mesh, needs.across_bytes.at(phase)));
     }
   }
   print_routing(plan, config, line);
@@ -210,6 +220,7 @@ nlohmann::ordered_json routing_json(const RoutingPlan& routing) {
   for (const RoutingPlan::OfRank& rank : routing.ranks) {
     json["ranks"].push_back({{"rows", rank.rows},
                              {"exchange_bytes", rank.exchange_bytes},
+                             {"across_bytes", rank.across_bytes},
                              {"activation_bytes", rank.activation_bytes}});
   }
   return json;
@@ -231,6 +242,7 @@ std::string plan_json(const Plan& plan, const Config& config) {
       {"tokens_a_step", config.train.batch_tokens},
       {"ranks", plan.mesh.world},
       {"ranks_that_share_experts", plan.mesh.expert},
+      {"ranks_a_node", plan.mesh.ranks_per_node},
       {"memory_bytes", needs.total_bytes()},
       {"memory_limit_bytes", plan.memory_bytes},
       {"fits", plan.mesh.world * needs.total_bytes() <= plan.memory_bytes},
@@ -243,6 +255,7 @@ std::string plan_json(const Plan& plan, const Config& config) {
   if (plan.step_seconds.has_value()) json["step_seconds"] = *plan.step_seconds;
   for (const auto& [phase, bytes] : needs.exchange_bytes) {
     json["exchange_bytes_a_step"][phase] = bytes;
+    json["across_bytes_a_step"][phase] = needs.across_bytes.at(phase);
   }
   if (plan.routing.has_value()) json["routing"] = routing_json(*plan.routing);
   if (plan.routing.has_value() ? plan.routing->forced_balanced

@@ -102,8 +102,11 @@ void add_step(MetaRank& rank, const data::Batch& batch, std::int64_t number,
   const Traffic traffic = rank.ranks.take_traffic();
   for (std::size_t i = 0; i < kPhaseCount; ++i) {
     if (traffic.phases[i].collectives == 0) continue;
-    result.exchange_bytes[std::string(name(static_cast<Phase>(i)))] +=
+    const std::string phase(name(static_cast<Phase>(i)));
+    result.exchange_bytes[phase] +=
         static_cast<double>(traffic.phases[i].sent_bytes);
+    result.across_bytes[phase] +=
+        static_cast<double>(traffic.phases[i].across_bytes);
   }
   result.activation_bytes =
       std::max(result.activation_bytes, rank.step.activation_bytes());

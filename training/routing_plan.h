@@ -18,6 +18,7 @@ struct RoutingPlan {
   struct OfRank {
     double rows = 0;  ///< choices that its experts serve, in forward
     std::map<std::string, double> exchange_bytes;  ///< sent, by phase
+    std::map<std::string, double> across_bytes;    ///< of them, to other nodes
     std::int64_t activation_bytes = 0;             ///< arenas at their peak
   };
   std::vector<OfRank> ranks;

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "parallel/nodes.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
 #include "runtime/base/machine.h"
@@ -26,10 +27,17 @@ double seconds_since(Clock::time_point begin) {
 std::unique_ptr<Ranks> make_ranks(const Config& config, Transport* transport,
                                   Backend& backend) {
   if (transport == nullptr || transport->size() == 1) return nullptr;
-  const Mesh mesh = config.mesh(transport->size());
+  const Communicator::Deadline deadline(config.parallel.timeout);
+  // Found whatever the key says: ranks that were told differently are refused
+  // later, by name.
+  const int found = find_ranks_per_node(*transport, host_id(), deadline);
+  Config with_nodes = config;
+  if (with_nodes.parallel.ranks_per_node == 0) {
+    with_nodes.parallel.ranks_per_node = found;
+  }
+  const Mesh mesh = with_nodes.mesh(transport->size());
   return std::make_unique<Ranks>(
-      *transport, backend, mesh, config.placements(mesh),
-      Communicator::Deadline(config.parallel.timeout),
+      *transport, backend, mesh, config.placements(mesh), deadline,
       config.dispatch_rules(config.micro_rows(transport->size())));
 }
 

@@ -136,8 +136,7 @@ LayoutRun run_layout(const Config& given, Precision precision,
   Config config = given;
   config.parallel.chunks = layout.chunks;
   const int world = layout.data * layout.expert;
-  const Mesh mesh =
-      make_mesh(world, layout.expert, config.model.chain.routed_experts);
+  const Mesh mesh = config.mesh(world, layout.expert);
   std::vector<std::int64_t> tokens;
   for (const data::Batch& batch : batches) {
     tokens.push_back(static_cast<std::int64_t>(batch.tokens.size()));

@@ -10,6 +10,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
 #include "runtime/base/hash.h"
+#include "runtime/base/machine.h"
 
 namespace catena::tcp {
 namespace {
@@ -30,17 +31,8 @@ std::string answer_key(int rank) {
   return fmt::format("meeting/answer/{}", rank);
 }
 
-std::string host_name() {
-  std::array<char, 256> name{};
-  gethostname(name.data(), name.size() - 1);
-  return name.data();
-}
-
 /// The same for all processes that share this machine, or a container on it.
-std::string machine() {
-  const std::string boot = read_file("/proc/sys/kernel/random/boot_id");
-  return hexadecimal(hash64(host_name() + boot));
-}
+std::string machine() { return hexadecimal(host_id()); }
 
 /// "MACHINE NONCE process 123 of host".
 std::string entry() {

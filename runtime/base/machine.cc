@@ -6,9 +6,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <fstream>
 #include <string_view>
+
+#include "runtime/base/files.h"
+#include "runtime/base/hash.h"
 
 namespace catena {
 namespace {
@@ -110,6 +114,17 @@ std::int64_t peak_resident_bytes() {
 
 std::int64_t anonymous_bytes() {
   return kibibytes(field("/proc/self/status", "RssAnon"));
+}
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  gethostname(name.data(), name.size() - 1);
+  return name.data();
+}
+
+std::uint64_t host_id() {
+  const std::string boot = read_file("/proc/sys/kernel/random/boot_id");
+  return hash64(host_name() + boot);
 }
 
 }  // namespace catena

@@ -18,6 +18,10 @@ namespace catena {
 [[nodiscard]] double core_quota();
 /// "AMD EPYC", as the kernel names it; empty if it does not.
 [[nodiscard]] std::string processor_name();
+/// The name that this machine, or container on it, goes by.
+[[nodiscard]] std::string host_name();
+/// The same number for all processes that share it, until it boots anew.
+[[nodiscard]] std::uint64_t host_id();
 /// Whether the kernel lists this among what the processor can do: "avx2".
 [[nodiscard]] bool has_processor_flag(std::string_view flag);
 

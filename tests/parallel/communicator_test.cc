@@ -293,11 +293,28 @@ TEST_P(CommunicatorTest, TrafficIsCountedByPhase) {
     const PhaseTraffic& dispatch = traffic[Phase::kDispatch];
     EXPECT_EQ(dispatch.collectives, 1);
     EXPECT_EQ(dispatch.sent_bytes, bytes);
+    EXPECT_EQ(dispatch.across_bytes, 0);
     EXPECT_GE(dispatch.overlapped_seconds, kSeconds);
     EXPECT_EQ(traffic[Phase::kControl].collectives, 1);
     EXPECT_EQ(traffic[Phase::kControl].sent_bytes, 0);
     EXPECT_EQ(traffic.total().collectives, 2);
     EXPECT_EQ(all.transport().take_traffic().total().collectives, 0);
+  });
+}
+
+TEST_P(CommunicatorTest, BytesToOtherNodesAreCountedApart) {
+  run([](Communicator& all) {
+    for (const int of_node : {1, 2, 3, all.size()}) {
+      all.transport().set_ranks_per_node(of_node);
+      Messages m(all.rank(), all.size(), 1);
+      std::int64_t bytes = 0;
+      for (int r = 0; r < all.size(); ++r) {
+        if (r / of_node == all.rank() / of_node) continue;
+        bytes += m.send[static_cast<std::size_t>(r)].bytes;
+      }
+      wait(all.all_to_all_v({}, m.send, m.receive));
+      EXPECT_EQ(all.transport().take_traffic().total().across_bytes, bytes) << of_node;
+    }
   });
 }
 

@@ -2,7 +2,9 @@
 
 #include <gmock/gmock.h>
 
+#include "parallel/local/transport.h"
 #include "parallel/mesh.h"
+#include "parallel/nodes.h"
 #include "runtime/base/error.h"
 
 namespace catena {
@@ -84,6 +86,32 @@ TEST(MeshTest, RefusesWhatDoesNotDivide) {
     FAIL();
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("only 7 routed experts"));
+  }
+}
+
+TEST(MeshTest, HostsWithEquallyManyNeighboursAreNodes) {
+  const auto found = [](const std::vector<std::uint64_t>& hosts) {
+    return ranks_per_node(hosts);
+  };
+  EXPECT_EQ(found({7}), 1);
+  EXPECT_EQ(found({7, 7, 7}), 3);
+  EXPECT_EQ(found({7, 8, 9}), 1);
+  EXPECT_EQ(found({7, 7, 8, 8}), 2);
+  // Dealt out in turn, or unevenly.
+  EXPECT_EQ(found({7, 8, 7, 8}), 4);
+  EXPECT_EQ(found({7, 7, 8}), 3);
+  EXPECT_EQ(found({7, 8, 8, 8}), 4);
+  EXPECT_EQ(found({7, 7, 7, 8, 8, 9}), 6);
+}
+
+TEST(MeshTest, RanksAgreeOnHowManyShareAHost) {
+  for (const int size : {1, 2, 3, 4, 7, 8}) {
+    local::run_ranks(size, [&](Transport& transport) {
+      const auto host = static_cast<std::uint64_t>(transport.rank() / 2);
+      EXPECT_EQ(
+          find_ranks_per_node(transport, host, Communicator::Deadline(60)),
+          size % 2 == 0 ? 2 : size);
+    });
   }
 }
 

@@ -25,9 +25,8 @@ std::vector<Layout> layouts_of(const Options& options, const Config& config) {
     layouts.back().chunks = config.parallel.chunks;
     rest = comma == std::string::npos ? "" : rest.substr(comma + 1);
     // Refused before anything runs.
-    static_cast<void>(config.placements(
-        make_mesh(layouts.back().data * layouts.back().expert,
-                  layouts.back().expert, config.model.chain.routed_experts)));
+    static_cast<void>(config.placements(config.mesh(
+        layouts.back().data * layouts.back().expert, layouts.back().expert)));
   }
   if (layouts.size() < 2) {
     fail(ErrorKind::kUsage,

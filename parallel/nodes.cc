@@ -1,0 +1,40 @@
+#include "parallel/nodes.h"
+
+#include <numeric>
+#include <set>
+#include <vector>
+
+namespace catena {
+
+int ranks_per_node(std::span<const std::uint64_t> hosts) {
+  const std::size_t size = hosts.size();
+  std::size_t of_first = 1;
+  while (of_first < size && hosts[of_first] == hosts[0]) ++of_first;
+  std::set<std::uint64_t> seen;
+  for (std::size_t begin = 0; begin < size; begin += of_first) {
+    bool alike = size % of_first == 0 && seen.insert(hosts[begin]).second;
+    for (std::size_t i = 0; alike && i < of_first; ++i) {
+      alike = hosts[begin + i] == hosts[begin];
+    }
+    if (!alike) return static_cast<int>(size);
+  }
+  return static_cast<int>(of_first);
+}
+
+int find_ranks_per_node(Transport& transport, std::uint64_t host,
+                        Communicator::Deadline deadline) {
+  std::vector<int> all(static_cast<std::size_t>(transport.size()));
+  std::iota(all.begin(), all.end(), 0);
+  std::vector<std::uint64_t> hosts(all.size());
+  std::vector<Communicator::Part> parts;
+  for (std::uint64_t& of_rank : hosts) {
+    parts.push_back({&of_rank, sizeof of_rank});
+  }
+  hosts[static_cast<std::size_t>(transport.rank())] = host;
+  // Lanes that others take later, when this has come to its end.
+  Communicator communicator(transport, all, deadline, 0);
+  wait(communicator.all_gather_v({}, parts));
+  return ranks_per_node(hosts);
+}
+
+}  // namespace catena

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "parallel/communicator.h"
+
+namespace catena {
+
+/// hosts[r]: the same number where ranks share a host. How many of them do,
+/// where each host has as many ranks, one after another; else all are taken
+/// for neighbours.
+[[nodiscard]] int ranks_per_node(std::span<const std::uint64_t> hosts);
+
+/// The same, of the hosts of all ranks of a wire, which call this together
+/// before they make anything else of it. Rank r says `host`.
+/// Throws: as communicators.
+[[nodiscard]] int find_ranks_per_node(Transport& transport, std::uint64_t host,
+                                      Communicator::Deadline deadline);
+
+}  // namespace catena
