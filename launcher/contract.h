@@ -11,16 +11,18 @@ namespace catena {
 /// death by signal n.
 enum ExitCode : int {
   kExitSuccess = 0,
-  kExitUsage = 64,         ///< wrong command line
-  kExitData = 65,          ///< missing or malformed input file
-  kExitNotAssembled = 69,  ///< ranks did not find each other in time: requeue
-  kExitInternal = 70,      ///< a bug in Catena
-  kExitDoesNotFit = 71,    ///< not enough memory for this configuration
-  kExitStorage = 74,       ///< cannot write results: disk full, read-only
-  kExitPreempted = 75,     ///< stopped on request, state saved: requeue
-  kExitNonFinite = 76,     ///< loss or gradient not finite
-  kExitConfig = 78,        ///< configuration refused
-  kExitNotFound = 127,     ///< program to run was not found
+  kExitUsage = 64,           ///< wrong command line
+  kExitData = 65,            ///< missing or malformed input file
+  kExitNotAssembled = 69,    ///< ranks did not find each other in time: requeue
+  kExitInternal = 70,        ///< a bug in Catena
+  kExitDoesNotFit = 71,      ///< not enough memory for this configuration
+  kExitStorage = 74,         ///< cannot write results: disk full, read-only
+  kExitPreempted = 75,       ///< stopped on request, state saved: requeue
+  kExitNonFinite = 76,       ///< loss or gradient not finite
+  kExitConfig = 78,          ///< configuration refused
+  kExitNoProgress = 93,      ///< restarts do not help: do not requeue
+  kExitNotExecutable = 126,  ///< program to run cannot be run
+  kExitNotFound = 127,       ///< program to run was not found
 };
 
 /// The program that trains, found beside `catena` or on PATH.
@@ -36,5 +38,33 @@ inline constexpr const char* kWorldSizeVariable = "CATENA_WORLD_SIZE";
 inline constexpr const char* kRendezvousVariable = "CATENA_RENDEZVOUS";
 inline constexpr const char* kTokenVariable = "CATENA_TOKEN";
 inline constexpr const char* kTokenFileVariable = "CATENA_TOKEN_FILE";
+/// Of rank 0: a descriptor that listens there already, inherited; so no port
+/// is chosen before it is held.
+inline constexpr const char* kRendezvousFdVariable = "CATENA_RENDEZVOUS_FD";
+
+/// Environment of a rank that a launcher started: the job, the how many-th
+/// start of its ranks this is (from 1), and the folder of the run, which is
+/// there; its newest valid checkpoint, if it has one, is gone on from.
+inline constexpr const char* kJobVariable = "CATENA_JOB_ID";
+inline constexpr const char* kGenerationVariable = "CATENA_GENERATION";
+inline constexpr const char* kRunVariable = "CATENA_RUN_DIR";
+
+/// Environment: an inherited pipe on which a rank says how far it is, one line
+/// each: that all ranks have met; the steps it has taken ("step 12"); that it
+/// has come to the end of its work, without which code 0 is no success; that
+/// it ends because another rank did.
+inline constexpr const char* kControlVariable = "CATENA_CONTROL_FD";
+inline constexpr const char* kSaidJoined = "joined";
+inline constexpr const char* kSaidStep = "step ";
+inline constexpr const char* kSaidDone = "done";
+inline constexpr const char* kSaidLost = "lost";
+
+/// The trainer's command by which the launcher has a configuration checked and
+/// the run's folder made or found. It prints one JSON object on one line:
+///   run        path of the folder
+///   transport  parallel.transport
+///   does_not_fit  why the memory of this machine is too small, or ""
+/// With --dry-run no folder is made, and `run` is where one would be.
+inline constexpr const char* kBeginCommand = "begin";
 
 }  // namespace catena

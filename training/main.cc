@@ -4,6 +4,7 @@
 #include "runtime/base/log.h"
 #include "training/commands/commands.h"
 #include "training/commands/data_command.h"
+#include "training/control_line.h"
 #include "training/failure.h"
 
 namespace catena {
@@ -19,6 +20,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.fallthrough();
   Action action;
+  add_begin_command(app, action);
   add_train_command(app, action);
   add_plan_command(app, action);
   add_verify_command(app, action);
@@ -43,10 +45,14 @@ int run(int argc, char** argv) {
 }  // namespace catena
 
 int main(int argc, char** argv) {
+  catena::control_line::open();
   try {
     return catena::run(argc, argv);
   } catch (...) {
     const catena::Failed failed = catena::explain(std::current_exception());
+    if (catena::is_consequence(failed.text)) {
+      catena::control_line::say(catena::kSaidLost);
+    }
     catena::log::progress("");
     catena::log::error("{}", failed.text);
     return failed.code;

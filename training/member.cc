@@ -101,12 +101,17 @@ Member join(const Sibling& sibling) {
 Member join(const RankStart& start, Seconds deadline) {
   if (start.kind == RankStart::Kind::kMpi) return join_by_mpi(deadline);
   Member member;
-  member.meeting = std::make_unique<tcp::Meeting>(
-      tcp::Meeting::Options{.rank = start.rank,
-                            .size = start.ranks,
-                            .at = start.store,
-                            .token = start.token,
-                            .deadline = deadline});
+  const tcp::Meeting::Options options{.rank = start.rank,
+                                      .size = start.ranks,
+                                      .at = start.store,
+                                      .token = start.token,
+                                      .deadline = deadline};
+  member.meeting = start.listener < 0
+                       ? std::make_unique<tcp::Meeting>(options)
+                       : std::make_unique<tcp::Meeting>(
+                             options, std::make_unique<tcp::StoreServer>(
+                                          tcp::adopt_listener(start.listener),
+                                          tcp::Secret(start.token)));
   connect(member, start.wire, start.rank, start.ranks, deadline);
   return member;
 }

@@ -103,6 +103,10 @@ RankStart by_meeting(const RankOptions& options, Wire wire,
     throw Error(error.kind(),
                 fmt::format("{}: {}", kRendezvousVariable, error.what()));
   }
+  if (const char* listener = environment(kRendezvousFdVariable);
+      listener != nullptr && start.rank == 0) {
+    start.listener = std::atoi(listener);
+  }
   return start;
 }
 

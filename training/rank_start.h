@@ -31,6 +31,7 @@ struct RankStart {
   int rank = 0, ranks = 1;  ///< of kMpi: not known before it is joined
   tcp::Endpoint store = {};
   std::string token = {};
+  int listener = -1;  ///< of rank 0: a descriptor that listens there already
 };
 
 /// A variable of the environment, or null.

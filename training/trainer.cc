@@ -11,6 +11,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/machine.h"
 #include "training/checkpoint/reader.h"
+#include "training/control_line.h"
 #include "training/generate.h"
 #include "training/plan.h"
 #include "training/stop.h"
@@ -296,6 +297,7 @@ void Trainer::report(StepReport& step, double seconds_so_far) {
   step.memory_peak_bytes = peak_resident_bytes();
   step.forced_balanced = config_.model.router.force_balanced;
   step.replayed = routes_ != nullptr && routes_->replays();
+  control_line::say_step(step.step);
   const bool last = step.step == step.steps || stopping_;
   if (last || step.step % config_.metrics.every == 0) {
     metrics_->write_step(step);

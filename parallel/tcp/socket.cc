@@ -1,5 +1,6 @@
 #include "parallel/tcp/socket.h"
 
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -118,6 +119,22 @@ Socket listen_at(const std::string& address, std::uint16_t port) {
     fail(ErrorKind::kIo, "[tcp] cannot listen: {}", std::strerror(errno));
   }
   return socket;
+}
+
+Socket adopt_listener(int descriptor) {
+  int listens = 0;
+  socklen_t length = sizeof listens;
+  if (getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) !=
+          0 ||
+      listens == 0) {
+    fail(ErrorKind::kConfig,
+         "[tcp] descriptor {} is no socket that listens: the one that started "
+         "this process has to hand it down",
+         descriptor);
+  }
+  fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+  fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK);
+  return Socket(descriptor);
 }
 
 std::uint16_t port_of(const Socket& socket) {

@@ -33,6 +33,9 @@ class Socket {
 /// choose. Sockets are non-blocking and closed by exec.
 /// Throws: Config when it is no address of this machine; Io.
 [[nodiscard]] Socket listen_at(const std::string& address, std::uint16_t port);
+/// A listening socket that this process inherited, which is now its owner.
+/// Throws: Config when it is none.
+[[nodiscard]] Socket adopt_listener(int descriptor);
 [[nodiscard]] std::uint16_t port_of(const Socket& socket);
 /// The numeric address of this side.
 [[nodiscard]] std::string address_of(const Socket& socket);

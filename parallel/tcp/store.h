@@ -34,6 +34,8 @@ class StoreServer {
               Limits limits);
   StoreServer(const std::string& address, std::uint16_t port, Secret secret)
       : StoreServer(address, port, std::move(secret), Limits{}) {}
+  /// At a socket that listens already.
+  StoreServer(Socket listener, Secret secret);
   ~StoreServer();
 
   [[nodiscard]] std::uint16_t port() const;

@@ -46,9 +46,8 @@ struct Peer {
 /// what is atomic belongs to it.
 class StoreServer::Service {
  public:
-  Service(const std::string& address, std::uint16_t port, Secret secret,
-          Limits limits)
-      : listener_(listen_at(address, port)),
+  Service(Socket listener, Secret secret, Limits limits)
+      : listener_(std::move(listener)),
         wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
         secret_(std::move(secret)),
         limits_(limits) {
@@ -284,8 +283,11 @@ void StoreServer::Service::reply(Peer& peer, FrameKind kind,
 
 StoreServer::StoreServer(const std::string& address, std::uint16_t port,
                          Secret secret, Limits limits)
-    : service_(std::make_unique<Service>(address, port, std::move(secret),
-                                         limits)) {}
+    : service_(std::make_unique<Service>(listen_at(address, port),
+                                         std::move(secret), limits)) {}
+StoreServer::StoreServer(Socket listener, Secret secret)
+    : service_(std::make_unique<Service>(std::move(listener), std::move(secret),
+                                         Limits{})) {}
 StoreServer::~StoreServer() = default;
 
 std::uint16_t StoreServer::port() const {

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "runtime/base/error.h"
+#include "runtime/base/log.h"
 #include "training/checkpoint/manifest.h"
 #include "training/checkpoint/writer.h"
 
@@ -80,6 +81,19 @@ std::optional<CheckpointPlace> newest_checkpoint(const fs::path& checkpoints) {
   } catch (const Error& error) {
     offer_another(error, all[0].folder);
   }
+}
+
+std::optional<CheckpointPlace> newest_valid_checkpoint(
+    const fs::path& checkpoints) {
+  for (const CheckpointPlace& place : list_checkpoints(checkpoints)) {
+    try {
+      (void)verify(place);
+      return place;
+    } catch (const Error& error) {
+      log::warning("{}\nIt is passed over", error.what());
+    }
+  }
+  return std::nullopt;
 }
 
 CheckpointPlace open_checkpoint(const fs::path& folder) {

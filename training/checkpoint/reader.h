@@ -25,6 +25,11 @@ struct CheckpointPlace {
 [[nodiscard]] std::optional<CheckpointPlace> newest_checkpoint(
     const std::filesystem::path& checkpoints);
 
+/// The newest one that is valid, after a warning about each newer one that is
+/// damaged; nothing if none is.
+[[nodiscard]] std::optional<CheckpointPlace> newest_valid_checkpoint(
+    const std::filesystem::path& checkpoints);
+
 /// The checkpoint at `folder`, verified, whose name must be that of its step.
 /// Throws: Error(kData).
 [[nodiscard]] CheckpointPlace open_checkpoint(

@@ -9,6 +9,7 @@ namespace catena {
 /// sub-command that was named, run by main after parsing.
 using Action = std::function<int()>;
 
+void add_begin_command(CLI::App& app, Action& action);
 void add_train_command(CLI::App& app, Action& action);
 void add_plan_command(CLI::App& app, Action& action);
 void add_verify_command(CLI::App& app, Action& action);

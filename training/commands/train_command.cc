@@ -9,6 +9,7 @@
 #include "runtime/base/machine.h"
 #include "training/checkpoint/reader.h"
 #include "training/commands/commands.h"
+#include "training/control_line.h"
 #include "training/member.h"
 #include "training/rank_processes.h"
 #include "training/rank_start.h"
@@ -25,6 +26,8 @@ struct Options {
   std::string resume_from, init_from;
   std::string record_routing, record_steps, replay_routing;
   RankOptions ranks;
+  /// Of a rank that a launcher started: the run's folder; else empty.
+  std::string launched_run;
 };
 
 /// "A:B", either of which may be missing.
@@ -92,6 +95,7 @@ void print_next_commands(const RunFolder& run, const Options& options) {
 /// The run's folder; `made` where it is new.
 RunFolder find_run(const Options& options, const std::filesystem::path& wanted,
                    bool& made) {
+  if (!options.launched_run.empty()) return {options.launched_run};
   if (!options.resume_from.empty()) {
     const auto checkpoint = std::filesystem::absolute(
         std::filesystem::path(options.resume_from) / "");
@@ -109,7 +113,10 @@ RunFolder find_run(const Options& options, const std::filesystem::path& wanted,
 TrainerStart find_start(const Options& options, const RunFolder& run) {
   TrainerStart start;
   if (!options.init_from.empty()) start.weights = options.init_from;
-  if (!options.resume_from.empty()) {
+  if (!options.launched_run.empty()) {
+    const auto newest = newest_valid_checkpoint(run.checkpoints());
+    if (newest.has_value()) start.resume = newest->folder;
+  } else if (!options.resume_from.empty()) {
     start.resume = open_checkpoint(options.resume_from).folder;
   } else if (options.resume) {
     const auto newest = newest_checkpoint(run.checkpoints());
@@ -139,6 +146,7 @@ int train_rank(const RunStart& run_start, const Options& options,
   const RunFolder run = all.of_rank(rank);
   speak_as(rank);
   log::open_file(run.path / "log.txt");
+  control_line::say(kSaidJoined);
   Trainer trainer(schema, config, run, run_start.start, transport,
                   routing_files(options, config));
   if (rank == 0) write_file_atomically(run.config(), schema.toml(false, true));
@@ -152,6 +160,7 @@ int train_rank(const RunStart& run_start, const Options& options,
   }
   trainer.answer_prompts();
   if (rank == 0) print_next_commands(run, options);
+  control_line::say(kSaidDone);
   return kExitSuccess;
 }
 
@@ -225,7 +234,8 @@ int train_here(const RankStart& ranks, const Options& options,
   });
 }
 
-int train(const Options& options) {
+int train(Options options) {
+  if (const char* run = std::getenv(kRunVariable)) options.launched_run = run;
   Config config;
   config::Schema schema;
   describe(schema, config);
