@@ -1,0 +1,118 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "launcher/messages.h"
+#include "launcher/restart_policy.h"
+
+namespace catena::launcher {
+
+/// How a job is to be run.
+struct JobOptions {
+  /// The ranks of each agent: agent 0's are ranks[0]. Rank 0 is agent 0's.
+  std::vector<std::vector<int>> ranks = {};
+  RestartPolicy policy = {};
+  /// For all agents to be ready, and for all ranks of a generation to meet.
+  Duration start_timeout = std::chrono::seconds(600);
+  /// Between SIGTERM and SIGKILL, by the agents' clocks.
+  Duration grace = std::chrono::seconds(30);
+  /// After a failure, before the others are ended: they may tell more of it.
+  Duration settle = std::chrono::milliseconds(500);
+  /// What an agent may take longer than `grace` to be empty.
+  Duration margin = std::chrono::seconds(10);
+};
+
+/// A job as its coordinator knows it: a pure state machine, as RankState is.
+///
+///   NEW -> STARTING -> RENDEZVOUS -> RUNNING -> [SAVING ->] STOPPING -> end
+///             ^--------- RESTARTING <-------------------------'
+///
+/// end: SUCCEEDED, FAILED, PREEMPTED (stopped on request, saved) or CANCELLED.
+///
+/// Invariants: a generation begins only when every agent has said, rank by
+/// rank, that the one before is empty; reports of another generation are
+/// dropped; no more than policy.most_restarts restarts; an end is final, and
+/// there is one.
+enum class JobPhase {
+  kNew,
+  kStarting,    ///< agents, then an address for the ranks, are waited for
+  kRendezvous,  ///< ranks run and have not all met
+  kRunning,
+  kSaving,      ///< ranks stop by themselves, after saving
+  kStopping,    ///< the generation is being ended
+  kRestarting,  ///< it has ended; the next one is about to start
+  kSucceeded,
+  kFailed,
+  kPreempted,
+  kCancelled,
+};
+[[nodiscard]] const char* name_of(JobPhase phase);  ///< "RUNNING"
+[[nodiscard]] bool is_end(JobPhase phase);
+
+struct JobState {
+  explicit JobState(JobOptions job_options)
+      : options(std::move(job_options)), policy(options.policy) {}
+
+  JobOptions options;
+  RestartPolicy policy;
+  JobPhase phase = JobPhase::kNew;
+  int generation = 0;
+  std::set<int> ready = {};  ///< agents
+
+  // Of this generation.
+  bool started = false;                  ///< agents were told to start ranks
+  std::set<int> empty = {};              ///< agents
+  std::set<int> joined = {};             ///< ranks
+  std::vector<RankEnding> endings = {};  ///< in the order of their reports
+  std::optional<Cause> trouble = {};     ///< that is no rank's end
+
+  // Deadlines.
+  Time since = {};  ///< that start_until counts from
+  std::optional<Time> start_until = {}, note_at = {}, settle_until = {},
+                      save_until = {}, stop_until = {}, restart_at = {};
+
+  int stop_signal = 0;                ///< that asked for the end; 0: none has
+  bool cancelled = false;             ///< a second one did
+  std::int64_t checkpoint_step = 0;   ///< newest there is
+  std::int64_t step = 0;              ///< furthest that a rank said
+  int exit_code = 0;                  ///< once it has ended
+  std::optional<Cause> cause = {};    ///< of the last failure
+  std::vector<Cause> restarted = {};  ///< of each restart
+  std::int64_t stale = 0;             ///< reports that were dropped
+};
+
+// What is to be done.
+
+struct SendCommand {
+  int agent;
+  Command command;
+};
+/// For people: how it goes, or (with `bad`) what went wrong.
+struct Say {
+  bool bad;
+  std::string text;
+};
+/// The job has ended: state.phase and state.exit_code say how. Once.
+struct Finish {};
+using JobAction = std::variant<SendCommand, Say, Finish>;
+using JobActions = std::vector<JobAction>;
+
+// What happens.
+
+[[nodiscard]] JobActions begin(JobState& state, Time now);
+[[nodiscard]] JobActions receive(JobState& state, const Report& report,
+                                 Time now);
+/// Signal to the launcher: the first asks for an orderly stop, the second
+/// ends everything at once.
+[[nodiscard]] JobActions stop_requested(JobState& state, int signal, Time now);
+/// The newest checkpoint has this step; to be said before a GenerationEmpty.
+void checkpoint_seen(JobState& state, std::int64_t step);
+[[nodiscard]] std::optional<Time> next_deadline(const JobState& state);
+[[nodiscard]] JobActions tick(JobState& state, Time now);
+
+}  // namespace catena::launcher

@@ -1,0 +1,133 @@
+#include "launcher/job_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace catena::launcher {
+namespace {
+
+constexpr std::size_t kMostNamed = 8;
+constexpr int kMostLines = 5;
+
+double seconds(Duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
+
+std::string list(const std::vector<int>& numbers) {
+  std::string text;
+  for (std::size_t i = 0; i < numbers.size() && i <= kMostNamed; ++i) {
+    if (i > 0) text += ", ";
+    text += i == kMostNamed ? "..." : fmt::format("{}", numbers[i]);
+  }
+  return text;
+}
+
+/// So much of what a rank wrote; all of it is in its log.
+std::string last_lines(const std::string& text) {
+  std::size_t begin = text.size();
+  for (int line = 0; line < kMostLines && begin != 0; ++line) {
+    begin = text.rfind('\n', begin - 1);
+    if (begin == std::string::npos) return text;
+  }
+  return text.substr(std::min(begin + 1, text.size()));
+}
+
+std::vector<int> missing(int all, const std::set<int>& there) {
+  std::vector<int> result;
+  for (int i = 0; i < all; ++i) {
+    if (!there.contains(i)) result.push_back(i);
+  }
+  return result;
+}
+
+std::string who_is_missing(const JobState& state) {
+  const bool agents = !state.started;
+  const int all = agents ? agent_count(state) : world_of(state);
+  const auto who = missing(all, agents ? state.ready : state.joined);
+  if (who.empty()) return "no address for the ranks to meet";
+  return fmt::format("{} of {} {}: {}", who.size(), all,
+                     agents ? "agents are not ready" : "ranks have not met",
+                     list(who));
+}
+
+}  // namespace
+
+int agent_count(const JobState& state) {
+  return static_cast<int>(state.options.ranks.size());
+}
+
+int world_of(const JobState& state) {
+  std::size_t world = 0;
+  for (const auto& ranks : state.options.ranks) world += ranks.size();
+  return static_cast<int>(world);
+}
+
+const char* name_of(JobPhase phase) {
+  switch (phase) {
+    case JobPhase::kNew:
+      return "NEW";
+    case JobPhase::kStarting:
+      return "STARTING";
+    case JobPhase::kRendezvous:
+      return "RENDEZVOUS";
+    case JobPhase::kRunning:
+      return "RUNNING";
+    case JobPhase::kSaving:
+      return "SAVING";
+    case JobPhase::kStopping:
+      return "STOPPING";
+    case JobPhase::kRestarting:
+      return "RESTARTING";
+    case JobPhase::kSucceeded:
+      return "SUCCEEDED";
+    case JobPhase::kFailed:
+      return "FAILED";
+    case JobPhase::kPreempted:
+      return "PREEMPTED";
+    case JobPhase::kCancelled:
+      return "CANCELLED";
+  }
+  return "";
+}
+
+std::string cause_text(const Cause& cause) {
+  if (cause.rank < 0) return cause.text;
+  std::string text = fmt::format("rank {} {}", cause.rank, cause.text);
+  if (!cause.ending.last_words.empty()) {
+    text += ":\n" + last_lines(cause.ending.last_words);
+  }
+  return text;
+}
+
+std::string restart_text(const JobState& state, Duration wait) {
+  std::string text =
+      fmt::format("restart {} of {} from ", state.policy.restarts,
+                  state.policy.most_restarts);
+  text += state.checkpoint_step > 0
+              ? fmt::format("step {}", state.checkpoint_step)
+              : "the beginning";
+  if (wait > Duration()) text += fmt::format(", in {:.3g} s", seconds(wait));
+  return text;
+}
+
+std::string waiting_text(const JobState& state, Duration waited) {
+  return fmt::format("{}; {:.0f} s of {:.0f} s", who_is_missing(state),
+                     seconds(waited), seconds(state.options.start_timeout));
+}
+
+std::string too_late_text(const JobState& state) {
+  return fmt::format("{} after {:.3g} s (--start-timeout)",
+                     who_is_missing(state),
+                     seconds(state.options.start_timeout));
+}
+
+std::string not_empty_text(const JobState& state) {
+  return fmt::format(
+      "agents {} did not end their ranks; look for processes "
+      "that are left there",
+      list(missing(agent_count(state), state.empty)));
+}
+
+}  // namespace catena::launcher

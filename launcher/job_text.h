@@ -1,0 +1,24 @@
+#pragma once
+
+#include <string>
+
+#include "launcher/job_state.h"
+
+namespace catena::launcher {
+
+[[nodiscard]] int agent_count(const JobState& state);
+[[nodiscard]] int world_of(const JobState& state);
+
+/// What a job says of itself to people, each without a newline at its end.
+
+/// "rank 2 was killed by signal 9 (Killed):" and its last words.
+[[nodiscard]] std::string cause_text(const Cause& cause);
+/// "restart 1 of 3 from step 20".
+[[nodiscard]] std::string restart_text(const JobState& state, Duration wait);
+/// "2 of 4 ranks have not met: 1, 3; 20 s of 600 s".
+[[nodiscard]] std::string waiting_text(const JobState& state, Duration waited);
+/// The same when it is too late.
+[[nodiscard]] std::string too_late_text(const JobState& state);
+[[nodiscard]] std::string not_empty_text(const JobState& state);
+
+}  // namespace catena::launcher

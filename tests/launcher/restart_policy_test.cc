@@ -1,0 +1,125 @@
+#include "launcher/restart_policy.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <csignal>
+
+#include "launcher/contract.h"
+
+namespace catena::launcher {
+namespace {
+
+using std::chrono::seconds;
+using ::testing::HasSubstr;
+
+RankEnding ended(int code, bool done = false) {
+  return {.process = 1, .code = code, .done = done};
+}
+
+TEST(RestartPolicyTest, WhatIsAFailure) {
+  EXPECT_FALSE(is_failure(ended(0, true)));
+  EXPECT_FALSE(is_failure(ended(kExitPreempted)));
+  EXPECT_TRUE(is_failure(ended(0))) << "before its work was done";
+  EXPECT_TRUE(is_failure(ended(1, true)));
+  EXPECT_TRUE(is_failure({.signal = SIGSEGV, .done = true}));
+}
+
+TEST(RestartPolicyTest, TheFirstCauseIsWhoEndedByItself) {
+  const RankEnding asked{
+      .rank = 0, .process = 1, .signal = SIGTERM, .stopped = true};
+  const RankEnding lost{.rank = 1, .process = 1, .code = 70, .lost = true};
+  const RankEnding killed{.rank = 2, .process = 1, .signal = SIGKILL};
+  const RankEnding later{.rank = 3, .process = 1, .code = 3};
+  const RankEnding well{.rank = 4, .process = 1, .done = true};
+  struct Row {
+    std::vector<RankEnding> endings;
+    int rank;
+  };
+  for (const Row& row : {Row{{asked, lost, killed, later}, 2},
+                         {{later, killed}, 3},
+                         {{asked, lost}, 1},
+                         {{well, asked}, 0},
+                         {{well}, -1},
+                         {{}, -1}}) {
+    const RankEnding* first = first_cause(row.endings);
+    EXPECT_EQ(first == nullptr ? -1 : first->rank, row.rank);
+  }
+}
+
+TEST(RestartPolicyTest, WhatACauseIsCalled) {
+  const Cause killed = cause_of({.rank = 2, .process = 1, .signal = SIGKILL});
+  EXPECT_EQ(killed.code, 137);
+  EXPECT_EQ(killed.text, "was killed by signal 9 (Killed)");
+  EXPECT_EQ(cause_of(ended(3)).code, 3);
+  EXPECT_EQ(cause_of(ended(0)).code, kExitInternal);
+  EXPECT_THAT(cause_of(ended(0)).text, HasSubstr("before its work was done"));
+  EXPECT_EQ(cause_of({.code = kExitNotFound}).text, "could not be started");
+}
+
+TEST(RestartPolicyTest, WhichCodesMayGoWellAnotherTime) {
+  for (const int code : {1, 2, 63, 69, 70, 134, 137, 139}) {
+    EXPECT_TRUE(may_go_well(code)) << code;
+  }
+  for (const int code : {64, 65, 71, 74, 76, 78, 93, 126, 127}) {
+    EXPECT_FALSE(may_go_well(code)) << code;
+  }
+}
+
+const Cause kKilled = cause_of({.rank = 1, .process = 1, .signal = SIGKILL});
+
+TEST(RestartPolicyTest, ProgressIsRestartedAtOnceUpToTheBudget) {
+  RestartPolicy policy{.most_restarts = 5};
+  for (int i = 1; i <= 5; ++i) {
+    const Verdict verdict = judge(policy, kKilled, 10 * i);
+    EXPECT_TRUE(verdict.restart);
+    EXPECT_EQ(verdict.wait, Duration());
+  }
+  const Verdict last = judge(policy, kKilled, 60);
+  EXPECT_FALSE(last.restart);
+  EXPECT_EQ(last.code, 137);
+  EXPECT_EQ(last.why, "all 5 restarts are used up");
+  EXPECT_EQ(policy.restarts, 5);
+}
+
+TEST(RestartPolicyTest, WithoutProgressItWaitsLongerAndThenGivesUp) {
+  RestartPolicy policy{.most_restarts = 100, .most_without_progress = 8};
+  for (const int wait : {1, 2, 4, 8, 16, 30, 30}) {
+    const Verdict verdict = judge(policy, kKilled, 0);
+    EXPECT_TRUE(verdict.restart);
+    EXPECT_EQ(verdict.wait, seconds(wait));
+  }
+  const Verdict last = judge(policy, kKilled, 0);
+  EXPECT_FALSE(last.restart);
+  EXPECT_EQ(last.code, kExitNoProgress);
+  EXPECT_THAT(last.why, HasSubstr("8 starts in a row made no checkpoint"));
+}
+
+TEST(RestartPolicyTest, ProgressForgivesWhatWasBefore) {
+  RestartPolicy policy{.most_restarts = 100};
+  EXPECT_TRUE(judge(policy, kKilled, 0).restart);
+  EXPECT_TRUE(judge(policy, kKilled, 0).restart);
+  EXPECT_TRUE(judge(policy, kKilled, 10).restart);
+  EXPECT_TRUE(judge(policy, kKilled, 10).restart);
+  EXPECT_TRUE(judge(policy, kKilled, 10).restart);
+  EXPECT_EQ(judge(policy, kKilled, 10).code, kExitNoProgress);
+}
+
+TEST(RestartPolicyTest, NoBudgetKeepsTheRanksOwnCode) {
+  RestartPolicy policy{.most_restarts = 0};
+  const Verdict verdict = judge(policy, cause_of(ended(3)), 0);
+  EXPECT_FALSE(verdict.restart);
+  EXPECT_EQ(verdict.code, 3);
+  EXPECT_THAT(verdict.why, HasSubstr("--max-restarts 0"));
+}
+
+TEST(RestartPolicyTest, WhatWouldBeMetAgainIsNotTriedAgain) {
+  RestartPolicy policy{.most_restarts = 5};
+  const Verdict verdict = judge(policy, cause_of(ended(kExitConfig)), 100);
+  EXPECT_FALSE(verdict.restart);
+  EXPECT_EQ(verdict.code, kExitConfig);
+  EXPECT_EQ(policy.restarts, 0);
+}
+
+}  // namespace
+}  // namespace catena::launcher
