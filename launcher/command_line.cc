@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "launcher/commands/launch.h"
 #include "launcher/commands/trainer.h"
 #include "launcher/contract.h"
 #include "runtime/base/error.h"
@@ -17,6 +18,7 @@ namespace {
 constexpr const char* kExamples = R"(Examples:
   catena train configs/quickstart.toml
   catena train configs/quickstart.toml --set train.steps=200
+  catena launch -n 4 configs/quickstart.toml
   catena generate RUN --prompt "What is 12 times 7?"
   catena config explain model.chain.iterations
 
@@ -37,12 +39,22 @@ std::unique_ptr<CLI::App> make_application() {
         ->add_subcommand(std::string(command.name),
                          std::string(command.summary))
         ->group("Commands");
+    if (command.name == "train") {
+      application->add_subcommand(kLaunchName, kLaunchSummary)
+          ->group("Commands");
+    }
   }
   return application;
 }
 
 void complain(const std::string& message) {
   fmt::print(stderr, "catena: {}\n", message);
+}
+
+int exit_code(ErrorKind kind) {
+  if (kind == ErrorKind::kUsage) return kExitUsage;
+  if (kind == ErrorKind::kIo) return kExitStorage;
+  return kind == ErrorKind::kUnsupported ? kExitNotFound : kExitInternal;
 }
 
 int refuse(const CLI::App& application, const std::string& word) {
@@ -66,7 +78,7 @@ std::vector<std::string> without_help(std::vector<std::string> arguments) {
   return {arguments[1], "--help"};
 }
 
-// Everything but the trainer's commands.
+// Help and version, and what is no command.
 int run_own(const std::vector<std::string>& arguments) {
   const auto application = make_application();
   if (arguments.empty()) {
@@ -89,15 +101,17 @@ int run_own(const std::vector<std::string>& arguments) {
 
 int run(const std::vector<std::string>& given) {
   const std::vector<std::string> arguments = without_help(given);
-  if (arguments.empty() || !is_trainer_command(arguments.front())) {
-    return run_own(arguments);
-  }
+  const std::string command = arguments.empty() ? "" : arguments.front();
   try {
-    run_trainer(arguments);
+    if (command == kLaunchName) {
+      return launch({arguments.begin() + 1, arguments.end()});
+    }
+    if (is_trainer_command(command)) run_trainer(arguments);
   } catch (const Error& error) {
     complain(error.what());
-    return kExitNotFound;
+    return exit_code(error.kind());
   }
+  return run_own(arguments);
 }
 
 }  // namespace catena::launcher

@@ -1,0 +1,89 @@
+#include "launcher/coordinator.h"
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+#include "runtime/base/log.h"
+
+namespace catena::launcher {
+
+namespace asio = boost::asio;
+
+class Coordinator::Service {
+ public:
+  Service(asio::io_context& context, JobOptions options, Hooks hooks)
+      : hooks_(std::move(hooks)), state_(std::move(options)), timer_(context) {}
+
+  void begin() {
+    checkpoint_seen(state_, hooks_.checkpoint_step());
+    act(launcher::begin(state_, now()));
+  }
+  void receive(const Report& report) {
+    if (std::holds_alternative<GenerationEmpty>(report.body)) {
+      checkpoint_seen(state_, hooks_.checkpoint_step());
+    }
+    act(launcher::receive(state_, report, now()));
+  }
+  void stop(int signal) {
+    checkpoint_seen(state_, hooks_.checkpoint_step());
+    act(stop_requested(state_, signal, now()));
+  }
+  [[nodiscard]] const JobState& state() const { return state_; }
+
+ private:
+  static Time now() { return std::chrono::steady_clock::now(); }
+
+  void act(const JobActions& actions) {
+    for (const JobAction& action : actions) {
+      std::visit(Overloaded{[this](const SendCommand& a) {
+                              hooks_.send(a.agent, a.command);
+                            },
+                            [](const Say& say) {
+                              if (say.bad) {
+                                log::error("{}", say.text);
+                              } else {
+                                log::info("{}", say.text);
+                              }
+                            },
+                            [](const Finish&) {}},
+                 action);
+    }
+    if (state_.phase != shown_ || state_.generation != shown_generation_) {
+      shown_ = state_.phase;
+      shown_generation_ = state_.generation;
+      hooks_.changed(state_);
+    }
+    set_timer();
+  }
+
+  void set_timer() {
+    const auto deadline = next_deadline(state_);
+    if (!deadline) {
+      timer_.cancel();
+      return;
+    }
+    timer_.expires_at(*deadline);
+    timer_.async_wait([this](const boost::system::error_code& error) {
+      if (!error) act(tick(state_, now()));
+    });
+  }
+
+  const Hooks hooks_;
+  JobState state_;
+  JobPhase shown_ = JobPhase::kNew;
+  int shown_generation_ = 0;
+  asio::steady_timer timer_;
+};
+
+Coordinator::Coordinator(asio::io_context& context, JobOptions options,
+                         Hooks hooks)
+    : service_(std::make_unique<Service>(context, std::move(options),
+                                         std::move(hooks))) {}
+Coordinator::~Coordinator() = default;
+
+void Coordinator::begin() { service_->begin(); }
+void Coordinator::receive(const Report& report) { service_->receive(report); }
+void Coordinator::stop(int signal) { service_->stop(signal); }
+const JobState& Coordinator::state() const { return service_->state(); }
+
+}  // namespace catena::launcher

@@ -1,0 +1,182 @@
+#include "launcher/job_plan.h"
+
+#include <fmt/format.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "launcher/commands/trainer.h"
+#include "launcher/contract.h"
+#include "launcher/trainer_output.h"
+#include "runtime/base/error.h"
+
+namespace catena::launcher {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr int kResultSchema = 1;
+constexpr std::string_view kStepPrefix = "step-";
+constexpr int kMillisecond = 1000;
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  ::gethostname(name.data(), name.size() - 1);
+  return name.data();
+}
+
+void add_settings(const LaunchRequest& request,
+                  std::vector<std::string>& arguments) {
+  for (const std::string& assignment : request.assignments) {
+    arguments.insert(arguments.end(), {"--set", assignment});
+  }
+}
+
+std::vector<std::string> begin_arguments(const LaunchRequest& request) {
+  std::vector<std::string> arguments = {kTrainerName, kBeginCommand,
+                                        request.config, "--ranks",
+                                        fmt::format("{}", request.ranks)};
+  if (request.resume) arguments.emplace_back("--resume");
+  if (request.dry_run) arguments.emplace_back("--dry-run");
+  add_settings(request, arguments);
+  return arguments;
+}
+
+Json json_of(const Cause& cause) {
+  const RankEnding& ending = cause.ending;
+  return {{"rank", cause.rank},        {"host", host_name()},
+          {"process", ending.process}, {"code", ending.code},
+          {"signal", ending.signal},   {"step", ending.step},
+          {"text", cause.text},        {"last_words", ending.last_words}};
+}
+
+}  // namespace
+
+std::string random_secret() {
+  std::array<unsigned char, 32> bytes{};
+  if (::getrandom(bytes.data(), bytes.size(), 0) !=
+      static_cast<ssize_t>(bytes.size())) {
+    fail(ErrorKind::kIo, "no random bytes: {}", std::strerror(errno));
+  }
+  std::string text;
+  for (const unsigned char byte : bytes) text += fmt::format("{:02x}", byte);
+  return text;
+}
+
+int make_plan(const LaunchRequest& request, JobPlan& plan) {
+  plan.program = find_trainer();
+  const TrainerOutput begun =
+      trainer_output(plan.program, begin_arguments(request));
+  if (begun.code != kExitSuccess) return begun.code;
+  const Json json = Json::parse(begun.text, nullptr, false);
+  if (!json.is_object()) {
+    fail(ErrorKind::kInternal, "{} {} printed no JSON: is it of this version?",
+         plan.program.string(), kBeginCommand);
+  }
+  plan.job = random_secret().substr(0, 16);
+  plan.run = json.at("run").get<std::string>();
+  plan.does_not_fit = json.at("does_not_fit");
+  plan.ranks = request.ranks;
+  plan.host = host_name();
+  plan.arguments = {kTrainerName, "train", request.config};
+  add_settings(request, plan.arguments);
+  // Ranks that are told where to meet are of any machines unless told so.
+  if (request.ranks > 1 && json.at("transport") == "auto") {
+    plan.arguments.insert(plan.arguments.end(),
+                          {"--set", "parallel.transport=shared_memory"});
+  }
+  if (!request.init_from.empty()) {
+    plan.arguments.insert(plan.arguments.end(),
+                          {"--init-from", request.init_from});
+  }
+  return kExitSuccess;
+}
+
+std::string plan_text(const JobPlan& plan) {
+  std::string text = fmt::format("run      {}\nprogram  {}\narguments",
+                                 plan.run.string(), plan.program.string());
+  for (std::size_t i = 1; i < plan.arguments.size(); ++i) {
+    text += " " + plan.arguments[i];
+  }
+  text += fmt::format("\nfits     {}\n", plan.does_not_fit.empty()
+                                             ? "yes"
+                                             : "no: " + plan.does_not_fit);
+  for (int rank = 0; rank < plan.ranks; ++rank) {
+    text += fmt::format("rank {:<4}on {}, {}\n", rank, plan.host,
+                        rank_log(plan.run, rank).string());
+  }
+  return text;
+}
+
+std::string plan_json(const JobPlan& plan) {
+  Json ranks = Json::array();
+  for (int rank = 0; rank < plan.ranks; ++rank) {
+    ranks.push_back({{"rank", rank},
+                     {"local_rank", rank},
+                     {"host", plan.host},
+                     {"log", rank_log(plan.run, rank).string()}});
+  }
+  const Json json = {{"engine", "local"},
+                     {"run", plan.run.string()},
+                     {"program", plan.program.string()},
+                     {"arguments", plan.arguments},
+                     {"fits", plan.does_not_fit.empty()},
+                     {"does_not_fit", plan.does_not_fit},
+                     {"ranks", ranks}};
+  return json.dump(2) + "\n";
+}
+
+std::string result_json(const JobPlan& plan, const JobState& state,
+                        double seconds) {
+  Json restarts = Json::array();
+  for (const Cause& cause : state.restarted) restarts.push_back(json_of(cause));
+  Json json = {{"schema", kResultSchema},
+               {"job", plan.job},
+               {"run", plan.run.string()},
+               {"host", plan.host},
+               {"ranks", plan.ranks},
+               {"state", name_of(state.phase)},
+               {"generation", state.generation},
+               {"exit_code", nullptr},
+               {"first_failure", nullptr},
+               {"restarts", restarts},
+               {"last_step", state.step},
+               {"checkpoint_step", state.checkpoint_step},
+               {"seconds", std::round(seconds * kMillisecond) / kMillisecond},
+               {"version", CATENA_VERSION}};
+  if (is_end(state.phase)) {
+    json["exit_code"] = state.exit_code;
+    if (state.cause) json["first_failure"] = json_of(*state.cause);
+  }
+  // What ranks write may be no UTF-8.
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::int64_t newest_checkpoint_step(const fs::path& run) {
+  std::int64_t newest = 0;
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(run / "checkpoints", none)) {
+    const std::string name = entry.path().filename().string();
+    std::int64_t step = 0;
+    if (!name.starts_with(kStepPrefix)) continue;
+    const char* end = name.data() + name.size();
+    const auto [stop, error] =
+        std::from_chars(name.data() + kStepPrefix.size(), end, step);
+    if (error != std::errc() || stop != end) continue;
+    if (fs::exists(entry.path() / "MANIFEST.json", none)) {
+      newest = std::max(newest, step);
+    }
+  }
+  return newest;
+}
+
+}  // namespace catena::launcher

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "launcher/job_state.h"
+#include "launcher/local_agent.h"
+
+namespace catena::launcher {
+
+/// What `catena launch` was asked for.
+struct LaunchRequest {
+  std::string config;
+  std::vector<std::string> assignments = {};  ///< KEY=VALUE of --set
+  std::string init_from = {};
+  int ranks = 1;
+  bool resume = false, dry_run = false, json = false;
+  int max_restarts = 3;
+  Duration grace = std::chrono::seconds(30);
+  Duration start_timeout = std::chrono::seconds(600);
+};
+
+/// Who runs where, and how.
+struct JobPlan {
+  std::string job;  ///< random letters and digits
+  std::filesystem::path run, program;
+  std::vector<std::string> arguments;  ///< of every rank
+  std::string host;
+  int ranks = 1;
+  std::string does_not_fit;  ///< with dry_run: why not, or ""
+};
+
+/// Has the trainer check the configuration and make or find the run's folder.
+/// What is wrong with it is said on standard error by the trainer itself.
+/// Returns the trainer's exit code; `plan` is complete if that is 0.
+/// Throws: Unsupported where the trainer is missing; Internal.
+[[nodiscard]] int make_plan(const LaunchRequest& request, JobPlan& plan);
+
+/// A table for people, and one JSON object.
+[[nodiscard]] std::string plan_text(const JobPlan& plan);
+[[nodiscard]] std::string plan_json(const JobPlan& plan);
+
+/// RUN/job.json, what is known of a job now or at its end: schema, job, run,
+/// state, generation, exit_code, first_failure (null: none), restarts (each
+/// with its cause), last_step, checkpoint_step, seconds, version.
+[[nodiscard]] std::string result_json(const JobPlan& plan,
+                                      const JobState& state, double seconds);
+
+/// Step of the newest folder RUN/checkpoints/step-N with a manifest; 0: none.
+[[nodiscard]] std::int64_t newest_checkpoint_step(
+    const std::filesystem::path& run);
+
+/// 64 hexadecimal digits of random bits from the operating system.
+[[nodiscard]] std::string random_secret();
+
+}  // namespace catena::launcher

@@ -1,0 +1,302 @@
+#include "launcher/local_agent.h"
+
+#include <fcntl.h>
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <csignal>
+#include <ctime>
+#include <optional>
+
+#include "launcher/agent_state.h"
+#include "launcher/console.h"
+#include "launcher/contract.h"
+#include "launcher/rank_process.h"
+#include "runtime/base/log.h"
+
+namespace catena::launcher {
+
+namespace asio = boost::asio;
+namespace fs = std::filesystem;
+using boost::system::error_code;
+
+namespace {
+
+constexpr std::int64_t kTailBytes = 8192;
+constexpr std::size_t kLongestLine = 256;
+constexpr std::chrono::milliseconds kGlance(100);
+
+/// A rank's process that has not been reaped.
+struct Process {
+  Process(asio::io_context& context, int descriptor)
+      : control(context, descriptor) {}
+  int generation = 0, rank = 0, process = 0;
+  bool reaped = false;
+  asio::posix::stream_descriptor control;
+  std::string said = {};  ///< the line that has not ended
+  std::int64_t log_begin = 0;
+};
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  ::gethostname(name.data(), name.size() - 1);
+  return name.data();
+}
+
+/// Where in its log a generation begins, after a line that says so.
+std::int64_t begin_log(const fs::path& path, int generation) {
+  if (std::FILE* file = std::fopen(path.c_str(), "ae")) {
+    fmt::print(file, "-- generation {}, {:%Y-%m-%dT%H:%M:%SZ} --\n", generation,
+               fmt::gmtime(std::time(nullptr)));
+    std::fclose(file);
+  }
+  std::error_code none;
+  const auto size = fs::file_size(path, none);
+  return none ? 0 : static_cast<std::int64_t>(size);
+}
+
+}  // namespace
+
+fs::path rank_log(const fs::path& run, int rank) {
+  return run / "logs" / fmt::format("rank-{}.log", rank);
+}
+
+class LocalAgent::Service {
+ public:
+  Service(asio::io_context& context, int number, RankSetup setup, Tell tell)
+      : context_(context),
+        setup_(std::move(setup)),
+        tell_(std::move(tell)),
+        state_(number, setup_.grace),
+        children_(context, SIGCHLD),
+        timer_(context),
+        glance_(context),
+        console_(setup_.console_rank < 0
+                     ? fs::path()
+                     : rank_log(setup_.run, setup_.console_rank)) {
+    adopt_orphans();
+    wait_for_children();
+  }
+  ~Service() {
+    for (auto& process : processes_) {
+      ::kill(-process->process, SIGKILL);
+      reap_with_group(process->process);
+    }
+    sweep_children();
+    console_.copy();
+  }
+  Service(const Service&) = delete;
+  Service& operator=(const Service&) = delete;
+
+  void start() { tell({state_.agent, 0, AgentReady{host_name()}}); }
+  void receive(const Command& command) {
+    act(launcher::receive(state_, command, now()));
+  }
+
+ private:
+  static Time now() { return std::chrono::steady_clock::now(); }
+
+  /// Later, so that neither side is called while it is at work.
+  void tell(Report report) {
+    asio::post(context_, [this, said = std::move(report)] { tell_(said); });
+  }
+
+  void act(const AgentActions& actions) {
+    for (const AgentAction& action : actions) {
+      std::visit(Overloaded{[this](const OpenListener& a) { open_listener(a); },
+                            [this](const SpawnRank& a) { spawn_rank(a); },
+                            [](const SignalRank& a) {
+                              const bool group = a.signal == SIGKILL;
+                              ::kill(group ? -a.process : a.process, a.signal);
+                            },
+                            [this](const Report& report) { tell(report); }},
+                 action);
+    }
+    set_timer();
+  }
+
+  void set_timer() {
+    const auto deadline = next_deadline(state_);
+    if (!deadline) {
+      timer_.cancel();
+      return;
+    }
+    timer_.expires_at(*deadline);
+    timer_.async_wait([this](const error_code& error) {
+      if (!error) act(tick(state_, now()));
+    });
+  }
+
+  /// Held before anybody is told of it, and handed down to rank 0.
+  void open_listener(const OpenListener& action) {
+    const asio::ip::tcp::endpoint loopback(asio::ip::address_v4::loopback(), 0);
+    try {
+      listener_.emplace(context_, loopback);
+    } catch (const boost::system::system_error& error) {
+      log::error("no port for the ranks to meet at: {}", error.what());
+      return;  // the coordinator's deadline for the start passes
+    }
+    const std::string endpoint =
+        fmt::format("127.0.0.1:{}", listener_->local_endpoint().port());
+    act(listener_opened(state_, action.generation, endpoint));
+  }
+
+  void spawn_rank(const SpawnRank& action) {
+    const fs::path log = rank_log(setup_.run, action.rank);
+    std::error_code ignored;
+    fs::create_directories(log.parent_path(), ignored);
+    std::array<int, 2> ends{-1, -1};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+      return failed_to_spawn(action, kExitNotExecutable, "no pipe is left");
+    }
+    auto process = std::make_shared<Process>(context_, ends[0]);
+    process->control.native_non_blocking(true);
+    process->generation = action.generation;
+    process->rank = action.rank;
+    process->log_begin = begin_log(log, action.generation);
+    RankProgram program{
+        .path = setup_.program,
+        .arguments = setup_.arguments,
+        .environment = rank_environment(setup_, action.generation, action.rank,
+                                        action.world, action.rendezvous),
+        .log = log,
+        .descriptors = {ends[1]}};
+    program.environment.push_back(
+        fmt::format("{}={}", kControlVariable, ends[1]));
+    const bool serves = action.rank == 0 && listener_.has_value();
+    if (serves) {
+      program.descriptors.push_back(listener_->native_handle());
+      program.environment.push_back(fmt::format("{}={}", kRendezvousFdVariable,
+                                                listener_->native_handle()));
+    }
+    const Spawned spawned = spawn(program);
+    ::close(ends[1]);
+    if (serves) listener_.reset();
+    if (spawned.process == 0) {
+      return failed_to_spawn(action, spawned.code, spawned.why);
+    }
+    process->process = spawned.process;
+    processes_.push_back(std::move(process));
+    wait_for_words(processes_.back());
+    if (action.rank == setup_.console_rank && !glancing_) glance();
+    act(rank_spawned(state_, action.rank, spawned.process, now()));
+  }
+
+  void failed_to_spawn(const SpawnRank& action, int code,
+                       const std::string& why) {
+    act(rank_reaped(state_, action.generation, action.rank, code, 0, why));
+  }
+
+  void wait_for_words(const std::shared_ptr<Process>& process) {
+    process->control.async_wait(asio::posix::stream_descriptor::wait_read,
+                                [this, process](const error_code& error) {
+                                  if (error || process->reaped) return;
+                                  if (listen(*process)) wait_for_words(process);
+                                });
+  }
+
+  /// Takes what it has said. Returns whether it may say more.
+  bool listen(Process& process) {
+    std::array<char, 4096> part;
+    for (;;) {
+      const ssize_t count =
+          ::read(process.control.native_handle(), part.data(), part.size());
+      if (count == 0) return false;
+      if (count < 0) return errno == EAGAIN || errno == EINTR;
+      process.said.append(part.data(), static_cast<std::size_t>(count));
+      for (auto end = process.said.find('\n'); end != std::string::npos;
+           end = process.said.find('\n')) {
+        act(rank_said(state_, process.generation, process.rank,
+                      std::string_view(process.said).substr(0, end)));
+        process.said.erase(0, end + 1);
+      }
+      if (process.said.size() > kLongestLine) return false;
+    }
+  }
+
+  void wait_for_children() {
+    children_.async_wait([this](const error_code& error, int) {
+      if (error) return;
+      reap_children();
+      wait_for_children();
+    });
+  }
+
+  /// One SIGCHLD may stand for several.
+  void reap_children() {
+    for (;;) {
+      siginfo_t ended{};
+      if (::waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+          ended.si_pid == 0) {
+        return;
+      }
+      const auto at = std::find_if(
+          processes_.begin(), processes_.end(),
+          [&](const auto& p) { return p->process == ended.si_pid; });
+      if (at == processes_.end()) {
+        ::waitpid(ended.si_pid, nullptr, 0);  // left behind by a rank
+      } else {
+        reap_rank(at);
+      }
+    }
+  }
+
+  void reap_rank(std::vector<std::shared_ptr<Process>>::iterator at) {
+    const std::shared_ptr<Process> process = std::move(*at);
+    processes_.erase(at);
+    process->reaped = true;
+    static_cast<void>(listen(*process));
+    const int status = reap_with_group(process->process);
+    if (processes_.empty()) sweep_children();
+    if (process->rank == setup_.console_rank) console_.copy();
+    const bool killed = WIFSIGNALED(status);
+    act(rank_reaped(state_, process->generation, process->rank,
+                    killed ? 0 : WEXITSTATUS(status),
+                    killed ? WTERMSIG(status) : 0,
+                    tail_of(rank_log(setup_.run, process->rank),
+                            process->log_begin, kTailBytes)));
+  }
+
+  void glance() {
+    glancing_ = true;
+    glance_.expires_after(kGlance);
+    glance_.async_wait([this](const error_code& error) {
+      glancing_ = false;
+      if (error) return;
+      console_.copy();
+      if (!processes_.empty()) glance();
+    });
+  }
+
+  asio::io_context& context_;
+  const RankSetup setup_;
+  const Tell tell_;
+  AgentState state_;
+  asio::signal_set children_;
+  asio::steady_timer timer_, glance_;
+  bool glancing_ = false;
+  Console console_;
+  std::optional<asio::ip::tcp::acceptor> listener_;
+  std::vector<std::shared_ptr<Process>> processes_;
+};
+
+LocalAgent::LocalAgent(asio::io_context& context, int number, RankSetup setup,
+                       Tell tell)
+    : service_(std::make_unique<Service>(context, number, std::move(setup),
+                                         std::move(tell))) {}
+LocalAgent::~LocalAgent() = default;
+
+void LocalAgent::start() { service_->start(); }
+void LocalAgent::receive(const Command& command) { service_->receive(command); }
+
+}  // namespace catena::launcher

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "launcher/messages.h"
+
+namespace boost::asio {
+class io_context;
+}
+
+namespace catena::launcher {
+
+/// What every rank of a job is started with.
+struct RankSetup {
+  std::filesystem::path program;
+  std::vector<std::string> arguments;  ///< the program's own name first
+  std::string job;                     ///< letters and digits, of it alone
+  std::string token;                   ///< that its ranks share
+  std::filesystem::path run;           ///< the run's folder, absolute
+  Duration grace = std::chrono::seconds(30);
+  int console_rank = 0;  ///< what it writes is seen here, too; -1: nobody
+};
+
+/// The ranks' environment: this process's without what names a rank, and with
+/// what setup, generation and rank say; see launcher/contract.h.
+[[nodiscard]] std::vector<std::string> rank_environment(
+    const RankSetup& setup, int generation, int rank, int world,
+    const std::string& rendezvous);
+
+/// RUN/logs/rank-K.log: all that rank K writes, generation after generation.
+[[nodiscard]] std::filesystem::path rank_log(const std::filesystem::path& run,
+                                             int rank);
+
+/// The agent of this machine, within the launcher's process: does what
+/// AgentState says to real processes, and tells it what they do. They die with
+/// the thread that made it, however that ends.
+/// One at a time in a process; nothing else of it may have children.
+/// Thread rule: the thread that runs `context`, which outlives this.
+class LocalAgent {
+ public:
+  using Tell = std::function<void(const Report&)>;
+  LocalAgent(boost::asio::io_context& context, int number, RankSetup setup,
+             Tell tell);
+  /// Kills what is left.
+  ~LocalAgent();
+  LocalAgent(const LocalAgent&) = delete;
+  LocalAgent& operator=(const LocalAgent&) = delete;
+
+  /// Says that it is ready.
+  void start();
+  void receive(const Command& command);
+
+ private:
+  class Service;
+  std::unique_ptr<Service> service_;
+};
+
+}  // namespace catena::launcher

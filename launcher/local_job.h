@@ -1,0 +1,17 @@
+#pragma once
+
+#include "launcher/job_plan.h"
+
+namespace catena::launcher {
+
+/// Runs the plan's ranks as processes of this machine, with coordinator and
+/// agent in this process, until the job has ended. SIGINT, SIGTERM, SIGHUP and
+/// SIGQUIT ask for an orderly stop, a second one ends all at once. RUN/job.json
+/// says how it stands (after every change) and how it ended,
+/// RUN/launcher.log what was said.
+/// Returns: the job's exit code.
+/// Throws: Usage where another launcher is at work on the run; Io.
+[[nodiscard]] int run_local_job(const JobPlan& plan,
+                                const LaunchRequest& request);
+
+}  // namespace catena::launcher

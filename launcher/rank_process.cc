@@ -1,0 +1,196 @@
+#include "launcher/rank_process.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <thread>
+#include <utility>
+
+#include "launcher/contract.h"
+#include "runtime/base/error.h"
+
+namespace catena::launcher {
+namespace {
+
+std::vector<char*> pointers_to(const std::vector<std::string>& texts) {
+  std::vector<char*> pointers;
+  for (const std::string& text : texts) {
+    pointers.push_back(const_cast<char*>(text.c_str()));
+  }
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+/// All signals are held back while this lives: between fork and exec a
+/// handler of the parent's would run in the child.
+class SignalsHeld {
+ public:
+  SignalsHeld() {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsHeld() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsHeld(const SignalsHeld&) = delete;
+  SignalsHeld& operator=(const SignalsHeld&) = delete;
+
+ private:
+  sigset_t before_{};
+};
+
+/// What the child needs, made before fork: after it, nothing allocates.
+struct Ready {
+  const char* path;
+  char* const* arguments;
+  char* const* environment;
+  int input, log, problem;
+  const std::vector<int>* descriptors;
+  pid_t parent;
+};
+
+[[noreturn]] void give_up(int problem) {
+  const int error = errno;
+  if (::write(problem, &error, sizeof error) < 0) ::_exit(kExitInternal);
+  ::_exit(kExitNotExecutable);
+}
+
+[[noreturn]] void become(const Ready& ready) {
+  for (int signal = 1; signal < NSIG; ++signal) ::signal(signal, SIG_DFL);
+  ::setsid();
+  // The parent may be gone already: then nothing would come.
+  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || ::getppid() != ready.parent) {
+    ::_exit(kExitInternal);
+  }
+  if (::dup2(ready.input, STDIN_FILENO) < 0 ||
+      ::dup2(ready.log, STDOUT_FILENO) < 0 ||
+      ::dup2(ready.log, STDERR_FILENO) < 0) {
+    give_up(ready.problem);
+  }
+  ::close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
+  for (const int descriptor : *ready.descriptors) {
+    ::fcntl(descriptor, F_SETFD, 0);
+  }
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::execve(ready.path, ready.arguments, ready.environment);
+  give_up(ready.problem);
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  [[nodiscard]] int get() const { return number_; }
+  void reset() { ::close(std::exchange(number_, -1)); }
+
+ private:
+  int number_;
+};
+
+Spawned refused(int error, const std::string& what) {
+  return {.code = error == ENOENT ? kExitNotFound : kExitNotExecutable,
+          .why = fmt::format("{}: {}", what, std::strerror(error))};
+}
+
+std::vector<int> children() {
+  std::vector<int> result;
+  std::ifstream file(fmt::format("/proc/self/task/{}/children", ::getpid()));
+  for (int child = 0; file >> child;) result.push_back(child);
+  return result;
+}
+
+}  // namespace
+
+Spawned spawn(const RankProgram& program) {
+  const Descriptor input(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const Descriptor log(::open(program.log.c_str(),
+                              O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
+  if (input.get() < 0 || log.get() < 0) {
+    return refused(errno == ENOENT ? EIO : errno, program.log.string());
+  }
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return refused(errno, "pipe");
+  const Descriptor problem(ends[0]);
+  Descriptor problem_end(ends[1]);
+  const auto arguments = pointers_to(program.arguments);
+  const auto environment = pointers_to(program.environment);
+  const Ready ready{program.path.c_str(), arguments.data(), environment.data(),
+                    input.get(),          log.get(),        problem_end.get(),
+                    &program.descriptors, ::getpid()};
+  pid_t process = -1;
+  {
+    const SignalsHeld held;
+    process = ::fork();
+    if (process == 0) become(ready);
+  }
+  if (process < 0) return refused(errno, "fork");
+  problem_end.reset();
+  int error = 0;
+  ssize_t count = 0;
+  do {
+    count = ::read(problem.get(), &error, sizeof error);
+  } while (count < 0 && errno == EINTR);
+  if (count != sizeof error) return {.process = process};
+  ::waitpid(process, nullptr, 0);
+  return refused(error, program.path.string());
+}
+
+int reap_with_group(int process) {
+  ::kill(-process, SIGKILL);
+  int status = 0;
+  while (::waitpid(process, &status, 0) < 0 && errno == EINTR) {
+  }
+  return status;
+}
+
+void adopt_orphans() { ::prctl(PR_SET_CHILD_SUBREAPER, 1); }
+
+void sweep_children() {
+  using Clock = std::chrono::steady_clock;
+  const auto until = Clock::now() + std::chrono::seconds(2);
+  while (Clock::now() < until) {
+    const std::vector<int> all = children();
+    if (all.empty()) return;
+    for (const int child : all) ::kill(child, SIGKILL);
+    while (::waitpid(-1, nullptr, WNOHANG) > 0) {
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+}
+
+std::string tail_of(const std::filesystem::path& path, std::int64_t offset,
+                    std::int64_t most) {
+  std::ifstream file(path, std::ios::binary);
+  file.seekg(0, std::ios::end);
+  const std::int64_t size = file.tellg();
+  const std::int64_t begin = std::max(offset, size - most);
+  if (!file || begin >= size) return "";
+  std::string text(static_cast<std::size_t>(size - begin), '\0');
+  file.seekg(begin);
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  if (begin > offset) {
+    const auto line = text.find('\n');
+    if (line + 1 < text.size()) text.erase(0, line + 1);
+  }
+  while (!text.empty() && text.back() == '\n') text.pop_back();
+  return text;
+}
+
+}  // namespace catena::launcher

@@ -1,0 +1,285 @@
+// `catena launch` with real processes, which a shell script plays.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "launcher/contract.h"
+#include "runtime/base/error.h"
+#include "runtime/base/files.h"
+#include "tests/launcher/program.h"
+
+namespace catena::launcher {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Json = nlohmann::json;
+
+class LaunchTest : public ::testing::Test {
+ protected:
+  LaunchTest() {
+    std::string name = (fs::temp_directory_path() / "launchXXXXXX").string();
+    folder_ = ::mkdtemp(name.data());
+  }
+  ~LaunchTest() override { fs::remove_all(folder_); }
+
+  /// What every rank does; `say WORD` speaks on its control pipe, $RANK is its
+  /// number and $RUN the run's folder.
+  void ranks_do(const std::string& script) const {
+    write_file_atomically(trainer(), fmt::format(R"(#!/bin/sh
+RUN={0}/run
+if [ "$1" = begin ]; then
+  mkdir -p $RUN
+  echo '{{"run": "{0}/run", "transport": "auto", "does_not_fit": ""}}'
+  exit 0
+fi
+RANK=${{CATENA_RANK:-0}}
+say() {{ echo "$1" > /proc/self/fd/$CATENA_CONTROL_FD; }}
+{1}
+)",
+                                                 folder_.string(), script));
+    fs::permissions(trainer(), fs::perms::owner_all);
+  }
+  [[nodiscard]] fs::path trainer() const { return folder_ / "trainer"; }
+  [[nodiscard]] fs::path run() const { return folder_ / "run"; }
+
+  [[nodiscard]] Program start(std::vector<std::string> more) const {
+    more.insert(more.begin(), {"catena", "launch"});
+    more.emplace_back("x.toml");
+    return {CATENA_PROGRAM,
+            more,
+            {fmt::format("{}={}", kTrainerVariable, trainer().string())}};
+  }
+  [[nodiscard]] Outcome launch(const std::vector<std::string>& more) const {
+    return start(more).wait();
+  }
+  [[nodiscard]] Json result() const {
+    return Json::parse(read_file(run() / "job.json"));
+  }
+  void wait_for(const char* name) const {
+    for (int i = 0; i < 6000 && !fs::exists(run() / name); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ASSERT_TRUE(fs::exists(run() / name)) << name;
+  }
+  /// The processes whose numbers are in run/pids.
+  void expect_none_left() const {
+    std::istringstream file(read_file(run() / "pids"));
+    for (int process = 0; file >> process;) {
+      bool gone = false;
+      for (int i = 0; i < 500 && !gone; ++i) {
+        gone = ::kill(process, 0) != 0;
+        if (!gone) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      }
+      EXPECT_TRUE(gone) << process;
+    }
+  }
+
+  fs::path folder_;
+};
+
+TEST_F(LaunchTest, RanksAreToldWhoTheyAre) {
+  ranks_do(R"(
+echo "$CATENA_RANK of $CATENA_WORLD_SIZE in $CATENA_GENERATION at $CATENA_RENDEZVOUS"
+[ "$CATENA_RUN_DIR" = $RUN ] || exit 1
+[ -z "$CATENA_TOKEN_FILE" ] || exit 3
+if [ -n "$CATENA_RANK" ]; then
+  [ ${#CATENA_TOKEN} -ge 32 ] || exit 2
+  [ $RANK != 0 ] || [ -n "$CATENA_RENDEZVOUS_FD" ] || exit 4
+fi
+say joined; say done)");
+  for (const char* ranks : {"1", "2", "3", "4", "7", "8"}) {
+    SCOPED_TRACE(ranks);
+    const Outcome outcome = launch({"-n", ranks});
+    EXPECT_EQ(outcome.code, 0) << outcome.error;
+    EXPECT_EQ(result()["state"], "SUCCEEDED");
+    const int world = std::stoi(ranks);
+    EXPECT_EQ(result()["ranks"], world);
+    if (world == 1) continue;
+    EXPECT_THAT(
+        read_file(run() / "logs" / fmt::format("rank-{}.log", world - 1)),
+        HasSubstr(
+            fmt::format("{} of {} in 1 at 127.0.0.1:", world - 1, world)));
+  }
+}
+
+TEST_F(LaunchTest, TheFirstCauseIsNamedAndTheRestEndsWithIt) {
+  ranks_do(R"(
+echo $$ >> $RUN/pids; say joined; say "step 3"
+if [ $RANK = 2 ]; then
+  while [ $(wc -l < $RUN/pids) -lt 3 ]; do sleep 0.01; done
+  echo what went wrong >&2; exit 3
+fi
+exec sleep 100)");
+  const Outcome outcome = launch({"-n", "3", "--max-restarts", "0"});
+  EXPECT_EQ(outcome.code, 3);
+  EXPECT_THAT(outcome.error, AllOf(HasSubstr("rank 2 ended with code 3"),
+                                   HasSubstr("what went wrong"),
+                                   HasSubstr("no restarts were allowed")));
+  const Json json = result();
+  EXPECT_EQ(json["state"], "FAILED");
+  EXPECT_EQ(json["exit_code"], 3);
+  EXPECT_EQ(json["first_failure"]["rank"], 2);
+  EXPECT_EQ(json["first_failure"]["step"], 3);
+  EXPECT_THAT(json["first_failure"]["last_words"], HasSubstr("what went"));
+  expect_none_left();
+}
+
+TEST_F(LaunchTest, WhatIgnoresTheEndOrHidesIsKilled) {
+  // Rank 1 heeds no signal; rank 0's children leave its group and session.
+  ranks_do(R"(
+echo $$ >> $RUN/pids
+if [ $RANK = 0 ]; then
+  setsid sh -c 'echo $$ >> '$RUN'/pids; exec sleep 100' & sleep 0.3; exit 1
+fi
+trap '' TERM INT; while :; do sleep 0.1; done)");
+  const Outcome outcome =
+      launch({"-n", "2", "--max-restarts", "0", "--grace-period", "0.3"});
+  EXPECT_EQ(outcome.code, 1) << outcome.error;
+  expect_none_left();
+}
+
+TEST_F(LaunchTest, AFailureIsTriedAgainUntilItGoesWell) {
+  ranks_do(R"(
+say joined
+if [ $RANK = 1 ]; then
+  mkdir -p $RUN/checkpoints/step-00000$CATENA_GENERATION
+  touch $RUN/checkpoints/step-00000$CATENA_GENERATION/MANIFEST.json
+  [ $CATENA_GENERATION = 3 ] || kill -SEGV $$
+fi
+[ $CATENA_GENERATION = 3 ] || exec sleep 100
+say done)");
+  const Outcome outcome = launch({"-n", "2"});
+  EXPECT_EQ(outcome.code, 0) << outcome.error;
+  const Json json = result();
+  EXPECT_EQ(json["generation"], 3);
+  EXPECT_EQ(json["restarts"].size(), 2U);
+  EXPECT_EQ(json["restarts"][1]["signal"], SIGSEGV);
+  EXPECT_EQ(json["checkpoint_step"], 3);
+  EXPECT_THAT(
+      read_file(run() / "logs" / "rank-0.log"),
+      AllOf(HasSubstr("-- generation 1,"), HasSubstr("-- generation 3,")));
+}
+
+TEST_F(LaunchTest, WithoutProgressItGivesUp) {
+  ranks_do("exit 5");
+  const Outcome outcome = launch({"-n", "2", "--max-restarts", "50"});
+  EXPECT_EQ(outcome.code, kExitNoProgress);
+  EXPECT_EQ(result()["restarts"].size(), 2U);
+  EXPECT_THAT(outcome.error, HasSubstr("3 starts in a row made no checkpoint"));
+}
+
+TEST_F(LaunchTest, WhatWouldBeMetAgainIsNotTriedAgain) {
+  for (const int code : {65, 71, 74, 76, 78}) {
+    ranks_do(fmt::format("exit {}", code));
+    EXPECT_EQ(launch({"-n", "2"}).code, code);
+    EXPECT_EQ(result()["restarts"].size(), 0U);
+    EXPECT_EQ(result()["generation"], 1);
+  }
+}
+
+TEST_F(LaunchTest, CodeZeroBeforeTheWorkIsDoneIsAFailure) {
+  ranks_do("say joined; [ $RANK = 1 ] && exit 0; exec sleep 100");
+  const Outcome outcome = launch({"-n", "2", "--max-restarts", "0"});
+  EXPECT_EQ(outcome.code, kExitInternal);
+  EXPECT_THAT(outcome.error,
+              HasSubstr("rank 1 ended with code 0 before its work was done"));
+}
+
+TEST_F(LaunchTest, RanksThatDoNotMeetAreNamed) {
+  ranks_do("[ $RANK = 1 ] || say joined; exec sleep 100");
+  const Outcome outcome =
+      launch({"-n", "2", "--max-restarts", "0", "--start-timeout", "0.5"});
+  EXPECT_EQ(outcome.code, kExitNotAssembled);
+  EXPECT_THAT(outcome.error, HasSubstr("1 of 2 ranks have not met: 1 after"));
+}
+
+TEST_F(LaunchTest, OneSignalStopsInOrderTwoAtOnce) {
+  ranks_do(R"(
+trap 'sleep 0.2; exit 75' TERM
+echo $$ >> $RUN/pids; say joined; say "step 1"
+[ $RANK = 1 ] && touch $RUN/ready
+while :; do sleep 0.05; done)");
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) {
+    fs::remove_all(run());
+    Program program = start({"-n", "2"});
+    wait_for("ready");
+    ::kill(program.process(), signal);
+    EXPECT_EQ(program.wait().code, kExitPreempted);
+    EXPECT_EQ(result()["state"], "PREEMPTED");
+    expect_none_left();
+  }
+  ranks_do(R"(
+trap '' TERM
+echo $$ >> $RUN/pids; say joined; touch $RUN/ready
+while :; do sleep 0.05; done)");
+  fs::remove_all(run());
+  Program program = start({"-n", "2"});
+  wait_for("ready");
+  ::kill(program.process(), SIGINT);
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  ::kill(program.process(), SIGINT);
+  EXPECT_EQ(program.wait().code, 128 + SIGINT);
+  EXPECT_EQ(result()["state"], "CANCELLED");
+  expect_none_left();
+}
+
+TEST_F(LaunchTest, ALauncherThatIsKilledLeavesNoRank) {
+  ranks_do(R"(
+echo $$ >> $RUN/pids; say joined; [ $RANK = 1 ] && touch $RUN/ready
+exec sleep 100)");
+  Program program = start({"-n", "2"});
+  wait_for("ready");
+  ::kill(program.process(), SIGKILL);
+  EXPECT_EQ(program.wait().signal, SIGKILL);
+  expect_none_left();
+}
+
+TEST_F(LaunchTest, ADryRunStartsNothing) {
+  ranks_do("touch $RUN/ran");
+  const Outcome text = launch({"-n", "2", "--dry-run", "--set", "a=b c"});
+  EXPECT_EQ(text.code, 0);
+  EXPECT_THAT(text.output, AllOf(HasSubstr("rank 1"), HasSubstr("fits     yes"),
+                                 HasSubstr("rank-1.log")));
+  const Json json =
+      Json::parse(launch({"-n", "2", "--dry-run", "--json"}).output);
+  EXPECT_EQ(json["ranks"].size(), 2U);
+  EXPECT_EQ(json["ranks"][1]["local_rank"], 1);
+  EXPECT_EQ(json["fits"], true);
+  EXPECT_FALSE(fs::exists(run() / "ran"));
+  EXPECT_FALSE(fs::exists(run() / "job.json"));
+}
+
+TEST_F(LaunchTest, AProgramThatIsGoneIsNotTriedAgain) {
+  ranks_do("");
+  write_file_atomically(folder_ / "real", read_file(trainer()));
+  // It removes itself once it has begun.
+  write_file_atomically(
+      trainer(), fmt::format("#!/bin/sh\nrm -f {0}\n. {1}\n",
+                             trainer().string(), (folder_ / "real").string()));
+  fs::permissions(trainer(), fs::perms::owner_all);
+  const Outcome outcome = launch({"-n", "2"});
+  EXPECT_EQ(outcome.code, kExitNotFound) << outcome.error;
+  EXPECT_THAT(outcome.error, HasSubstr("could not be started"));
+  EXPECT_EQ(result()["restarts"].size(), 0U);
+}
+
+TEST_F(LaunchTest, WrongCommandLinesAreOneClearLine) {
+  ranks_do("");
+  const Outcome outcome = launch({"--max-restart", "3"});
+  EXPECT_EQ(outcome.code, kExitUsage);
+  EXPECT_THAT(outcome.error, HasSubstr("see `catena launch --help`\n"));
+  EXPECT_EQ(launch({"-n", "0"}).code, kExitUsage);
+}
+
+}  // namespace
+}  // namespace catena::launcher
