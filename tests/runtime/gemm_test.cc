@@ -132,7 +132,7 @@ TEST_P(GemmTest, RowsOfOnePageAgree) {
 TEST_P(GemmTest, SameBitsForAnyThreads) {
   for_all_flags([&](const Flags& f) {
     expect_same_for_any_threads([&](Backend& backend) {
-      const Case s{700, 260, 1025};
+      const Case s{300, 260, 1025};
       TestTensor a(backend, dtype(), turned(f.transpose_a, s.m, s.k),
                    random_values(s.m * s.k, 1));
       TestTensor b(backend, dtype(), turned(f.transpose_b, s.k, s.n),
