@@ -207,6 +207,31 @@ TEST_F(WiresCommandTest, AnotherConfigurationIsRefused) {
   }
 }
 
+// The same words in the configuration, and another file under its name.
+TEST_F(WiresCommandTest, AnotherDataSetIsRefused) {
+  const std::string rows =
+      read_file(fs::path(CATENA_SOURCE_DIR) / "data/quickstart/val.jsonl");
+  const std::size_t half = rows.find('\n', rows.size() / 2) + 1;
+  std::vector<pid_t> processes;
+  for (const int rank : {0, 1}) {
+    const fs::path place = folder_ / fmt::format("machine-{}", rank);
+    fs::create_directories(place);
+    fs::create_symlink(fs::path(CATENA_SOURCE_DIR) / "data", place / "data");
+    write_file_atomically(place / "mine.jsonl",
+                          rank == 0 ? rows.substr(0, half) : rows.substr(half));
+    processes.push_back(
+        start(rank_of(2, "run", "--set data.train=mine.jsonl"),
+              told(rank, 2) + fmt::format(" cd '{}';", place.string()),
+              name_of(rank)));
+  }
+  const auto outcomes = wait_for_all(processes);
+  EXPECT_TRUE(outcomes[0].code == 78 || outcomes[1].code == 78);
+  for (const Outcome& outcome : outcomes) {
+    EXPECT_THAT(outcome.err,
+                HasSubstr("rank 1 has another data.train than rank 0"));
+  }
+}
+
 TEST_F(WiresCommandTest, AFolderThatIsNotSharedIsRefused) {
   std::vector<pid_t> processes;
   for (const int rank : {0, 1}) {
