@@ -35,6 +35,13 @@ struct RoutedStep {
   std::vector<std::int32_t> experts;
 
   [[nodiscard]] std::int64_t tokens() const { return row_offsets.back(); }
+  /// [top_k] experts of a token; further tokens follow.
+  [[nodiscard]] std::int32_t* at(const RouteShape& shape, std::int64_t layer,
+                                 std::int64_t iteration, std::int64_t token) {
+    return experts.data() +
+           ((layer * shape.iterations + iteration) * tokens() + token) *
+               shape.top_k;
+  }
 };
 
 /// Routes of some steps in a file, version 1. Numbers are little-endian.

@@ -6,12 +6,48 @@
 
 namespace catena {
 
+void set_tokens(const data::Batch& batch, std::int64_t number,
+                RoutedStep& step) {
+  step.step = number;
+  step.tokens_hash = hash64(std::as_bytes(std::span(batch.tokens)));
+  step.row_offsets = batch.row_offsets;
+}
+
+void read_routes(const RouteFile& file, const data::Batch& batch,
+                 std::int64_t number, RoutedStep& step) {
+  RoutedStep wanted;
+  set_tokens(batch, number, wanted);
+  file.read(number, step);
+  if (step.tokens_hash == wanted.tokens_hash &&
+      step.row_offsets == wanted.row_offsets) {
+    return;
+  }
+  fail(ErrorKind::kData,
+       "{}: step {} is of other tokens than this run's; replay with the same "
+       "data, data.sequence, train.batch_tokens and train.seed",
+       file.name(), number);
+}
+
+void expect_choices(const ModelConfig& model) {
+  if (!model.router.force_balanced) return;
+  fail(ErrorKind::kUsage,
+       "--replay-routing: model.router.force_balanced deals the experts out; "
+       "leave one of the two away");
+}
+
+RouteFile open_routes(const std::filesystem::path& path,
+                      const ModelConfig& model) {
+  expect_choices(model);
+  RouteFile file(path);
+  file.check_shape(RouteShape::of(model));
+  return file;
+}
+
 RouteRecorder::RouteRecorder(const RoutingFiles& files,
                              const ModelConfig& model, Ranks* ranks)
     : files_(files), shape_(RouteShape::of(model)), ranks_(ranks) {
   if (files.replay.has_value()) {
-    replay_.emplace(*files.replay);
-    replay_->check_shape(shape_);
+    replay_.emplace(open_routes(*files.replay, model));
   }
   if (files.record.has_value() && (ranks == nullptr || ranks->rank() == 0)) {
     writer_.emplace(*files.record, shape_);
@@ -19,40 +55,20 @@ RouteRecorder::RouteRecorder(const RoutingFiles& files,
 }
 
 void RouteRecorder::begin(const data::Batch& batch, std::int64_t number) {
-  const std::uint64_t hash = hash64(std::as_bytes(std::span(batch.tokens)));
-  if (replay_.has_value()) {
-    replay_->read(number, replayed_);
-    if (replayed_.tokens_hash != hash ||
-        replayed_.row_offsets != batch.row_offsets) {
-      fail(ErrorKind::kData,
-           "{}: step {} is of other tokens than this run's; replay with the "
-           "same data, data.sequence, train.batch_tokens and train.seed",
-           replay_->name(), number);
-    }
-  }
+  if (replay_.has_value()) read_routes(*replay_, batch, number, replayed_);
   recording_ = files_.record.has_value() && number >= files_.first &&
                number <= files_.last;
   if (!recording_) return;
-  recorded_.step = number;
-  recorded_.tokens_hash = hash;
-  recorded_.row_offsets = batch.row_offsets;
+  set_tokens(batch, number, recorded_);
   // Zero: what ranks wrote is put together by summing.
   recorded_.experts.assign(
       batch.tokens.size() * static_cast<std::size_t>(shape_.choices()), 0);
 }
 
-std::int32_t* RouteRecorder::at(RoutedStep& step, const Chunk& chunk,
-                                std::int64_t layer,
-                                std::int64_t iteration) const {
-  const std::int64_t cell = layer * shape_.iterations + iteration;
-  return step.experts.data() +
-         (cell * step.tokens() + chunk.first_token) * shape_.top_k;
-}
-
 TensorView RouteRecorder::forced_routes(const Chunk& chunk, std::int64_t layer,
                                         std::int64_t iteration) {
   if (!replay_.has_value() || !chunk.training) return {};
-  return {at(replayed_, chunk, layer, iteration),
+  return {replayed_.at(shape_, layer, iteration, chunk.first_token),
           DType::kInt32,
           {chunk.tokens, shape_.top_k}};
 }
@@ -61,7 +77,7 @@ void RouteRecorder::routed(const Chunk& chunk, std::int64_t layer,
                            std::int64_t iteration, const Routed& routes) {
   if (!recording_ || !chunk.training) return;
   std::copy_n(routes.index.as<std::int32_t>(), routes.index.elements(),
-              at(recorded_, chunk, layer, iteration));
+              recorded_.at(shape_, layer, iteration, chunk.first_token));
 }
 
 void RouteRecorder::end() {

@@ -16,6 +16,20 @@ struct RoutingFiles {
   std::int64_t first = 1, last = std::numeric_limits<std::int64_t>::max();
 };
 
+/// Of what step and tokens routes are, or will be.
+void set_tokens(const data::Batch& batch, std::int64_t number,
+                RoutedStep& step);
+/// The routes of step `number`. Throws: Error(kData) if they are not there, or
+/// not of this batch.
+void read_routes(const RouteFile& file, const data::Batch& batch,
+                 std::int64_t number, RoutedStep& step);
+/// Throws: Usage where experts are dealt out, and no file can choose them.
+void expect_choices(const ModelConfig& model);
+/// Opens a file of routes to follow.
+/// Throws: the same; Error(kData) if they are not of this model.
+[[nodiscard]] RouteFile open_routes(const std::filesystem::path& path,
+                                    const ModelConfig& model);
+
 /// Writes the routes of a run's steps to a file, and, given one, replays
 /// another's. With several ranks all have one; the file, which rank 0 writes,
 /// holds the tokens of all in the order of the batch. For chunks on the CPU.
@@ -44,10 +58,6 @@ class RouteRecorder : public Observer {
               const Routed& routes) override;
 
  private:
-  [[nodiscard]] std::int32_t* at(RoutedStep& step, const Chunk& chunk,
-                                 std::int64_t layer,
-                                 std::int64_t iteration) const;
-
   RoutingFiles files_;
   RouteShape shape_;
   Ranks* ranks_;

@@ -65,6 +65,12 @@ std::size_t RouteTrace::at(std::int64_t step, std::int64_t layer,
       token);
 }
 
+std::span<std::int32_t> RouteTrace::of_step(std::int64_t step) {
+  const std::int64_t count =
+      layers_ * iterations_ * tokens_[static_cast<std::size_t>(step)] * top_k_;
+  return {experts(step, 0, 0, 0), static_cast<std::size_t>(count)};
+}
+
 RouteTrace::Flips RouteTrace::flips(const RouteTrace& other) const {
   CATENA_CHECK(other.experts_.size() == experts_.size(),
                "[route_trace] {} choices beside {}", experts_.size(),

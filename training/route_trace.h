@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "layers/model.h"
@@ -23,6 +24,8 @@ class RouteTrace {
                                       std::int64_t token) {
     return experts_.data() + at(step, layer, iteration, token) * top_k_;
   }
+  /// All of a step: [layers, iterations, tokens, top_k].
+  [[nodiscard]] std::span<std::int32_t> of_step(std::int64_t step);
   /// How far the last choice lies above the first that was not made, in
   /// scores.
   [[nodiscard]] double* margin(std::int64_t step, std::int64_t layer,

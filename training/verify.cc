@@ -7,6 +7,7 @@
 #include "parallel/local/transport.h"
 #include "runtime/base/error.h"
 #include "runtime/base/machine.h"
+#include "training/route_recorder.h"
 #include "training/step.h"
 
 namespace catena {
@@ -106,6 +107,63 @@ void compare(const Tensors& found, const Tensors& expected, double& largest,
   }
 }
 
+std::vector<std::int64_t> tokens_of(const std::vector<data::Batch>& batches) {
+  std::vector<std::int64_t> tokens;
+  for (const data::Batch& batch : batches) {
+    tokens.push_back(static_cast<std::int64_t>(batch.tokens.size()));
+  }
+  return tokens;
+}
+
+RouteTrace read_trace(const std::filesystem::path& path,
+                      const ModelConfig& model,
+                      const std::vector<data::Batch>& batches) {
+  const RouteFile file = open_routes(path, model);
+  RouteTrace trace(model, tokens_of(batches));
+  RoutedStep step;
+  for (std::size_t s = 0; s < batches.size(); ++s) {
+    const auto number = static_cast<std::int64_t>(s);
+    read_routes(file, batches[s], number + 1, step);
+    std::copy(step.experts.begin(), step.experts.end(),
+              trace.of_step(number).begin());
+  }
+  return trace;
+}
+
+void write_trace(RouteTrace& trace, const std::filesystem::path& path,
+                 const ModelConfig& model,
+                 const std::vector<data::Batch>& batches) {
+  RouteFileWriter writer(path, RouteShape::of(model));
+  RoutedStep step;
+  for (std::size_t s = 0; s < batches.size(); ++s) {
+    const auto number = static_cast<std::int64_t>(s);
+    set_tokens(batches[s], number + 1, step);
+    const auto experts = trace.of_step(number);
+    step.experts.assign(experts.begin(), experts.end());
+    writer.write(step);
+  }
+  writer.finish();
+}
+
+/// A type, and whose routes layouts follow in it.
+struct Mode {
+  const char* name;
+  DType dtype;
+  bool replay;  ///< the first layout's, or a file's
+  Tolerance allowed;
+  bool record = false;
+};
+
+std::vector<Mode> modes_of(const VerifyRoutes& routes) {
+  if (routes.replay.has_value()) {
+    return {{"float64, a file's routes", DType::kFloat64, true, kExact},
+            {"float32, a file's routes", DType::kFloat32, true, kReplayed}};
+  }
+  return {{"float64", DType::kFloat64, false, kExact},
+          {"float32, routes replayed", DType::kFloat32, true, kReplayed},
+          {"float32, free", DType::kFloat32, false, kFree, true}};
+}
+
 }  // namespace
 
 std::string Layout::name() const { return fmt::format("{}x{}", data, expert); }
@@ -137,12 +195,8 @@ LayoutRun run_layout(const Config& given, Precision precision,
   config.parallel.chunks = layout.chunks;
   const int world = layout.data * layout.expert;
   const Mesh mesh = config.mesh(world, layout.expert);
-  std::vector<std::int64_t> tokens;
-  for (const data::Batch& batch : batches) {
-    tokens.push_back(static_cast<std::int64_t>(batch.tokens.size()));
-  }
   LayoutRun run;
-  run.routes = RouteTrace(config.model, tokens);
+  run.routes = RouteTrace(config.model, tokens_of(batches));
   std::mutex mutex;
   local::run_ranks(world, [&](Transport& transport) {
     const auto backend =
@@ -201,20 +255,20 @@ bool VerifyRow::passed() const {
 
 bool verify_layouts(const Config& config, const std::vector<Layout>& layouts,
                     const std::vector<data::Batch>& batches,
+                    const VerifyRoutes& routes,
                     const std::function<void(const VerifyRow&)>& shown) {
-  struct Mode {
-    const char* name;
-    DType dtype;
-    bool replay;
-    Tolerance allowed;
-  };
+  std::optional<RouteTrace> given;
+  if (routes.replay.has_value()) {
+    given = read_trace(*routes.replay, config.model, batches);
+  }
   bool all = true;
-  for (const Mode& mode :
-       {Mode{"float64", DType::kFloat64, false, kExact},
-        Mode{"float32, routes replayed", DType::kFloat32, true, kReplayed},
-        Mode{"float32, free", DType::kFloat32, false, kFree}}) {
+  for (const Mode& mode : modes_of(routes)) {
     LayoutRun reference =
-        run_layout(config, {mode.dtype}, layouts.front(), batches, nullptr);
+        run_layout(config, {mode.dtype}, layouts.front(), batches,
+                   given.has_value() ? &*given : nullptr);
+    if (mode.record && routes.record.has_value()) {
+      write_trace(reference.routes, *routes.record, config.model, batches);
+    }
     const auto compare_with = [&](const Layout& layout, bool null) {
       const LayoutRun run =
           run_layout(config, {mode.dtype}, layout, batches,

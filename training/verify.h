@@ -1,7 +1,9 @@
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -63,13 +65,25 @@ struct VerifyRow {
   [[nodiscard]] bool passed() const;
 };
 
+/// Files of routes for verify_layouts.
+struct VerifyRoutes {
+  /// Gets those that the first layout chose in float32, step by step.
+  std::optional<std::filesystem::path> record;
+  /// Followed by all layouts, the first one too, in float64 and in float32;
+  /// none chooses its own then.
+  std::optional<std::filesystem::path> replay;
+};
+
 /// Compares every layout with the first, in float64, in float32 with the
 /// first one's routes, and in float32 with its own. Before that, the null
 /// experiment: the first layout with its sums in another order (rows computed
 /// by chunks). `shown` is called with every row as soon as it is known.
 /// Returns whether all passed.
+/// Throws: Error(kData) where routes to follow are not of this model and these
+/// batches, which are the steps from 1 on.
 bool verify_layouts(const Config& config, const std::vector<Layout>& layouts,
                     const std::vector<data::Batch>& batches,
+                    const VerifyRoutes& routes,
                     const std::function<void(const VerifyRow&)>& shown);
 
 }  // namespace catena

@@ -9,6 +9,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
 #include "runtime/base/random.h"
+#include "training/route_file.h"
 
 namespace catena {
 namespace {
@@ -60,7 +61,7 @@ std::vector<data::Batch> batches(std::int64_t count) {
 TEST(VerifyTest, EveryLayoutPassesInEveryType) {
   std::vector<VerifyRow> rows;
   EXPECT_TRUE(verify_layouts(
-      small_config(), {{1, 1}, {1, 2}, {2, 1}, {2, 3}}, batches(3),
+      small_config(), {{1, 1}, {1, 2}, {2, 1}, {2, 3}}, batches(3), {},
       [&](const VerifyRow& row) { rows.push_back(row); }));
   ASSERT_EQ(rows.size(), 12U);
   for (const VerifyRow& row : rows) {
@@ -85,10 +86,11 @@ number = 1
 experts = [1, [0, 1], 0, 2, [0, 1, 2], 2]
 )");
   config.parallel.placement_file = path.string();
-  EXPECT_TRUE(verify_layouts(
-      config, {{1, 1}, {1, 3}, {2, 3}}, batches(3), [&](const VerifyRow& row) {
-        EXPECT_TRUE(row.passed()) << row.layout << " " << row.mode;
-      }));
+  EXPECT_TRUE(verify_layouts(config, {{1, 1}, {1, 3}, {2, 3}}, batches(3), {},
+                             [&](const VerifyRow& row) {
+                               EXPECT_TRUE(row.passed())
+                                   << row.layout << " " << row.mode;
+                             }));
   std::filesystem::remove(path);
 }
 
@@ -108,6 +110,55 @@ TEST(VerifyTest, ReplayedRoutesAreTheSameRoutes) {
                                           batches(2), &reference.routes);
     EXPECT_EQ(reference.routes.flips(replayed.routes).count, 0);
   }
+}
+
+TEST(VerifyTest, AFileOfRoutesIsWrittenAndFollowedByEveryLayout) {
+  const std::filesystem::path path = std::filesystem::path(testing::TempDir()) /
+                                     fmt::format("routes-{}.bin", ::getpid());
+  Config config = small_config();
+  std::vector<VerifyRow> rows;
+  const auto keep = [&](const VerifyRow& row) { rows.push_back(row); };
+  EXPECT_TRUE(verify_layouts(config, {{1, 1}, {2, 3}}, batches(2),
+                             {.record = path, .replay = {}}, keep));
+  EXPECT_EQ(rows.size(), 6U);
+  LayoutRun chosen =
+      run_layout(config, {DType::kFloat32}, {1, 1}, batches(2), nullptr);
+  const RouteFile file(path);
+  EXPECT_EQ(file.steps(), (std::vector<std::int64_t>{1, 2}));
+  RoutedStep step;
+  for (const std::int64_t s : {0, 1}) {
+    file.read(s + 1, step);
+    const auto experts = chosen.routes.of_step(s);
+    EXPECT_EQ(step.experts, std::vector(experts.begin(), experts.end()));
+  }
+
+  // Weights of another seed, which would choose others.
+  config.train.seed = 77;
+  rows.clear();
+  EXPECT_TRUE(verify_layouts(config, {{1, 1}, {1, 2}, {2, 3}}, batches(2),
+                             {.record = {}, .replay = path}, keep));
+  ASSERT_EQ(rows.size(), 6U);
+  for (const VerifyRow& row : rows) {
+    EXPECT_THAT(row.mode, HasSubstr("a file's routes"));
+    EXPECT_EQ(row.found.flips.count, 0) << row.layout << " " << row.mode;
+  }
+  const auto refused = [&](const std::vector<data::Batch>& steps,
+                           const char* words) {
+    try {
+      verify_layouts(config, {{1, 1}, {1, 2}}, steps,
+                     {.record = {}, .replay = path}, keep);
+      ADD_FAILURE() << "not refused: " << words;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), HasSubstr(words));
+    }
+  };
+  refused(batches(3), "step 3");
+  auto other = batches(2);
+  other[1].tokens[5] ^= 1;
+  refused(other, "step 2 is of other tokens");
+  config.model.router.force_balanced = true;
+  refused(batches(2), "force_balanced deals the experts out");
+  std::filesystem::remove(path);
 }
 
 // What a comparison must notice, planted into what it compares.

@@ -71,11 +71,7 @@ RoutingFiles routing_files(const Options& options, const Config& config) {
         "--record-routing: with spikes.action = \"rewind\" a step may be taken "
         "twice; record with \"skip\" or \"off\"");
   }
-  if (files.replay.has_value() && config.model.router.force_balanced) {
-    fail(ErrorKind::kUsage,
-         "--replay-routing: model.router.force_balanced deals the experts out; "
-         "leave one of the two away");
-  }
+  if (files.replay.has_value()) expect_choices(config.model);
   return files;
 }
 

@@ -14,6 +14,7 @@ struct Options {
   std::string config, layouts = "1x1,1x2,2x1,2x2";
   std::vector<std::string> assignments;
   std::int64_t steps = 3;
+  std::string record_routing, replay_routing;
 };
 
 std::vector<Layout> layouts_of(const Options& options, const Config& config) {
@@ -72,6 +73,16 @@ int verify(const Options& options) {
   load(schema, config, options.config, options.assignments);
   const std::vector<Layout> layouts = layouts_of(options, config);
   const auto batches = batches_of(config, options.steps);
+  VerifyRoutes routes;
+  if (!options.record_routing.empty()) routes.record = options.record_routing;
+  if (!options.replay_routing.empty()) {
+    routes.replay = options.replay_routing;
+    std::printf("ROUTES REPLAYED: those of %s\n\n",
+                options.replay_routing.c_str());
+  }
+  if (config.model.router.force_balanced) {
+    std::printf("FORCED BALANCED: experts are dealt out, not chosen\n\n");
+  }
   std::printf(
       "%lld steps; every layout (data x expert) beside %s. Relative "
       "deviations, the largest of all steps and tensors;\n"
@@ -81,7 +92,7 @@ int verify(const Options& options) {
       static_cast<long long>(options.steps), layouts[0].name().c_str(),
       layouts[0].name().c_str(), "layout", "type", "", "loss", "norm",
       "gradient", "weights", "flips", "margin");
-  const bool passed = verify_layouts(config, layouts, batches, show);
+  const bool passed = verify_layouts(config, layouts, batches, routes, show);
   if (passed) return kExitSuccess;
   log::error("layouts differ by more than rounding; please report this");
   return kExitInternal;
@@ -101,6 +112,14 @@ void add_verify_command(CLI::App& app, Action& action) {
       ->check(CLI::Range(1, 1000));
   command->add_option("--set", options->assignments,
                       "KEY=VALUE, over what the file says; repeatable");
+  CLI::Option* record = command->add_option(
+      "--record-routing", options->record_routing,
+      "Write the experts that the first layout chose in float32, for "
+      "--replay-routing of verify and train, and plan --routing");
+  command
+      ->add_option("--replay-routing", options->replay_routing,
+                   "All layouts choose the experts that this file names")
+      ->excludes(record);
   command->footer(
       "Ranks are threads of this process. Trains a few steps from the same\n"
       "weights and rows under each layout; compares losses, gradient norms,\n"
