@@ -28,11 +28,17 @@ Task Chain::forward(Chunk& chunk, TensorView x, TensorView out,
     co_await exchange.plan(chunk, x, it.routes.index, it.routes.weights,
                            config_.routed_experts, t, chunk.activations,
                            chunk.scratch, it.plan);
+    // Behind the slower way: between nodes, where they are crossed.
+    const bool crosses = exchange.crosses();
+    if (crosses) {
+      if (shared_) shared_->forward(chunk, x, y, it.shared);
+      co_await it.plan.crossed;
+    }
     if (it.plan.rounds > 1) {
       co_await forward_later(chunk, exchange, it.plan, saved);
     }
     const Pending sent = exchange.dispatch(it.plan, rows, chunk.scratch);
-    if (shared_) shared_->forward(chunk, x, y, it.shared);
+    if (shared_ && !crosses) shared_->forward(chunk, x, y, it.shared);
     co_await sent;
     exchange.receive(it.plan, rows, chunk.activations, chunk.scratch);
 
@@ -41,6 +47,7 @@ Task Chain::forward(Chunk& chunk, TensorView x, TensorView out,
     experts_->forward(chunk, rows.received, rows.offsets, result, it.experts,
                       chunk.activations);
     co_await exchange.combine(it.plan, rows, result, chunk.scratch);
+    if (crosses) co_await exchange.return_results(it.plan, chunk.scratch);
     exchange.add_results(it.plan, result, y, shared_ != nullptr,
                          config_.inner_residual() ? x : TensorView());
 
@@ -79,6 +86,7 @@ Task Chain::backward_later(Chunk& chunk, const Dispatch& exchange,
   DispatchRound& rows = saved.later;
   Experts::Terms& terms = saved.later_terms;
   terms.clear();
+  exchange.plan_later(plan, chunk.scratch);
   for (rows.number = 1; rows.number < plan.rounds; ++rows.number) {
     const ArenaScope scope(chunk.scratch);
     const ArenaScope on_wire(chunk.wire);
@@ -129,12 +137,18 @@ Task Chain::backward(Chunk& chunk, const RoutingStatistics& statistics,
     const ArenaScope inner(chunk.scratch);
     const ArenaScope on_wire(chunk.wire);
     exchange.plan_gradient(it.plan, d_y, chunk.scratch);
+    const bool crosses = exchange.crosses();
+    if (crosses) {
+      if (shared_)
+        shared_->backward(chunk, it.x, it.shared, d_y, d_input, false);
+      co_await it.plan.crossed;
+    }
     if (it.plan.rounds > 1) {
       co_await backward_later(chunk, exchange, it.plan, saved);
     }
     const Pending sent =
         exchange.combine_gradient(it.plan, rows, chunk.scratch);
-    if (shared_) {
+    if (shared_ && !crosses) {
       shared_->backward(chunk, it.x, it.shared, d_y, d_input, false);
     }
     co_await sent;
@@ -147,8 +161,12 @@ Task Chain::backward(Chunk& chunk, const RoutingStatistics& statistics,
                        d_received_weight, saved.terms);
     const TensorView d_weights =
         chunk.temporary(wide, it.routes.weights.shape());
-    const Pending home = exchange.dispatch_gradient(
-        it.plan, rows, d_received, d_received_weight, chunk.scratch);
+    Pending home = exchange.dispatch_gradient(it.plan, rows, d_received,
+                                              d_received_weight, chunk.scratch);
+    if (crosses) {
+      co_await home;
+      home = exchange.return_gradients(it.plan, chunk.scratch);
+    }
     if (t == 0) experts_->add_gradients(chunk, saved.terms);
     co_await home;
     exchange.add_gradients(

@@ -4,8 +4,10 @@
 #include <span>
 #include <vector>
 
+#include "parallel/crossing.h"
 #include "parallel/mesh.h"
 #include "parallel/pipeline.h"
+#include "parallel/row_exchange.h"
 #include "runtime/arena.h"
 
 namespace catena {
@@ -26,31 +28,34 @@ struct DispatchRound {
   TensorView received;         ///< [rows, hidden] T: what the experts work on
   TensorView received_weight;  ///< [rows] W
 
-  // With several ranks: copies to, guests from each rank, and where in order.
-  std::vector<std::int64_t> out, out_begin, in, in_begin;
+  RowRuns runs;  ///< with several ranks: copies to, guests from each
 
   // Under way.
   TensorView x, d, weight;  ///< [guests, ...]; on one rank, of the tokens
   TensorView index;  ///< [guests, top_k] int32: experts, -1 if not served here
   Pending index_sent, weight_sent;
-  std::vector<Communicator::Part> send, receive;
 };
 
 /// Who gets which row, for one routing of one chunk.
 ///
 /// With several ranks a token goes as one copy to every rank that serves at
-/// least one of its experts. Copies on their way out are ordered by rank, then
+/// least one of its experts. Where ranks cross nodes first, *tokens* are here
+/// what a relay took in (parallel/crossing.h), and ranks those of its node:
+/// group is Ranks::node(). Copies on their way out are ordered by rank, then
 /// by token; a rank's *guests* are the copies it gets, ordered by the rank they
 /// come from, its own tokens among them. On one rank every token is a guest
 /// once.
 ///
 /// A rank whose guests have more rows than DispatchRules::row_budget takes them
 /// in rounds: a copy belongs to the round in which its first row falls. Each
-/// rank has as many rounds as the one with the most; in some it gets none.
+/// rank, on other nodes too, has as many rounds as the one with the most; in
+/// some it gets none.
 struct DispatchPlan {
   std::int64_t tokens = 0, top_k = 0;
+  DType compute = DType::kFloat32;  ///< of activations
   std::int64_t rounds = 1;
-  DispatchRound main;  ///< round 0, whose rows last until backward
+  DispatchRound main;     ///< round 0, whose rows last until backward
+  CrossingPlan crossing;  ///< where nodes are crossed first
 
   // With several ranks only. m = min(top_k, ranks of the group).
   TensorView copied;    ///< [copies] int32: token of each copy
@@ -65,13 +70,16 @@ struct DispatchPlan {
 
   // Under way.
   Tag tag;
-  TensorView x, index, weight, d;   ///< of the tokens
-  TensorView kept;                  ///< [copies, top_k] int32: experts, or -1
-  TensorView before;                ///< [copies] int32: rows of earlier ones
-  TensorView counts;                ///< [ranks, 2, ranks] int32: copies, rows
+  Pending crossed;  ///< the way of tokens, or gradients, between nodes
+  TensorView x, index, weight, d;  ///< of the tokens
+  TensorView kept;                 ///< [copies, top_k] int32: experts, or -1
+  TensorView before;               ///< [copies] int32: rows of earlier ones
+  /// [homes, 2, ranks] int32: copies and rows that each rank of all nodes
+  /// sends to those of its own.
+  TensorView counts;
   TensorView back, back_weight;     ///< what returns: [copies, ...]
   std::vector<std::int32_t> table;  ///< counts, on the host
-  std::vector<Communicator::Part> send, receive;
+  std::vector<Communicator::Part> send, receive;  ///< while one is issued
 };
 
 /// Brings tokens to the experts they chose, and results back. Each exchange is
@@ -88,24 +96,29 @@ struct DispatchPlan {
 ///   dispatch_gradient, add_gradients     d_x[t] (+)= sum_j d_received[j]
 ///                                                   (+ residual[t]),
 ///                                        d_weight[t, j]
-/// What takes a DispatchRound is done for every round, and the adding after
-/// all of them. The rows of round 0 may last until backward. Those of later
-/// rounds are given up as soon as their results are on the way; in backward
-/// they are dispatched and received again, before their gradients. So memory
-/// is bounded by the budget, whatever the routing.
+/// Where crosses(), plan and plan_gradient begin the way between nodes, which
+/// is awaited (DispatchPlan::crossed) before any dispatch, and return_results
+/// and return_gradients begin the way home, before the adding. What takes a
+/// DispatchRound is done for every round, and the adding after all of them. The
+/// rows of round 0 may last until backward. Those of later rounds are given up
+/// as soon as their results are on the way; in backward they are dispatched and
+/// received again, before their gradients. So memory is bounded by the budget,
+/// whatever the routing.
 ///
 /// On one rank every exchange is a copy, every Pending ready at once, and
 /// there is one round: rows are tokens * top_k, whatever the routing.
-/// Order: an expert's rows of one round are ordered by the rank of their home,
-/// then by token. A rank sums the rows of its own experts, j ascending, and
-/// rounds to the type on the wire (DispatchRules); a token's home adds these
-/// sums in the order of ranks. What a rank sends to itself is of the same
-/// types. No copy is split: rounds do not change a bit of any sum but that of
-/// the experts' own gradients. Ownership: views are borrowed until the adding
-/// call, in the plan's case until that of the gradients. `scratch` gives
-/// buffers that must last until then; those of one round, until its results or
-/// gradients are on their way. Source: arXiv 2506.18945, section 2.2 (one such
-/// exchange per iteration).
+/// Order: an expert's rows of one round are ordered by the rank of their home
+/// (with crossing: the relay, then the home's node), then by token. A rank sums
+/// the rows of its own experts, j ascending, and rounds to the type on the wire
+/// (DispatchRules); a token's home adds these sums in the order of ranks; with
+/// crossing, each relay those of its node, rounded so again, and the home those
+/// of the relays. What a rank sends to itself is of the same types. No copy is
+/// split: rounds do not change a bit of any sum but that of the experts' own
+/// gradients. Ownership: views are borrowed until the adding call, in the
+/// plan's case until that of the gradients. `scratch` gives buffers that must
+/// last until then; those of one round, until its results or gradients are on
+/// their way. Source: arXiv 2506.18945, section 2.2 (one such exchange per
+/// iteration).
 class Dispatch {
  public:
   /// `ranks`: null for one rank. `tag` says which layer and chunk this is for.
@@ -118,6 +131,11 @@ class Dispatch {
                                                               : nullptr),
         tag_(tag),
         wire_(wire) {}
+
+  /// Whether tokens cross nodes before they are dispatched.
+  [[nodiscard]] bool crosses() const {
+    return ranks_ != nullptr && ranks_->rail() != nullptr;
+  }
 
   /// x [tokens, hidden] T, index [tokens, top_k] int32, weight [tokens, top_k]
   /// W. The plan's own views come from `keep`. Frames come from `frames`.
@@ -138,15 +156,19 @@ class Dispatch {
   /// result [round.rows, hidden] T.
   [[nodiscard]] Pending combine(DispatchPlan& plan, DispatchRound& round,
                                 TensorView result, Arena& scratch) const;
+  /// Where crosses(), after all rounds: nodes' sums, on their way home.
+  [[nodiscard]] Pending return_results(DispatchPlan& plan,
+                                       Arena& scratch) const;
   /// out [tokens, hidden] T; residual as out, or undefined. `result`: of round
   /// 0.
   void add_results(DispatchPlan& plan, TensorView result, TensorView out,
                    bool accumulate, TensorView residual) const;
 
-  /// d_out [tokens, hidden] T. From here on later rounds can be dispatched
-  /// again.
+  /// d_out [tokens, hidden] T.
   void plan_gradient(DispatchPlan& plan, TensorView d_out,
                      Arena& scratch) const;
+  /// Before later rounds are dispatched again, where there are any.
+  void plan_later(DispatchPlan& plan, Arena& scratch) const;
   [[nodiscard]] Pending combine_gradient(DispatchPlan& plan,
                                          DispatchRound& round,
                                          Arena& scratch) const;
@@ -159,6 +181,9 @@ class Dispatch {
                                           TensorView d_received,
                                           TensorView d_received_weight,
                                           Arena& scratch) const;
+  /// As return_results().
+  [[nodiscard]] Pending return_gradients(DispatchPlan& plan,
+                                         Arena& scratch) const;
   /// d_weight [tokens, top_k] W. `d_received`, `d_received_weight`: of round 0.
   void add_gradients(DispatchPlan& plan, TensorView d_received,
                      TensorView d_received_weight, TensorView d_x,
@@ -172,9 +197,13 @@ class Dispatch {
   void read_counts(DispatchPlan& plan) const;
   /// Where rounds end among this rank's copies to each rank.
   void cut_rounds(DispatchPlan& plan) const;
-  /// Row sums of what ranks before `home` send to `rank`, and of what all do.
-  [[nodiscard]] std::int64_t rows_to(const DispatchPlan& plan, int rank,
-                                     int homes) const;
+  /// Rows that the first `homes` ranks of a node send to its `rank`.
+  [[nodiscard]] std::int64_t rows_to(const DispatchPlan& plan, int node,
+                                     int rank, int homes) const;
+  /// Of the tokens as they are at home, or as a relay took them in.
+  Task spread(FrameMemory& frames, Arena& keep, Arena& scratch,
+              DispatchPlan& plan) const;
+  static void take(DispatchPlan& plan, const Crossing::Guests& guests);
   /// A round's counts and places; its guests.
   void enter(const DispatchPlan& plan, DispatchRound& round) const;
   /// On meta there is no routing: Ranks may know one, else what a balanced one
@@ -187,15 +216,13 @@ class Dispatch {
   /// Sorts guests by expert, and makes room for their rows.
   void sort(TensorView index, std::int64_t experts, std::int64_t rows,
             Arena& keep, Arena& scratch, DispatchRound& round) const;
-  /// Copies rows of `x` [tokens, ...] for every rank, and sends them:
-  /// guests [guests, ...] is filled, the own part at once.
-  Pending send_out(DispatchPlan& plan, DispatchRound& round, Phase phase,
-                   TensorView x, TensorView guests, Arena& scratch) const;
-  /// The way back: form(guests to form, where) fills a run of guests;
-  /// the round's part of back [copies, ...] is filled.
-  template <class Form>
-  Pending send_back(DispatchPlan& plan, DispatchRound& round, Phase phase,
-                    const Form& form, TensorView back, Arena& scratch) const;
+  [[nodiscard]] RowExchange exchange(const DispatchPlan& plan,
+                                     Phase phase) const {
+    return {*kernels_, ranks_->node(), tag(plan, phase), wire_};
+  }
+  [[nodiscard]] Crossing crossing(const DispatchPlan& plan) const {
+    return {*kernels_, *ranks_, plan.tag, wire_};
+  }
   [[nodiscard]] Tag tag(const DispatchPlan& plan, Phase phase) const;
 
   Kernels* kernels_;

@@ -50,9 +50,20 @@ Mesh make_mesh(int world, int expert, std::int64_t experts,
   }
   const std::int64_t of_node =
       nodes.ranks == 0 ? world : std::min<std::int64_t>(nodes.ranks, world);
+  const bool whole = of_node < expert && expert % of_node == 0;
+  const bool within = of_node >= expert && of_node % expert == 0;
+  if (nodes.hierarchical && !whole && !within) {
+    fail(ErrorKind::kConfig,
+         "parallel.hierarchical = true: groups of parallel.expert = {} ranks "
+         "are neither whole nodes of {} nor parts of one; choose a multiple "
+         "or a divisor of parallel.ranks_per_node, or set "
+         "parallel.hierarchical = false",
+         expert, of_node);
+  }
   return {.world = world,
           .expert = expert,
-          .ranks_per_node = static_cast<int>(of_node)};
+          .ranks_per_node = static_cast<int>(of_node),
+          .hierarchical = nodes.hierarchical};
 }
 
 void Ranks::advance() { world_.transport().advance(); }
@@ -97,6 +108,7 @@ Ranks::Ranks(Transport& transport, Backend& backend, const Mesh& mesh,
                "[ranks] placement over {} ranks in groups of {}",
                placements.ranks(), mesh.expert);
   transport.set_ranks_per_node(mesh.ranks_per_node);
+  if (mesh.crosses()) make_node_and_rail(deadline);
   make_replica_sets(deadline);
   for (std::size_t i = 0; i < placements.size(); ++i) {
     layers_.push_back(make_layer(placements[static_cast<std::int64_t>(i)]));
@@ -127,6 +139,20 @@ void Ranks::make_replica_sets(Communicator::Deadline deadline) {
   }
 }
 
+void Ranks::make_node_and_rail(Communicator::Deadline deadline) {
+  Transport& transport = world_.transport();
+  const int lane = transport.take_lanes(2);
+  const int of_node = mesh_.node(), me = expert_.rank();
+  std::vector<int> node, rail;
+  for (int place = 0; place < mesh_.expert; ++place) {
+    const int rank = expert_.members()[static_cast<std::size_t>(place)];
+    if (place / of_node == me / of_node) node.push_back(rank);
+    if (place % of_node == me % of_node) rail.push_back(rank);
+  }
+  node_ = std::make_unique<Communicator>(transport, node, deadline, lane);
+  rail_ = std::make_unique<Communicator>(transport, rail, deadline, lane);
+}
+
 Ranks::Layer Ranks::make_layer(const Placement& placement) const {
   Layer layer;
   for (const auto& set : replica_sets_) {
@@ -144,16 +170,24 @@ Ranks::Layer Ranks::make_layer(const Placement& placement) const {
     }
     if (run.count > 0) layer.runs.push_back(run);
   }
-  std::vector<std::int32_t> server,
+  std::vector<std::int32_t> server, node_server,
       local(static_cast<std::size_t>(placement.experts()), -1);
+  const int me = expert_.rank(), of_node = mesh_.of_node();
   for (std::int64_t e = 0; e < placement.experts(); ++e) {
-    server.push_back(placement.server(e, expert_.rank()));
+    if (!mesh_.crosses()) {
+      server.push_back(placement.server(e, me));
+      continue;
+    }
+    const int inside = placement.server_inside(e, me, of_node);
+    server.push_back(inside < 0 ? -1 : inside % of_node);
+    node_server.push_back(placement.server_node(e, me, of_node));
   }
   for (std::size_t i = 0; i < layer.held.size(); ++i) {
     local[static_cast<std::size_t>(layer.held[i])] =
         static_cast<std::int32_t>(i);
   }
   layer.server = upload(*backend_, server);
+  if (rail_) layer.node_server = upload(*backend_, node_server);
   layer.local = upload(*backend_, local);
   return layer;
 }

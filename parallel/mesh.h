@@ -19,6 +19,19 @@ namespace catena {
 struct Mesh {
   int world = 1, expert = 1;
   int ranks_per_node = 1;  ///< rank r is on node r / ranks_per_node
+  /// A token goes to each node of its group once, and is spread there.
+  bool hierarchical = false;
+
+  /// Whether there are nodes to cross so: several of several ranks.
+  [[nodiscard]] bool crosses() const {
+    return hierarchical && ranks_per_node > 1 && ranks_per_node < expert;
+  }
+  /// Ranks of a group, or with crossing of its part on one node: those that
+  /// rows are dispatched among.
+  [[nodiscard]] int node() const { return crosses() ? ranks_per_node : expert; }
+  [[nodiscard]] int nodes() const { return expert / node(); }
+  /// As Placement::server() takes it.
+  [[nodiscard]] int of_node() const { return crosses() ? ranks_per_node : 1; }
 
   [[nodiscard]] int data() const { return world / expert; }
   /// Ranks of the expert group that `rank` is in.
@@ -30,10 +43,12 @@ struct Mesh {
 /// How ranks lie on nodes.
 struct Nodes {
   std::int64_t ranks = 0;  ///< of a node; 0, or more than there are: all
+  bool hierarchical = false;
 };
 
-/// Throws: Config, if ranks do not divide into groups, or a group has more
-/// ranks than there are experts.
+/// Throws: Config, if ranks do not divide into groups, a group has more ranks
+/// than there are experts, or dispatch is to be hierarchical and groups are
+/// neither whole nodes nor parts of one.
 [[nodiscard]] Mesh make_mesh(int world, int expert, std::int64_t experts,
                              const Nodes& nodes = {});
 
@@ -61,6 +76,12 @@ class Ranks final : public Background {
   /// All ranks; those that share experts.
   [[nodiscard]] Communicator& world() { return world_; }
   [[nodiscard]] Communicator& expert() { return expert_; }
+  /// Of these, the ranks that rows are dispatched among: all, or, where
+  /// dispatch crosses nodes first, those of this one's node.
+  [[nodiscard]] Communicator& node() { return node_ ? *node_ : expert_; }
+  /// Those at this one's place on each node, ascending; null where dispatch
+  /// does not cross nodes. Lanes are node()'s: two ranks share at most one.
+  [[nodiscard]] Communicator* rail() { return rail_.get(); }
   /// Each set of ranks, this one among them, that hold some expert together.
   /// They share lanes: one of them is at work at a time, in this order.
   [[nodiscard]] std::span<const std::unique_ptr<Communicator>> replica_sets()
@@ -110,10 +131,14 @@ class Ranks final : public Background {
   [[nodiscard]] std::span<const HeldRun> runs(std::int64_t layer) const {
     return of(layer).runs;
   }
-  /// [experts] int32: the place in the group of the rank that serves this
-  /// rank's tokens; the number among held(), or -1.
+  /// [experts] int32: the place in node() of the rank that serves this rank's
+  /// tokens or, of a relay, its guests, -1 if none of this node does; the node
+  /// whose ranks serve its tokens, with rail(); the number among held(), or -1.
   [[nodiscard]] TensorView server(std::int64_t layer) const {
     return of(layer).server.view();
+  }
+  [[nodiscard]] TensorView node_server(std::int64_t layer) const {
+    return of(layer).node_server.view();
   }
   [[nodiscard]] TensorView local(std::int64_t layer) const {
     return of(layer).local.view();
@@ -124,11 +149,12 @@ class Ranks final : public Background {
   struct Layer {
     std::vector<std::int64_t> held;
     std::vector<HeldRun> runs;
-    Tensor server, local;
+    Tensor server, node_server, local;
   };
   [[nodiscard]] const Layer& of(std::int64_t layer) const {
     return layers_[layers_.size() == 1 ? 0 : static_cast<std::size_t>(layer)];
   }
+  void make_node_and_rail(Communicator::Deadline deadline);
   void make_replica_sets(Communicator::Deadline deadline);
   [[nodiscard]] Layer make_layer(const Placement& placement) const;
   [[nodiscard]] std::vector<int> replicas_of(const Placement& placement,
@@ -139,6 +165,7 @@ class Ranks final : public Background {
   Placements placements_;
   WireMemory wire_memory_;
   Communicator world_, expert_;
+  std::unique_ptr<Communicator> node_, rail_;  ///< where dispatch crosses nodes
   std::vector<std::unique_ptr<Communicator>> replica_sets_;
   std::vector<Layer> layers_;  ///< as many as placements_
   DispatchRules rules_;

@@ -42,6 +42,18 @@ class ModelledRouting {
   virtual ~ModelledRouting() = default;
   /// Of the exchange `tag`, for this rank among those of its group.
   virtual void count(const Tag& tag, ModelledCounts& counts) = 0;
+  /// The same of its way between nodes (parallel/crossing.h): copies to, and
+  /// guests from each node.
+  virtual void count_crossing(const Tag& tag, std::vector<std::int64_t>& out,
+                              std::vector<std::int64_t>& in) = 0;
 };
+
+/// Of tokens that choose top_k of `experts` at random, how many choose at
+/// least one of `served` certain ones: tokens * (1 - prod over i < top_k of
+/// (experts - served - i) / (experts - i)), rounded up.
+[[nodiscard]] std::int64_t balanced_copies(std::int64_t tokens,
+                                           std::int64_t top_k,
+                                           std::int64_t served,
+                                           std::int64_t experts);
 
 }  // namespace catena

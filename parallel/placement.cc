@@ -49,19 +49,36 @@ Placement::Placement(std::vector<std::vector<int>> holders, int ranks)
   }
 }
 
-int Placement::server(std::int64_t expert, int home) const {
-  const std::vector<int>& of_expert =
-      holders_[static_cast<std::size_t>(expert)];
-  if (std::binary_search(of_expert.begin(), of_expert.end(), home)) {
-    return home;
-  }
-  return of_expert[static_cast<std::size_t>(home) % of_expert.size()];
+int Placement::server(std::int64_t expert, int home, int of_node) const {
+  const int node = server_node(expert, home, of_node);
+  return server_inside(expert, node * of_node + home % of_node, of_node);
 }
 
-std::int64_t Placement::served(int rank, int home) const {
+int Placement::server_node(std::int64_t expert, int home, int of_node) const {
+  std::vector<int> nodes;
+  for (const int rank : holders(expert)) {
+    const int node = rank / of_node;
+    if (node == home / of_node) return node;
+    if (nodes.empty() || nodes.back() != node) nodes.push_back(node);
+  }
+  return nodes[static_cast<std::size_t>(home / of_node) % nodes.size()];
+}
+
+int Placement::server_inside(std::int64_t expert, int relay,
+                             int of_node) const {
+  std::vector<int> inside;
+  for (const int rank : holders(expert)) {
+    if (rank == relay) return rank;
+    if (rank / of_node == relay / of_node) inside.push_back(rank);
+  }
+  if (inside.empty()) return -1;
+  return inside[static_cast<std::size_t>(relay % of_node) % inside.size()];
+}
+
+std::int64_t Placement::served(int rank, int home, int of_node) const {
   std::int64_t count = 0;
   for (std::int64_t expert = 0; expert < experts(); ++expert) {
-    count += server(expert, home) == rank;
+    count += server(expert, home, of_node) == rank;
   }
   return count;
 }

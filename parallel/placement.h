@@ -37,10 +37,20 @@ class Placement {
     return held_[static_cast<std::size_t>(rank)];
   }
   /// Who serves tokens whose home is `home`: that rank itself if it holds the
-  /// expert, else one of the holders, by the home's number.
-  [[nodiscard]] int server(std::int64_t expert, int home) const;
+  /// expert, else one of the holders, by the home's number. Where nodes of
+  /// `of_node` ranks are crossed first (parallel/crossing.h), so is the node
+  /// chosen, and then its rank, for the relay there.
+  [[nodiscard]] int server(std::int64_t expert, int home,
+                           int of_node = 1) const;
+  /// Its node.
+  [[nodiscard]] int server_node(std::int64_t expert, int home,
+                                int of_node) const;
+  /// The rank that serves what `relay` dispatches; -1 if none of its node
+  /// holds the expert.
+  [[nodiscard]] int server_inside(std::int64_t expert, int relay,
+                                  int of_node) const;
   /// Experts of which `rank` serves tokens whose home is `home`.
-  [[nodiscard]] std::int64_t served(int rank, int home) const;
+  [[nodiscard]] std::int64_t served(int rank, int home, int of_node = 1) const;
 
  private:
   std::vector<std::vector<int>> holders_;

@@ -62,9 +62,9 @@ struct GroupRows {
   CATENA_KERNEL("group_rows");
 };
 
-/// Rows are copied to parts: row i once to every part that owns at least one
-/// of index[i, 0] .. index[i, k - 1]. Copies are numbered part by part, within
-/// a part by row. m = min(k, parts).
+/// Row i is copied once to every part that owns at least one of index[i, 0] ..
+/// index[i, k - 1], of which negative ones are left out. Copies are numbered
+/// part by part, within a part by row. m = min(k, parts).
 ///   index [rows, k] int32;  owner [n] int32: the part that owns each index
 ///   counts [2, parts] int32: copies each part gets; and how many of the
 ///     indices it owns
@@ -73,7 +73,7 @@ struct GroupRows {
 ///     copies of its part have kept
 ///   copy [rows, m] int32: the row's copies, by part; -1 where there are fewer
 ///   place [rows, k] int32: copy * k + slot, the copy that index[i, slot] goes
-///     with
+///     with; or -1
 ///   kept [rows * m, k] int32: of each copy, index where its part owns it, -1
 ///     elsewhere
 struct PartitionRows {

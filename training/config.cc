@@ -137,6 +137,15 @@ void describe_training(config::Schema& s, Config& c) {
                         "hosts are; where these have not equally many "
                         "neighbouring ranks, and in plans without a cluster, "
                         "all are on one node."});
+  s.add("parallel.hierarchical", p.hierarchical,
+        config::Switch{"A token goes to each node that serves its experts "
+                       "once and is spread inside it, and the node's results "
+                       "come home as one row: fewer bytes between nodes, one "
+                       "more exchange inside, and room for what a rank relays, "
+                       "up to as many tokens of a chunk as there are nodes. "
+                       "Groups of parallel.expert ranks are then whole nodes "
+                       "(parallel.ranks_per_node), or parts of one, where "
+                       "it changes nothing."});
   s.add("parallel.timeout", p.timeout,
         config::Number{0.001, kHuge, "seconds",
                        "An exchange that is not finished by then ends the "
@@ -353,7 +362,7 @@ Mesh Config::mesh(int world, int expert) const {
          of_node, world, of_node, world);
   }
   return make_mesh(world, expert, model.chain.routed_experts,
-                   {.ranks = of_node});
+                   {.ranks = of_node, .hierarchical = parallel.hierarchical});
 }
 
 Placements Config::placements(const Mesh& mesh) const {

@@ -78,6 +78,7 @@ struct ParallelConfig {
   double row_budget = 2;                 ///< of a balanced share
   std::string wire = "auto";             ///< auto | float32 | bfloat16
   std::int64_t ranks_per_node = 0;       ///< 0: those that share a host
+  bool hierarchical = false;             ///< a token crosses to a node once
   double timeout = 300;                  ///< seconds
 };
 

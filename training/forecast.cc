@@ -100,7 +100,8 @@ Mesh mesh_on(const Cluster& cluster, const Config& config, int ranks) {
   }
   const Mesh mesh = config.mesh(ranks);
   return make_mesh(ranks, mesh.expert, config.model.chain.routed_experts,
-                   {.ranks = cluster.ranks_per_node});
+                   {.ranks = cluster.ranks_per_node,
+                    .hierarchical = config.parallel.hierarchical});
 }
 
 }  // namespace

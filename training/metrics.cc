@@ -237,6 +237,9 @@ std::string progress_text(const StepReport& r) {
       human_number(r.tokens_per_second()), mfu, human_bytes(r.memory_bytes));
   if (r.several_ranks)
     text += fmt::format("  waits {:.0f}%", 100 * r.exposed());
+  if (const auto across = r.traffic.total().across_bytes; across > 0) {
+    text += fmt::format("  across nodes {}", human_bytes(across));
+  }
   if (worst.ratio > 0) {
     text += fmt::format("  experts {:.2f} L{}i{}", worst.ratio, worst.layer,
                         worst.iteration);

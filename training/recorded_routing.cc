@@ -16,6 +16,8 @@ RecordedRouting::RecordedRouting(const Config& config, const Mesh& mesh,
       backend_(make_cpu_backend(1)),
       scratch_(*backend_),
       homes_(static_cast<std::size_t>(mesh.expert)),
+      crossing_(homes_.size()),
+      guests_(homes_.size()),
       micro_batch_(static_cast<std::size_t>(config.parallel.chunks)) {}
 
 void RecordedRouting::set_step(const RoutedStep& step) {
@@ -70,68 +72,119 @@ void RecordedRouting::routed(const Chunk& chunk, std::int64_t, std::int64_t,
       row / (config_.micro_batch_rows() * mesh_.world);
 }
 
-TensorView RecordedRouting::server(std::int64_t layer, int home) {
-  Tensor& server = servers_[{placements_.size() == 1 ? 0 : layer, home}];
+TensorView RecordedRouting::server(std::int64_t layer, int home, bool nodes) {
+  Tensor& server = servers_[{placements_.size() == 1 ? 0 : layer, home, nodes}];
   if (!server.defined()) {
     const Placement& placement = placements_[layer];
-    std::vector<std::int32_t> ranks;
+    const int of_node = mesh_.of_node();
+    std::vector<std::int32_t> parts;
     for (std::int64_t e = 0; e < placement.experts(); ++e) {
-      ranks.push_back(placement.server(e, home));
+      if (nodes) {
+        parts.push_back(placement.server_node(e, home, of_node));
+      } else if (mesh_.crosses()) {
+        const int rank = placement.server_inside(e, home, of_node);
+        parts.push_back(rank < 0 ? -1 : rank % of_node);
+      } else {
+        parts.push_back(placement.server(e, home));
+      }
     }
     server = Tensor(*backend_, DType::kInt32, {placement.experts()});
-    backend_->copy_from_host(server.view().data(), ranks.data(),
-                             ranks.size() * sizeof(ranks[0]));
+    backend_->copy_from_host(server.view().data(), parts.data(),
+                             parts.size() * sizeof(parts[0]));
   }
   return server.view();
 }
 
-void RecordedRouting::count_home(const Key& key, int home, Home& counts) {
+std::span<const std::int32_t> RecordedRouting::chosen(const Key& key,
+                                                      int home) const {
   const auto [micro_batch, group, chunk, layer, iteration] = key;
   const RowRange range =
       tokens(micro_batch, static_cast<int>(group) * mesh_.expert + home, chunk);
-  const std::int64_t count = range.rows(), k = shape_.top_k;
-  const std::int64_t size = mesh_.expert, most = std::min(size, k);
   const std::int64_t cell = layer * shape_.iterations + iteration;
+  const std::int64_t begin =
+      (cell * step_->tokens() + range.begin) * shape_.top_k;
+  return std::span(step_->experts)
+      .subspan(static_cast<std::size_t>(begin),
+               static_cast<std::size_t>(range.rows() * shape_.top_k));
+}
+
+void RecordedRouting::partition(std::span<const std::int32_t> index,
+                                TensorView owner, std::int64_t parts,
+                                Home& home) {
+  const std::int64_t k = shape_.top_k, most = std::min(parts, k);
+  const std::int64_t count = static_cast<std::int64_t>(index.size()) / k;
   const ArenaScope scope(scratch_);
   const auto room = [&](const Shape& shape) {
     return scratch_.allocate(DType::kInt32, shape);
   };
-  const TensorView index = room({count, k});
-  backend_->copy_from_host(
-      index.data(),
-      step_->experts.data() + (cell * step_->tokens() + range.begin) * k,
-      static_cast<std::size_t>(index.bytes()));
-  const TensorView table = room({2, size});
+  const TensorView choices = room({count, k});
+  backend_->copy_from_host(choices.data(), index.data(), index.size_bytes());
+  const TensorView table = room({2, parts});
   const TensorView before = room({count * most});
-  backend_->kernels()(PartitionRows{.index = index,
-                                    .owner = server(layer, home),
+  const TensorView kept = room({count * most, k});
+  backend_->kernels()(PartitionRows{.index = choices,
+                                    .owner = owner,
                                     .counts = table,
                                     .row = room({count * most}),
                                     .before = before,
                                     .copy = room({count, most}),
                                     .place = room({count, k}),
-                                    .kept = room({count * most, k})});
+                                    .kept = kept});
   const auto* counted = table.as<std::int32_t>();
-  counts.copies.assign(counted, counted + size);
-  counts.rows.assign(counted + size, counted + 2 * size);
+  home.copies.assign(counted, counted + parts);
+  home.rows.assign(counted + parts, counted + 2 * parts);
+  const std::int64_t copies =
+      std::accumulate(home.copies.begin(), home.copies.end(), std::int64_t{0});
   const auto* of_copies = before.as<std::int32_t>();
-  counts.before.assign(of_copies,
-                       of_copies + std::accumulate(counts.copies.begin(),
-                                                   counts.copies.end(), 0));
+  home.before.assign(of_copies, of_copies + copies);
+  const auto* kept_choices = kept.as<std::int32_t>();
+  home.kept.assign(kept_choices, kept_choices + copies * k);
+}
+
+void RecordedRouting::cross(const Key& key, Counts& counts) {
+  for (int home = 0; home < mesh_.expert; ++home) {
+    Home& at = crossing_[static_cast<std::size_t>(home)];
+    partition(chosen(key, home), server(key[3], home, true), mesh_.nodes(), at);
+    counts.crossing.insert(counts.crossing.end(), at.copies.begin(),
+                           at.copies.end());
+  }
+  gather_guests();
+}
+
+void RecordedRouting::gather_guests() {
+  const int size = mesh_.node();
+  for (int relay = 0; relay < mesh_.expert; ++relay) {
+    std::vector<std::int32_t>& guests =
+        guests_[static_cast<std::size_t>(relay)];
+    guests.clear();
+    for (int home = relay % size; home < mesh_.expert; home += size) {
+      const Home& from = crossing_[static_cast<std::size_t>(home)];
+      const auto first = from.copies.begin();
+      const auto begin =
+          std::accumulate(first, first + relay / size, std::int64_t{0}) *
+          shape_.top_k;
+      const auto count = first[relay / size] * shape_.top_k;
+      guests.insert(guests.end(), from.kept.begin() + begin,
+                    from.kept.begin() + begin + count);
+    }
+  }
 }
 
 void RecordedRouting::cut_rounds(Counts& counts) {
   const auto rounds = static_cast<std::size_t>(counts.rounds);
   const std::size_t size = homes_.size();
-  counts.ends.resize(size * size * rounds);
+  const auto of_node = static_cast<std::size_t>(mesh_.node());
+  counts.ends.resize(size * of_node * rounds);
   counts.round_rows.resize(size * rounds);
   std::vector<std::int64_t> base(size);
   for (std::size_t from = 0; from < size; ++from) {
     const Home& home = homes_[from];
     const std::int32_t* before = home.before.data();
-    for (std::size_t to = 0; to < size; ++to) {
-      const std::int32_t copies = home.copies[to];
-      std::int32_t* ends = counts.ends.data() + (from * size + to) * rounds;
+    for (std::size_t place = 0; place < of_node; ++place) {
+      const std::size_t to = from / of_node * of_node + place;
+      const std::int32_t copies = home.copies[place];
+      std::int32_t* ends =
+          counts.ends.data() + (from * of_node + place) * rounds;
       rules_.cut(*backend_,
                  {.count = copies,
                   .before = before,
@@ -141,11 +194,11 @@ void RecordedRouting::cut_rounds(Counts& counts) {
       std::int32_t earlier = 0;
       for (std::size_t round = 0; round < rounds; ++round) {
         const std::int32_t end = ends[round];
-        const std::int32_t rows = end < copies ? before[end] : home.rows[to];
+        const std::int32_t rows = end < copies ? before[end] : home.rows[place];
         counts.round_rows[to * rounds + round] += rows - earlier;
         earlier = rows;
       }
-      base[to] += home.rows[to];
+      base[to] += home.rows[place];
       before += copies;
     }
   }
@@ -155,11 +208,17 @@ const RecordedRouting::Counts& RecordedRouting::counts(const Key& key) {
   const auto [at, is_new] = counts_.try_emplace(key);
   Counts& counts = at->second;
   if (!is_new) return counts;
+  if (mesh_.crosses()) cross(key, counts);
+  const int size = mesh_.node();
   counts.rows.resize(homes_.size());
-  for (std::size_t home = 0; home < homes_.size(); ++home) {
-    count_home(key, static_cast<int>(home), homes_[home]);
-    for (std::size_t to = 0; to < homes_.size(); ++to) {
-      counts.rows[to] += homes_[home].rows[to];
+  for (int from = 0; from < mesh_.expert; ++from) {
+    Home& home = homes_[static_cast<std::size_t>(from)];
+    partition(mesh_.crosses() ? guests_[static_cast<std::size_t>(from)]
+                              : chosen(key, from),
+              server(key[3], from, false), size, home);
+    for (int place = 0; place < size; ++place) {
+      counts.rows[static_cast<std::size_t>(from / size * size + place)] +=
+          home.rows[static_cast<std::size_t>(place)];
     }
   }
   for (const std::int64_t rows : counts.rows) {
@@ -169,13 +228,16 @@ const RecordedRouting::Counts& RecordedRouting::counts(const Key& key) {
   return counts;
 }
 
+const RecordedRouting::Counts& RecordedRouting::counts(const Tag& tag) {
+  return counts({micro_batch_[static_cast<std::size_t>(tag.chunk)],
+                 rank_ / mesh_.expert, tag.chunk, tag.layer, tag.iteration});
+}
+
 void RecordedRouting::count(const Tag& tag, ModelledCounts& result) {
-  const auto chunk = static_cast<std::size_t>(tag.chunk);
-  const Counts& counts =
-      this->counts({micro_batch_[chunk], rank_ / mesh_.expert, tag.chunk,
-                    tag.layer, tag.iteration});
-  const auto size = static_cast<std::size_t>(mesh_.expert);
-  const auto me = static_cast<std::size_t>(rank_ % mesh_.expert);
+  const Counts& counts = this->counts(tag);
+  const auto size = static_cast<std::size_t>(mesh_.node());
+  const auto home = static_cast<std::size_t>(rank_ % mesh_.expert);
+  const std::size_t first = home / size * size;  // of its node
   const auto rounds = static_cast<std::size_t>(counts.rounds);
   result.rounds = counts.rounds;
   result.alike = false;
@@ -183,14 +245,31 @@ void RecordedRouting::count(const Tag& tag, ModelledCounts& result) {
   result.received_ends.clear();
   for (std::size_t r = 0; r < size; ++r) {
     for (std::size_t round = 0; round < rounds; ++round) {
-      result.sent_ends.push_back(counts.ends[(me * size + r) * rounds + round]);
+      result.sent_ends.push_back(
+          counts.ends[(home * size + r) * rounds + round]);
       result.received_ends.push_back(
-          counts.ends[(r * size + me) * rounds + round]);
+          counts.ends[((first + r) * size + home - first) * rounds + round]);
     }
   }
   const auto rows =
-      counts.round_rows.begin() + static_cast<std::ptrdiff_t>(me * rounds);
+      counts.round_rows.begin() + static_cast<std::ptrdiff_t>(home * rounds);
   result.rows.assign(rows, rows + counts.rounds);
+}
+
+void RecordedRouting::count_crossing(const Tag& tag,
+                                     std::vector<std::int64_t>& out,
+                                     std::vector<std::int64_t>& in) {
+  const Counts& counts = this->counts(tag);
+  const int size = mesh_.node(), nodes = mesh_.nodes();
+  const int home = rank_ % mesh_.expert;
+  const auto copies = [&](int from, int node) {
+    return counts.crossing[static_cast<std::size_t>(from * nodes + node)];
+  };
+  for (int node = 0; node < nodes; ++node) {
+    out[static_cast<std::size_t>(node)] = copies(home, node);
+    in[static_cast<std::size_t>(node)] =
+        copies(node * size + home % size, home / size);
+  }
 }
 
 std::vector<double> RecordedRouting::rows(std::int64_t layer,

@@ -33,7 +33,7 @@ struct MetaRank {
 };
 
 /// The top_k experts whose tokens load one rank of a group most.
-std::vector<std::int32_t> worst_experts(const Placement& placement,
+std::vector<std::int32_t> worst_experts(const Placement& placement, int of_node,
                                         std::int64_t top_k) {
   std::vector<std::int32_t> worst;
   std::int64_t most = -1;
@@ -42,7 +42,7 @@ std::vector<std::int32_t> worst_experts(const Placement& placement,
     for (std::int64_t e = 0; e < placement.experts(); ++e) {
       std::int64_t homes = 0;
       for (int home = 0; home < placement.ranks(); ++home) {
-        homes += placement.server(e, home) == rank;
+        homes += placement.server(e, home, of_node) == rank;
       }
       served.emplace_back(-homes, static_cast<std::int32_t>(e));
     }
@@ -58,7 +58,8 @@ std::vector<std::int32_t> worst_experts(const Placement& placement,
   return worst;
 }
 
-RoutedStep worst_step(const Config& config, const Placements& placements) {
+RoutedStep worst_step(const Config& config, const Mesh& mesh,
+                      const Placements& placements) {
   RoutedStep step;
   step.step = 1;
   for (std::int64_t row = 1; row <= config.rows_per_step(); ++row) {
@@ -66,7 +67,8 @@ RoutedStep worst_step(const Config& config, const Placements& placements) {
   }
   const RouteShape shape = RouteShape::of(config.model);
   for (std::int64_t layer = 0; layer < shape.layers; ++layer) {
-    const auto experts = worst_experts(placements[layer], shape.top_k);
+    const auto experts =
+        worst_experts(placements[layer], mesh.of_node(), shape.top_k);
     for (std::int64_t i = 0; i < shape.iterations * step.tokens(); ++i) {
       step.experts.insert(step.experts.end(), experts.begin(), experts.end());
     }
@@ -140,7 +142,7 @@ RoutingPlan plan_routing(const Config& config, Precision precision,
     ++plan.steps;
   };
   if (routing == "worst") {
-    take(worst_step(config, placements));
+    take(worst_step(config, mesh, placements));
   } else {
     const RouteFile file(routing);
     file.check_shape(shape);

@@ -244,10 +244,14 @@ void Trainer::print_start(const Estimate& needs) const {
     const Mesh& mesh = ranks_->mesh();
     log::info(
         "ranks    {} over {}: {} x {} (data x expert), {} to {} experts "
-        "each",
+        "each{}{}",
         mesh.world, ranks_->world().transport().description(), mesh.data(),
         mesh.expert, ranks_->placements().held_by_ranks().first,
-        ranks_->placements().held_by_ranks().second);
+        ranks_->placements().held_by_ranks().second,
+        mesh.ranks_per_node < mesh.world
+            ? fmt::format(", {} a node", mesh.ranks_per_node)
+            : "",
+        mesh.crosses() ? ", a token crosses to each once" : "");
   }
   log::info(
       "model    {}: {} layers, hidden {}, {} parameters, {} "

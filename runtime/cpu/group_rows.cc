@@ -96,7 +96,8 @@ void CpuKernels::run(const PartitionRows& k) {
     std::int32_t* const copy = row_of(k.copy.as<std::int32_t>(), k.copy, i);
     std::int32_t* end = copy;
     for (std::int64_t j = 0; j < choices; ++j) {
-      CATENA_CHECK(index[j] >= 0 && index[j] < k.owner.size(0),
+      if (index[j] < 0) continue;
+      CATENA_CHECK(index[j] < k.owner.size(0),
                    "[partition_rows] row {} has index {} of {}", i, index[j],
                    k.owner.size(0));
       const std::int32_t part = owner[index[j]];
@@ -121,6 +122,8 @@ void CpuKernels::run(const PartitionRows& k) {
       std::fill_n(row_of(kept, k.kept, counts[copy[c]]), choices, -1);
     }
     for (std::int64_t j = 0; j < choices; ++j) {
+      place[j] = -1;
+      if (index[j] < 0) continue;
       const std::int32_t number = counts[owner[index[j]]];
       place[j] = static_cast<std::int32_t>(number * choices + j);
       row_of(kept, k.kept, number)[j] = index[j];

@@ -72,6 +72,7 @@ struct Layout {
   DispatchRules rules = {};
   bool all_to_first = false;
   bool replicas = false;  ///< another placement in every layer
+  int node = 0;           ///< ranks of a node, which is crossed to once; 0: all
 };
 
 Placements placements_of(const ModelConfig& config, const Layout& layout) {
@@ -99,7 +100,8 @@ Placements placements_of(const ModelConfig& config, const Layout& layout) {
 Outcome many_ranks(const ModelConfig& config, DType dtype, const Batch& batch,
                    const Layout& layout) {
   const std::int64_t experts = config.chain.routed_experts;
-  const Mesh mesh = make_mesh(layout.world, layout.expert, experts);
+  const Mesh mesh = make_mesh(layout.world, layout.expert, experts,
+                              {.ranks = layout.node, .hierarchical = true});
   const Placements placements = placements_of(config, layout);
   Outcome outcome;
   std::mutex mutex;
@@ -182,10 +184,10 @@ class ModelRanksTest : public ::testing::TestWithParam<Options> {
   static void check(DType dtype, const Layout& layout,
                     double tolerance = 1e-11) {
     SCOPED_TRACE(
-        fmt::format("{} ranks, experts over {}, {} chunks, {}, {} "
+        fmt::format("{} ranks, experts over {}, {} a node, {} chunks, {}, {} "
                     "rows at once",
-                    layout.world, layout.expert, layout.chunks, name(dtype),
-                    layout.rules.row_budget));
+                    layout.world, layout.expert, layout.node, layout.chunks,
+                    name(dtype), layout.rules.row_budget));
     const ModelConfig& config = GetParam().config;
     const Batch batch = packed_batch(config.vocabulary);
     expect_same(many_ranks(config, dtype, batch, layout),
@@ -247,6 +249,25 @@ TEST_P(ModelRanksTest, RoundsOfABudgetLeaveNoTrace) {
         2e-5);
 }
 
+TEST_P(ModelRanksTest, CrossingNodesOnceLeavesNoTrace) {
+  for (const auto& [world, expert, node] :
+       {std::tuple{4, 4, 2}, {8, 8, 2}, {8, 8, 4}, {8, 4, 2}}) {
+    Layout layout{.world = world, .expert = expert, .node = node};
+    check(DType::kFloat64, layout);
+    // Nodes whose chunks differ most in rounds, and no more in anything else.
+    layout.chunks = 2;
+    layout.recompute = true;
+    layout.rules.row_budget = 7;
+    layout.replicas = true;
+    check(DType::kFloat64, layout);
+    layout.replicas = false;
+    layout.all_to_first = true;
+    check(DType::kFloat64, layout);
+  }
+  check(DType::kFloat32,
+        {.world = 4, .expert = 4, .rules = {.row_budget = 9}, .node = 2}, 2e-5);
+}
+
 /// ||a - b|| / ||b|| over all gradients.
 double distance(const Outcome& a, const Outcome& b) {
   double difference = 0, size = 0;
@@ -264,23 +285,30 @@ double distance(const Outcome& a, const Outcome& b) {
 TEST_P(ModelRanksTest, TheWireRoundsToItsTypeAlone) {
   const ModelConfig& config = GetParam().config;
   const Batch batch = packed_batch(config.vocabulary);
-  const auto error = [&](DType compute, std::optional<DType> wire) {
+  const auto error = [&](DType compute, std::optional<DType> wire,
+                         int node = 0) {
     const Layout layout{.world = 4,
                         .expert = 4,
                         .rules = {.row_budget = 40, .wire = wire},
-                        .all_to_first = true};
+                        .all_to_first = true,
+                        .node = node};
     return distance(many_ranks(config, compute, batch, layout),
                     one_rank(config, compute, batch, true));
   };
   const bool exchanged = config.chain_layers() > 0;
   EXPECT_LE(error(DType::kFloat64, DType::kBFloat16), 1e-11);
   EXPECT_LE(error(DType::kFloat32, DType::kFloat32), 1e-5);
+  EXPECT_LE(error(DType::kFloat64, DType::kBFloat16, 2), 1e-11);
+  EXPECT_LE(error(DType::kFloat32, DType::kFloat32, 2), 1e-5);
+  EXPECT_LT(error(DType::kFloat32, DType::kBFloat16, 2), 0.1);
   const double narrow = error(DType::kFloat32, DType::kBFloat16);
   EXPECT_LT(narrow, 0.1);
   EXPECT_EQ(narrow > 1e-4, exchanged) << narrow;
   if (!exchanged) return;
   const double rounded = error(DType::kBFloat16, {});
   const double whole = error(DType::kBFloat16, DType::kFloat32);
+  EXPECT_LT(error(DType::kBFloat16, {}, 2), 2 * rounded);
+  EXPECT_LT(error(DType::kBFloat16, DType::kFloat32, 2), 2 * whole);
   // A single term is rounded at home just as well.
   const bool one_term =
       config.chain.top_k == 1 && config.chain.shared_experts == 0;

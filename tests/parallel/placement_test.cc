@@ -87,6 +87,54 @@ TEST(MeshTest, RefusesWhatDoesNotDivide) {
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("only 7 routed experts"));
   }
+  for (const auto& [expert, of_node] : {std::pair{6, 4}, {4, 3}, {3, 2}}) {
+    try {
+      static_cast<void>(
+          make_mesh(12, expert, 64, {.ranks = of_node, .hierarchical = true}));
+      FAIL();
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), HasSubstr("parallel.hierarchical = true"));
+    }
+    EXPECT_NO_THROW(
+        static_cast<void>(make_mesh(12, expert, 64, {.ranks = of_node})));
+  }
+}
+
+TEST(PlacementTest, CrossingNodesChoosesTheNodeFirst) {
+  const Placement placement({{0, 5, 6, 7}, {2, 3}, {1}, {0, 4}}, 8);
+  for (std::int64_t expert = 0; expert < 4; ++expert) {
+    for (int home = 0; home < 8; ++home) {
+      // One node, or nodes of one: nothing changes.
+      EXPECT_EQ(placement.server(expert, home, 8),
+                placement.server(expert, home));
+    }
+  }
+  EXPECT_EQ(placement.server(0, 1, 4), 0);  // on its node
+  EXPECT_EQ(placement.server(0, 4, 4), 5);  // the first of three for place 0
+  EXPECT_EQ(placement.server(0, 6, 4), 6);  // itself
+  EXPECT_EQ(placement.server(1, 4, 4), 2);
+  EXPECT_EQ(placement.server(1, 5, 4), 3);
+  EXPECT_EQ(placement.server_node(1, 5, 4), 0);
+  EXPECT_EQ(placement.server_inside(1, 5, 4), -1);
+  EXPECT_EQ(placement.served(3, 5, 4), 1);
+}
+
+TEST(MeshTest, CrossesSeveralNodesOfSeveralRanksAlone) {
+  const auto mesh = [](int expert, std::int64_t of_node, bool hierarchical) {
+    return make_mesh(8, expert, 64,
+                     {.ranks = of_node, .hierarchical = hierarchical});
+  };
+  EXPECT_TRUE(mesh(8, 2, true).crosses());
+  EXPECT_TRUE(mesh(4, 2, true).crosses());
+  EXPECT_EQ(mesh(8, 2, true).node(), 2);
+  EXPECT_EQ(mesh(8, 2, true).nodes(), 4);
+  for (const Mesh& plain :
+       {mesh(8, 2, false), mesh(8, 1, true), mesh(8, 8, true), mesh(4, 4, true),
+        mesh(2, 4, true), mesh(8, 0, true)}) {
+    EXPECT_FALSE(plain.crosses());
+    EXPECT_EQ(plain.node(), plain.expert);
+    EXPECT_EQ(plain.nodes(), 1);
+  }
 }
 
 TEST(MeshTest, HostsWithEquallyManyNeighboursAreNodes) {

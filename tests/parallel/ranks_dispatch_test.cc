@@ -1,6 +1,7 @@
 // Dispatch between ranks that are threads.
 
 #include <atomic>
+#include <set>
 
 #include "parallel/local/transport.h"
 #include "tests/parallel/routing.h"
@@ -44,7 +45,8 @@ class Rows {
         hidden_(r.hidden) {
     make_plan(dispatch_, frames_, x, index, weight, r.experts, keep_, scratch_,
               plan_);
-    if (ranks.size() > 1) budget_ = ranks.rules().budget(r.top_k);
+    if (dispatch_.crosses()) wait(plan_.crossed);
+    if (ranks.expert().size() > 1) budget_ = ranks.rules().budget(r.top_k);
   }
 
   /// Expert e multiplies by e + 1.
@@ -53,12 +55,15 @@ class Rows {
       serve(round, keep);
       wait(dispatch_.combine(plan_, round, result_, scratch_));
     });
+    if (dispatch_.crosses()) wait(dispatch_.return_results(plan_, scratch_));
     dispatch_.add_results(plan_, result_, out, true, added);
   }
 
   void gradients(TensorView d_out, TensorView d_x, TensorView added,
                  TensorView d_weight) {
     dispatch_.plan_gradient(plan_, d_out, scratch_);
+    if (dispatch_.crosses()) wait(plan_.crossed);
+    if (plan_.rounds > 1) dispatch_.plan_later(plan_, scratch_);
     TensorView d_received, d_row_weight;
     for_each_round([&](DispatchRound& round, Arena& keep) {
       if (round.number > 0) serve(round, keep);
@@ -78,6 +83,7 @@ class Rows {
                                        scratch_));
       wait(round.weight_sent);
     });
+    if (dispatch_.crosses()) wait(dispatch_.return_gradients(plan_, scratch_));
     dispatch_.add_gradients(plan_, d_received, d_row_weight, d_x, true, added,
                             d_weight);
   }
@@ -137,6 +143,28 @@ class Rows {
   TensorView result_, main_result_;
 };
 
+/// Copies of a rank's tokens that leave its node.
+std::int64_t copies_across(const Mesh& mesh, const Placement& placement,
+                           int rank, const Routing& r) {
+  const int home = rank % mesh.expert, first = rank - home;
+  const auto node_of = [&](int place) {
+    return (first + place) / mesh.ranks_per_node;
+  };
+  std::int64_t copies = 0;
+  for (std::int64_t t = 0; t < r.tokens; ++t) {
+    std::set<int> parts;
+    for (std::int64_t j = 0; j < r.top_k; ++j) {
+      const auto choice = static_cast<std::size_t>(t * r.top_k + j);
+      const int server = placement.server(
+          static_cast<std::int64_t>(r.index[choice]), home, mesh.of_node());
+      if (node_of(server) == node_of(home)) continue;
+      parts.insert(mesh.crosses() ? node_of(server) : server);
+    }
+    copies += static_cast<std::int64_t>(parts.size());
+  }
+  return copies;
+}
+
 /// There and back, and the gradients, where expert e multiplies by e + 1.
 /// Returns the number of rounds.
 std::int64_t check_ranks(Transport& transport, const Mesh& mesh,
@@ -185,6 +213,9 @@ std::int64_t check_ranks(Transport& transport, const Mesh& mesh,
   expect_close(out.values(), expected_out, 1e-12, "out");
   expect_close(d_x.values(), expected_d_x, 1e-12, "d_x");
   expect_close(d_weight.values(), expected_d_weight, 1e-12, "d_weight");
+  const PhaseTraffic sent = ranks.take_traffic()[Phase::kCombineGradient];
+  EXPECT_EQ(sent.across_bytes,
+            8 * r.hidden * copies_across(mesh, placement, transport.rank(), r));
   return rows.rounds();
 }
 
@@ -262,6 +293,60 @@ TEST_P(RanksDispatchTest, GroupsDoNotMix) {
   for (int expert = 1; expert <= size; ++expert) {
     if (size % expert != 0) continue;
     check(make_mesh(size, expert, 10), Placement::contiguous(10, expert), 3);
+  }
+}
+
+/// Ranks that lie on nodes of 1, 2 or 4, in one group and in several.
+std::vector<Mesh> meshes_of_nodes(int size, std::int64_t experts) {
+  std::vector<Mesh> meshes;
+  for (const int of_node : {1, 2, 4}) {
+    for (int expert = of_node; expert <= size; expert += of_node) {
+      if (size % expert != 0 || size % of_node != 0) continue;
+      const Mesh mesh = make_mesh(size, expert, experts,
+                                  {.ranks = of_node, .hierarchical = true});
+      if (mesh.crosses() || expert == size) meshes.push_back(mesh);
+    }
+  }
+  return meshes;
+}
+
+TEST_P(RanksDispatchTest, CrossingNodesOnceLeavesNoTrace) {
+  for (const Mesh& mesh : meshes_of_nodes(GetParam(), 13)) {
+    SCOPED_TRACE(fmt::format("experts over {}, {} ranks a node", mesh.expert,
+                             mesh.ranks_per_node));
+    for (const std::int64_t top_k : {1, 2, 5}) {
+      check(mesh, Placement::contiguous(13, mesh.expert), top_k);
+      check(mesh, Placement::round_robin(13, mesh.expert), top_k);
+    }
+    check(mesh, Placement::contiguous(13, mesh.expert), 4, true);
+  }
+}
+
+TEST_P(RanksDispatchTest, RoundsBehindACrossingLeaveNoTrace) {
+  for (const Mesh& mesh : meshes_of_nodes(GetParam(), 9)) {
+    SCOPED_TRACE(fmt::format("experts over {}, {} ranks a node", mesh.expert,
+                             mesh.ranks_per_node));
+    const Placement placement = Placement::contiguous(9, mesh.expert);
+    for (const bool all_to_one : {false, true}) {
+      EXPECT_EQ(check(mesh, placement, 3, all_to_one, 7) > 1, mesh.expert > 1);
+      EXPECT_EQ(check(mesh, placement, 3, all_to_one, 100000), 1);
+    }
+  }
+}
+
+TEST_P(RanksDispatchTest, ReplicasOfAnyNodeServeACrossing) {
+  for (const Mesh& mesh : meshes_of_nodes(GetParam(), 11)) {
+    const int size = mesh.expert;
+    std::vector<std::vector<int>> holders;
+    for (int expert = 0; expert < 11; ++expert) {
+      std::set<int> of_expert{expert % size};
+      if (expert % 2 == 0) of_expert.insert((expert + 1) % size);
+      if (expert % 3 == 0) of_expert.insert((expert + 2) % size);
+      holders.emplace_back(of_expert.begin(), of_expert.end());
+    }
+    for (const std::int64_t budget : {kNoBudget, std::int64_t{4}}) {
+      check(mesh, Placement(holders, size), 3, false, budget);
+    }
   }
 }
 

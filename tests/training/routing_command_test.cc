@@ -140,14 +140,15 @@ using Bytes = std::vector<std::map<std::string, double>>;
 class RoutingPlanTest : public RoutingCommandTest {
  protected:
   /// What the ranks of a run counted; but `control`, which recording adds to.
-  [[nodiscard]] Bytes counted(const std::string& name, int ranks) const {
+  [[nodiscard]] Bytes counted(
+      const std::string& name, int ranks,
+      const char* metric = "catena_exchange_bytes") const {
     Bytes bytes(static_cast<std::size_t>(ranks));
     for (int rank = 0; rank < ranks; ++rank) {
       for (const auto& line :
            metrics(rank == 0 ? name : fmt::format("{}/ranks/{}", name, rank))) {
-        if (!line.contains("catena_exchange_bytes")) continue;
-        for (const auto& [phase, sent] :
-             line["catena_exchange_bytes"].items()) {
+        if (!line.contains(metric)) continue;
+        for (const auto& [phase, sent] : line[metric].items()) {
           if (phase == "control") continue;
           bytes[static_cast<std::size_t>(rank)][phase] += sent.get<double>();
         }
@@ -155,11 +156,12 @@ class RoutingPlanTest : public RoutingCommandTest {
     }
     return bytes;
   }
-  static Bytes planned(const nlohmann::json& routing) {
+  static Bytes planned(const nlohmann::json& routing,
+                       const char* bytes_of = "exchange_bytes") {
     Bytes bytes;
     for (const auto& rank : routing["ranks"]) {
       bytes.emplace_back();
-      for (const auto& [phase, sent] : rank["exchange_bytes"].items()) {
+      for (const auto& [phase, sent] : rank[bytes_of].items()) {
         std::string key = phase;
         std::replace(key.begin(), key.end(), ' ', '_');
         if (key != "control") bytes.back()[key] = sent.get<double>();
@@ -191,6 +193,11 @@ TEST_F(RoutingPlanTest, OfARunsOwnRoutesIsWhatItSent) {
   const std::string placement = write("placement.toml", R"(ranks = 2
 experts = [0, [0, 1], 1, 1, [0, 1], 0, 1]
 )");
+  const std::string replicas = write("replicas.toml", R"(ranks = 4
+experts = [0, [0, 1, 3], 1, 2, [1, 2], 3, [0, 3]]
+)");
+  const std::string crossing =
+      "--set parallel.ranks_per_node=2 --set parallel.hierarchical=true";
   const std::pair<std::pair<int, int>, std::string> cases[] = {
       {{2, 2}, "--set parallel.chunks=2"},
       {{2, 1}, ""},
@@ -200,6 +207,18 @@ experts = [0, [0, 1], 1, 1, [0, 1], 0, 1]
        "--set parallel.row_budget=0.4 --set parallel.chunks=2 --set "
        "parallel.wire=bfloat16"},
       {{4, 2}, "--set parallel.placement=round_robin"},
+      {{4, 2}, "--set parallel.ranks_per_node=2"},
+      {{4, 4}, "--set parallel.ranks_per_node=2"},
+      {{4, 4}, crossing},
+      {{4, 4},
+       crossing +
+           " --set parallel.row_budget=0.4 --set parallel.chunks=2 --set "
+           "train.recompute=layer --set parallel.wire=bfloat16"},
+      {{4, 4},
+       crossing +
+           " --set parallel.row_budget=0.7 --set data.packing=padded --set "
+           "train.micro_batch_tokens=128 --set parallel.placement_file=" +
+           replicas},
       {{4, 2},
        "--set data.packing=padded --set parallel.chunks=3 --set "
        "train.micro_batch_tokens=128 --set parallel.row_budget=0.7 --set "
@@ -221,8 +240,12 @@ experts = [0, [0, 1], 1, 1, [0, 1], 0, 1]
     }
     const auto foretold = plan(arguments, routes);
     EXPECT_EQ(planned(foretold), found);
-    // Of a single group, which alone knows its rows.
-    if (layout.first == layout.second) {
+    EXPECT_EQ(planned(foretold, "across_bytes"),
+              counted(name, layout.first, "catena_exchange_across_bytes"));
+    // Of a single group, which alone knows its rows; and without replicas,
+    // which it takes to share evenly.
+    if (layout.first == layout.second &&
+        more.find("placement_file") == std::string::npos) {
       EXPECT_NEAR(foretold["worst_load"]["max_to_mean"].get<double>(),
                   worst_load(name), 1e-9);
     }

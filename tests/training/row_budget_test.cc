@@ -63,6 +63,7 @@ struct Case {
   DType dtype = DType::kFloat32;
   const char* wire = "auto";
   bool replicas = false;
+  std::int64_t node = 0;  ///< ranks of a node, crossed to once
 };
 
 /// Over three ranks, of which the first holds least.
@@ -76,7 +77,7 @@ experts = [2, 1, [0, 1], 1, 2, 1, [1, 2], [1, 2], [2, 1], 1, 2, 1, 2, 1, 2, 1, 2
 std::ostream& operator<<(std::ostream& out, const Case& c) {
   return out << c.world << " ranks, experts over " << c.expert << ", "
              << c.chunks << " chunks, budget " << c.budget << ", recompute "
-             << c.recompute;
+             << c.recompute << ", " << c.node << " ranks a node";
 }
 
 class RowBudgetTest : public ::testing::TestWithParam<Case> {
@@ -102,6 +103,8 @@ class RowBudgetTest : public ::testing::TestWithParam<Case> {
     config.parallel.row_budget = c.budget;
     config.parallel.expert = c.expert;
     config.parallel.wire = c.wire;
+    config.parallel.ranks_per_node = c.node;
+    config.parallel.hierarchical = c.node > 0;
     if (c.replicas) {
       config.parallel.placement_file =
           (std::filesystem::path(::testing::TempDir()) /
@@ -181,12 +184,23 @@ TEST_P(RowBudgetTest, BoundsMemoryWhateverTheRouting) {
 
 INSTANTIATE_TEST_SUITE_P(
     Layouts, RowBudgetTest,
-    ::testing::Values(Case{2, 2, 1, 2}, Case{2, 2, 2, 1}, Case{3, 3, 1, 0.25},
-                      Case{4, 4, 2, 0.5, "layer"},
-                      Case{4, 2, 1, 1, "none", DType::kBFloat16, "float32"},
-                      Case{3, 3, 2, 0.5, "none", DType::kFloat32, "auto", true},
-                      Case{4, 4, 1, 100}, Case{8, 8, 2, 2, "layer"},
-                      Case{8, 8, 1, 0.5, "none", DType::kFloat64}));
+    ::testing::Values(
+        Case{2, 2, 1, 2}, Case{2, 2, 2, 1}, Case{3, 3, 1, 0.25},
+        Case{4, 4, 2, 0.5, "layer"},
+        Case{4, 2, 1, 1, "none", DType::kBFloat16, "float32"},
+        Case{3, 3, 2, 0.5, "none", DType::kFloat32, "auto", true},
+        Case{4, 4, 1, 100}, Case{8, 8, 2, 2, "layer"},
+        Case{8, 8, 1, 0.5, "none", DType::kFloat64},
+        Case{.world = 4, .expert = 4, .chunks = 2, .budget = 0.5, .node = 2},
+        Case{.world = 8,
+             .expert = 8,
+             .chunks = 1,
+             .budget = 2,
+             .recompute = "layer",
+             .dtype = DType::kBFloat16,
+             .wire = "float32",
+             .node = 4},
+        Case{.world = 8, .expert = 8, .chunks = 1, .budget = 1, .node = 2}));
 
 }  // namespace
 }  // namespace catena
