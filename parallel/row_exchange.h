@@ -6,6 +6,7 @@
 
 #include "parallel/communicator.h"
 #include "runtime/arena.h"
+#include "runtime/kernels.h"
 
 namespace catena {
 
