@@ -313,7 +313,8 @@ TEST_P(CommunicatorTest, BytesToOtherNodesAreCountedApart) {
         bytes += m.send[static_cast<std::size_t>(r)].bytes;
       }
       wait(all.all_to_all_v({}, m.send, m.receive));
-      EXPECT_EQ(all.transport().take_traffic().total().across_bytes, bytes) << of_node;
+      EXPECT_EQ(all.transport().take_traffic().total().across_bytes, bytes)
+          << of_node;
     }
   });
 }
