@@ -1,0 +1,98 @@
+// Real runs under `catena launch`.
+
+#include <signal.h>
+
+#include "tests/training/ranks_fixture.h"
+
+namespace catena {
+namespace {
+
+using testing::HasSubstr;
+
+class LaunchCommandTest : public RanksFixture {
+ protected:
+  [[nodiscard]] std::string launched(int ranks, const std::string& run,
+                                     const std::string& more = "") const {
+    const std::string train =
+        rank_of(ranks, run, "--set train.steps=60 --set checkpoint.every=10");
+    return fmt::format("launch -n {} {} {}", ranks,
+                       train.substr(std::string("train ").size()), more);
+  }
+  [[nodiscard]] nlohmann::json job(const std::string& run) const {
+    return nlohmann::json::parse(read_file(folder_ / run / "job.json"));
+  }
+};
+
+TEST_F(LaunchCommandTest, AKilledRankIsStartedAgainAndTheBitsAreTheSame) {
+  for (const int ranks : {1, 3}) {
+    const std::string whole = fmt::format("whole-{}", ranks);
+    const Outcome undisturbed = run(launched(ranks, whole));
+    ASSERT_EQ(undisturbed.code, 0) << undisturbed.err;
+    const std::string name = fmt::format("run-{}", ranks);
+    const pid_t launcher = start(launched(ranks, name));
+    wait_for_step(name, 25);
+    const auto processes = children_of(launcher);
+    ASSERT_EQ(static_cast<int>(processes.size()), ranks);
+    ::kill(processes.back(), SIGKILL);
+    const Outcome outcome = wait(launcher);
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_THAT(outcome.err,
+                HasSubstr(fmt::format("rank {} was killed by signal 9 (Killed)",
+                                      ranks - 1)));
+    EXPECT_EQ(job(name)["restarts"].size(), 1U);
+    EXPECT_EQ(job(name)["restarts"][0]["rank"], ranks - 1);
+    EXPECT_EQ(state(name), state(whole));
+    EXPECT_EQ(losses(name), losses(whole));
+  }
+  expect_nothing_left();
+}
+
+TEST_F(LaunchCommandTest, ASignalSavesAndResumeGoesOn) {
+  ASSERT_EQ(run(launched(2, "whole")).code, 0);
+  const pid_t launcher = start(launched(2, "run"));
+  wait_for_step("run", 10);
+  ::kill(launcher, SIGTERM);
+  const Outcome stopped = wait(launcher);
+  EXPECT_EQ(stopped.code, 75) << stopped.err;
+  EXPECT_EQ(job("run")["state"], "PREEMPTED");
+  const Outcome resumed = run(launched(2, "run", "--resume"));
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_EQ(state("run"), state("whole"));
+}
+
+TEST_F(LaunchCommandTest, ADamagedCheckpointIsPassedOver) {
+  ASSERT_EQ(run(launched(2, "run", "--set train.steps=30")).code, 0);
+  const auto places = list_checkpoints(checkpoints("run"));
+  ASSERT_GE(places.size(), 2U);
+  fs::resize_file(places[0].folder / "state.json", 10);
+  const Outcome resumed = run(launched(2, "run", "--resume"));
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_THAT(resumed.err, HasSubstr("It is passed over"));
+  ASSERT_EQ(run(launched(2, "whole")).code, 0);
+  EXPECT_EQ(state("run"), state("whole"));
+}
+
+TEST_F(LaunchCommandTest, WhatIsWrongIsSaidOnceAndNotTriedAgain) {
+  const Outcome refused = run(launched(2, "run", "--set train.steps=-1"));
+  EXPECT_EQ(refused.code, 78) << refused.err;
+  EXPECT_FALSE(fs::exists(folder_ / "run"));
+  EXPECT_EQ(run(launched(8, "run")).code, 78) << "7 experts on 8 ranks";
+  const Outcome missing =
+      run(launched(2, "run", "--set data.train=/nowhere.jsonl"));
+  EXPECT_EQ(missing.code, 65) << missing.err;
+  EXPECT_THAT(missing.err, HasSubstr("/nowhere.jsonl"));
+  EXPECT_EQ(job("run")["restarts"].size(), 0U);
+}
+
+TEST_F(LaunchCommandTest, ADryRunSaysWhereRanksWouldRunAndMakesNothing) {
+  const Outcome outcome = run(launched(2, "run", "--dry-run --json"));
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const auto json = nlohmann::json::parse(outcome.out);
+  EXPECT_EQ(json["run"], (folder_ / "run").string());
+  EXPECT_EQ(json["fits"], true);
+  EXPECT_EQ(json["ranks"].size(), 2U);
+  EXPECT_FALSE(fs::exists(folder_ / "run"));
+}
+
+}  // namespace
+}  // namespace catena
