@@ -193,6 +193,9 @@ class ModelRanksTest : public ::testing::TestWithParam<Options> {
     expect_same(many_ranks(config, dtype, batch, layout),
                 one_rank(config, dtype, batch, layout.all_to_first), tolerance);
   }
+  /// Rounds and crossings take many exchanges, and are the same for all models:
+  /// one goes through all layouts, the others through one.
+  static bool goes_through_all() { return GetParam().name == "mla_inner"; }
 };
 
 // Of four rows: with seven and eight ranks some have none.
@@ -220,7 +223,8 @@ TEST_P(ModelRanksTest, ChunksAndRecomputationLeaveNoTrace) {
 
 // The most uneven routing there is, and a usual one.
 TEST_P(ModelRanksTest, RoundsOfABudgetLeaveNoTrace) {
-  for (const int world : {2, 3, 4, 8}) {
+  for (const int world : {3, 2, 4, 8}) {
+    if (world != 3 && !goes_through_all()) break;
     Layout layout{.world = world,
                   .expert = world,
                   .chunks = 1 + world % 2,
@@ -236,6 +240,7 @@ TEST_P(ModelRanksTest, RoundsOfABudgetLeaveNoTrace) {
     layout.replicas = true;
     check(DType::kFloat64, layout);
   }
+  if (!goes_through_all()) return;
   check(DType::kFloat64, {.world = 8,
                           .expert = 4,
                           .rules = {.row_budget = 6},
@@ -252,6 +257,7 @@ TEST_P(ModelRanksTest, RoundsOfABudgetLeaveNoTrace) {
 TEST_P(ModelRanksTest, CrossingNodesOnceLeavesNoTrace) {
   for (const auto& [world, expert, node] :
        {std::tuple{4, 4, 2}, {8, 8, 2}, {8, 8, 4}, {8, 4, 2}}) {
+    if (world != 4 && !goes_through_all()) break;
     Layout layout{.world = world, .expert = expert, .node = node};
     check(DType::kFloat64, layout);
     // Nodes whose chunks differ most in rounds, and no more in anything else.

@@ -259,6 +259,8 @@ TEST_P(RanksDispatchTest, RoundsWithinABudgetLeaveNoTrace) {
   for (const std::int64_t top_k : {1, 3}) {
     for (const bool all_to_one : {false, true}) {
       for (const std::int64_t budget : {2, 7, 100000}) {
+        // Hundreds of rounds, which say no more than those of fewer ranks.
+        if (budget == 2 && all_to_one && size > 4) continue;
         const std::int64_t rounds =
             check(mesh, placement, top_k, all_to_one, budget);
         if (budget == 2) {
