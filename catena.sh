@@ -234,7 +234,7 @@ run_tests() {
   install build test
   begin "building with tests in build/"
   configure build -DCMAKE_BUILD_TYPE=Release -DCATENA_TESTS=ON
-  ninja -C build -j "$jobs"
+  ninja -C build -j "$jobs" all benches
   summary
   check
   sanitize asan address,undefined unit threads

@@ -107,8 +107,8 @@ class Ours {
                                 view.elements() * 2};
     };
     std::array<Communicator::Part, 2> out{}, in{};
-    out[other] = rows(round.out[other]);
-    in[other] = rows(round.in[other]);
+    out[other] = rows(round.runs.out[other]);
+    in[other] = rows(round.runs.in[other]);
     wait(ranks_.expert().all_to_all_v({.phase = Phase::kDispatch}, out, in));
     wait(ranks_.expert().all_to_all_v({.phase = Phase::kCombine}, in, out));
   }

@@ -95,7 +95,8 @@ Pending Dispatch::combine(DispatchPlan& plan, DispatchRound& round,
       .back(round.runs, form, plan.back, scratch);
 }
 
-Pending Dispatch::return_results(DispatchPlan& plan, Arena& scratch) const {
+Pending Dispatch::return_sums(DispatchPlan& plan, Phase phase,
+                              Arena& scratch) const {
   const TensorView sums =
       scratch.allocate(plan.back.dtype(), {plan.tokens, plan.back.size(1)});
   (*kernels_)(CombineRows{.source = plan.back,
@@ -103,8 +104,11 @@ Pending Dispatch::return_results(DispatchPlan& plan, Arena& scratch) const {
                           .weight = {},
                           .residual = {},
                           .out = sums});
-  return crossing(plan).return_rows(plan.crossing, Phase::kCombine, sums,
-                                    scratch);
+  return crossing(plan).return_rows(plan.crossing, phase, sums, scratch);
+}
+
+Pending Dispatch::return_results(DispatchPlan& plan, Arena& scratch) const {
+  return return_sums(plan, Phase::kCombine, scratch);
 }
 
 void Dispatch::add_results(DispatchPlan& plan, TensorView result,
@@ -205,15 +209,7 @@ Pending Dispatch::return_gradients(DispatchPlan& plan, Arena& scratch) const {
       .index = plan.chosen.reshape({choices}),
       .out = weights.reshape({choices, 1})});
   crossing.return_weights(plan.crossing, weights, scratch);
-  const TensorView sums =
-      scratch.allocate(plan.back.dtype(), {plan.tokens, plan.back.size(1)});
-  (*kernels_)(CombineRows{.source = plan.back,
-                          .index = plan.returned,
-                          .weight = {},
-                          .residual = {},
-                          .out = sums});
-  return crossing.return_rows(plan.crossing, Phase::kDispatchGradient, sums,
-                              scratch);
+  return return_sums(plan, Phase::kDispatchGradient, scratch);
 }
 
 void Dispatch::add_gradients(DispatchPlan& plan, TensorView d_received,

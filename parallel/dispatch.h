@@ -191,6 +191,9 @@ class Dispatch {
                      TensorView d_weight) const;
 
  private:
+  /// A relay adds what the ranks of its node return, and sends it home.
+  [[nodiscard]] Pending return_sums(DispatchPlan& plan, Phase phase,
+                                    Arena& scratch) const;
   /// Counts copies and rows, and lists copies.
   void partition(DispatchPlan& plan, Arena& scratch) const;
   /// From all ranks' counts: copies, coming, rounds.
