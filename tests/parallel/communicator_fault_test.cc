@@ -48,9 +48,12 @@ TEST_P(CommunicatorTest, ARootThatWaitsIsNotTheOneThatIsNamed) {
       run([&](Transport& transport) {
         Communicator first(transport, kDeadline), all(transport, kDeadline);
         const int last = all.size() - 1;
-        std::vector<std::byte> x(std::size_t{1} << 20);
-        const std::vector<Communicator::Part> parts(
-            static_cast<std::size_t>(all.size()), {x.data(), 1 << 17});
+        constexpr std::size_t kBytes = std::size_t{1} << 17;
+        std::vector<std::byte> x(kBytes * static_cast<std::size_t>(all.size()));
+        std::vector<Communicator::Part> parts;
+        for (std::size_t at = 0; at < x.size(); at += kBytes) {
+          parts.push_back({x.data() + at, kBytes});
+        }
         if (all.rank() == last) {
           std::this_thread::sleep_for(2 * kDeadline);
           return;
