@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <thread>
 
 #include "bench/random_rows.h"
@@ -33,12 +34,13 @@ Steps run_steps(const Config& config, const StepOptions& options,
   model.parameters().initialize(0);
   Optimizer optimizer(model.parameters(), config.optimizer, ranks);
   Step step(model, optimizer, config);
+  RandomRows rows(config, options.replay_routing);
+  if (rows.replays()) step.set_observer(&rows);
   Steps result;
   StepReport report;
   constexpr int kWarmup = 2;
   for (int number = 1; number <= kWarmup + options.steps; ++number) {
-    const data::Batch batch =
-        random_rows(config, static_cast<std::uint64_t>(number));
+    const data::Batch batch = rows.next(number);
     if (ranks != nullptr) wait(ranks->world().barrier({}));
     if (number == kWarmup + 1) {
       backend.kernels().reset_counts();
@@ -50,7 +52,9 @@ Steps run_steps(const Config& config, const StepOptions& options,
       step.apply(report);
     });
     if (timeline != nullptr) timeline->stop();
-    if (number > kWarmup) result.seconds.push_back(seconds);
+    if (number <= kWarmup) continue;
+    result.seconds.push_back(seconds);
+    result.tokens += static_cast<double>(batch.tokens.size()) / options.steps;
   }
   for (const KernelCount& count : backend.kernels()) {
     result.kernels.kernels[std::string(count.name)] = {count.cost,
@@ -165,6 +169,7 @@ class Rank {
 void save(const Steps& steps, const fs::path& folder) {
   save(steps.kernels, folder / "kernels.json");
   nlohmann::json rest{{"seconds", steps.seconds},
+                      {"tokens", steps.tokens},
                       {"sent_bytes", steps.sent_bytes},
                       {"exposed_seconds", steps.exposed_seconds}};
   if (steps.wire) {
@@ -178,6 +183,7 @@ Steps load_steps(const fs::path& folder) {
   Steps steps;
   steps.seconds = json.at("seconds").get<std::vector<double>>();
   steps.kernels = *load_kernel_table(folder / "kernels.json");
+  steps.tokens = json.at("tokens");
   steps.sent_bytes = json.at("sent_bytes");
   steps.exposed_seconds = json.at("exposed_seconds");
   if (json.contains("wire")) {
@@ -190,6 +196,10 @@ Steps load_steps(const fs::path& folder) {
 }  // namespace
 
 double Steps::middle() const { return median(seconds); }
+double Steps::mean() const {
+  return std::accumulate(seconds.begin(), seconds.end(), 0.0) /
+         static_cast<double>(seconds.size());
+}
 
 Config load_config(const StepOptions& options,
                    const std::vector<std::string>& more) {
@@ -197,7 +207,9 @@ Config load_config(const StepOptions& options,
   config::Schema schema;
   describe(schema, config);
   std::vector<std::string> all = options.assignments;
-  all.push_back("model.router.force_balanced=true");
+  if (options.replay_routing.empty()) {
+    all.push_back("model.router.force_balanced=true");
+  }
   all.insert(all.end(), more.begin(), more.end());
   load(schema, config, options.config, all);
   return config;

@@ -20,22 +20,25 @@ struct StepOptions {
   double wire = 0.5;  ///< seconds on the wire to those of compute
   std::string link = "simulated";
   std::vector<int> iterations = {1, 2, 4}, chunks = {1, 2, 4};
-  std::string timeline;  ///< a file, or ""
+  std::string timeline;        ///< a file, or ""
+  std::string replay_routing;  ///< a file of routes, or "": balanced
 };
 
-/// The configuration, with --set, balanced routing, and `more` set.
+/// The configuration, with --set and `more` set, and balanced routing where no
+/// file's routes are replayed.
 [[nodiscard]] Config load_config(const StepOptions& options,
                                  const std::vector<std::string>& more = {});
 
-/// Steps on full rows of random tokens, as rank 0 measured them.
+/// Steps on rows of random tokens, as rank 0 measured them.
 struct Steps {
-  std::vector<double> seconds;                 ///< a step
-  KernelTable kernels;                         ///< of all steps
-  double sent_bytes = 0, exposed_seconds = 0;  ///< a step
+  std::vector<double> seconds;                             ///< a step
+  KernelTable kernels;                                     ///< of all steps
+  double tokens = 0, sent_bytes = 0, exposed_seconds = 0;  ///< a step
   /// What a raw exchange found, on a wire that is slow and real.
   std::optional<Link> wire;
 
   [[nodiscard]] double middle() const;
+  [[nodiscard]] double mean() const;
 };
 
 /// Over what ranks that are processes exchange rows.

@@ -1,5 +1,6 @@
 // catena-bench-ranks CONFIG [--set KEY=VALUE]... [--ranks N] [--rounds N]
-// Training steps on full rows of random tokens, routing forced to be balanced:
+// Training steps on full rows of random tokens, routing forced to be balanced,
+// or, with --replay-routing FILE (without more), as a file's steps had it:
 //   without more    N processes of one thread, experts over all of them,
 //                   against one process of N threads, in turn
 //   --overlap       N processes on a wire whose bytes take --wire (0.5) of the
@@ -49,7 +50,17 @@ int run(int argc, char** argv) {
   }
   app.add_option("--timeline", options.timeline, "Chrome trace events, as JSON")
       ->needs(table);
+  app.add_option("--replay-routing", options.replay_routing,
+                 "Experts as a file of catena train --record-routing says")
+      ->excludes("--overlap")
+      ->excludes("--foretell");
   CLI11_PARSE(app, argc, argv);
+  if (options.replay_routing.empty()) {
+    std::printf("FORCED BALANCED: experts are dealt out, not chosen\n\n");
+  } else {
+    std::printf("ROUTES REPLAYED: those of %s\n\n",
+                options.replay_routing.c_str());
+  }
   if (overlap) {
     measure_overlap(options);
   } else if (foretell) {

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cstdio>
 
 #include "bench/rank_steps.h"
@@ -12,7 +11,7 @@ void compare_ranks(const StepOptions& options) {
   const Config config = load_config(options);
   std::vector<double> alone, together, ratios, exposed;
   const auto rate = [&](const Steps& steps) {
-    return static_cast<double>(config.train.batch_tokens) / steps.middle();
+    return steps.tokens / steps.middle();
   };
   for (int round = 0; round < options.rounds; ++round) {
     const Steps one = measure(config, options, 1, options.ranks);
@@ -22,19 +21,15 @@ void compare_ranks(const StepOptions& options) {
     ratios.push_back(rate(many) / rate(one));
     exposed.push_back(100 * many.exposed_seconds / many.middle());
   }
-  const auto cell = [](const std::vector<double>& values, int digits) {
-    const auto [low, high] = std::minmax_element(values.begin(), values.end());
-    return fmt::format("{:.{}f} ({:.{}f}-{:.{}f})", median(values), digits,
-                       *low, digits, *high, digits);
-  };
   std::printf(
       "| model | tokens a step | 1 process of %d threads, tokens/s | "
       "%d processes of 1 thread, tokens/s | ratio | exposed %% | rounds |\n"
       "|--|--:|--:|--:|--:|--:|--:|\n| %s | %lld | %s | %s | %s | %s | %d |\n",
       options.ranks, options.ranks, model_name(config.model).c_str(),
-      static_cast<long long>(config.train.batch_tokens), cell(alone, 0).c_str(),
-      cell(together, 0).c_str(), cell(ratios, 3).c_str(),
-      cell(exposed, 1).c_str(), options.rounds);
+      static_cast<long long>(config.train.batch_tokens),
+      with_spread(alone, 0).c_str(), with_spread(together, 0).c_str(),
+      with_spread(ratios, 3).c_str(), with_spread(exposed, 1).c_str(),
+      options.rounds);
 }
 
 }  // namespace catena::bench

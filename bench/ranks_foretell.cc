@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstdio>
 
 #include "bench/rank_steps.h"
@@ -13,23 +14,17 @@ namespace {
 struct Calibration {
   KernelTable table;
   double busy_to_kernels = 1;  ///< a step without what it waits, to its kernels
+  /// A rank's waits on the fast wire, as if its core had copied all the while.
   double copied_bytes_per_second = 1e18;
 };
 
 Calibration calibrate(const Steps& steps, const StepOptions& options) {
   const double kernels = steps.kernels.kernel_seconds() / options.steps;
   Calibration result{steps.kernels,
-                     (steps.middle() - steps.exposed_seconds) / kernels};
+                     (steps.mean() - steps.exposed_seconds) / kernels};
   if (steps.sent_bytes > 0) {
     result.copied_bytes_per_second =
-        2 * steps.sent_bytes / (steps.middle() - kernels);
-  }
-  // The table is of all steps.
-  for (auto& [name, entry] : result.table.kernels) {
-    entry.cost.flops /= options.steps;
-    entry.cost.read_bytes /= options.steps;
-    entry.cost.write_bytes /= options.steps;
-    entry.seconds /= options.steps;
+        2 * steps.sent_bytes / steps.exposed_seconds;
   }
   return result;
 }
@@ -39,14 +34,67 @@ Forecast foretell(const Config& config, int ranks, const Calibration& from,
   const auto backend = make_cpu_backend(1);
   const Link copies{.bytes_per_second = from.copied_bytes_per_second,
                     .takes_core = true};
-  return forecast(
-      config, resolve_precision(config.train.precision, *backend), ranks,
-      {.name = "this machine",
-       .ranks_per_node = ranks,
-       .peak_flops = 1,
-       .kernels = from.table.model(slow != nullptr ? from.busy_to_kernels : 1),
-       .inside = slow != nullptr ? *slow : copies,
-       .across = copies});
+  return forecast(config, resolve_precision(config.train.precision, *backend),
+                  ranks,
+                  {.name = "this machine",
+                   .ranks_per_node = ranks,
+                   .peak_flops = 1,
+                   .kernels = from.table.model(from.busy_to_kernels),
+                   .inside = slow != nullptr ? *slow : copies,
+                   .across = copies});
+}
+
+/// Another size than the one that calibrates.
+struct Run {
+  int iterations, top_k, chunks;
+  const char* tokens;
+  bool slow;
+
+  [[nodiscard]] Config config(const StepOptions& options) const {
+    return load_config(options,
+                       {fmt::format("model.chain.iterations={}", iterations),
+                        fmt::format("model.chain.top_k={}", top_k),
+                        fmt::format("parallel.chunks={}", chunks),
+                        fmt::format("train.batch_tokens={}", tokens),
+                        fmt::format("train.micro_batch_tokens={}", tokens)});
+  }
+};
+
+constexpr Run kRuns[] = {{1, 8, 1, "4096", false},
+                         {4, 4, 1, "3072", false},
+                         {1, 8, 2, "4096", true},
+                         {3, 4, 2, "3072", true}};
+
+/// Of all rounds.
+struct Found {
+  std::vector<double> foretold, took, off_percent, foretold_exposed, exposed;
+
+  [[nodiscard]] bool within(double percent) const {
+    return std::abs(median(off_percent)) <= percent &&
+           std::abs(median(foretold_exposed) - median(exposed)) <= percent;
+  }
+};
+
+void compare(const Run& run, int ranks, const StepOptions& options,
+             Found& found) {
+  const Calibration from =
+      calibrate(measure(load_config(options), options, ranks, 1), options);
+  const Config config = run.config(options);
+  const Forecast fast = foretell(config, ranks, from, nullptr);
+  const Link link{
+      .bytes_per_second = static_cast<double>(fast.traffic.total().sent_bytes) /
+                          (options.wire * fast.kernel_seconds),
+      .latency_seconds = 20e-6};
+  const Link* slow = run.slow ? &link : nullptr;
+  const Forecast expected =
+      run.slow ? foretell(config, ranks, from, slow) : fast;
+  const Steps steps = measure(config, options, ranks, 1, {.simulated = slow});
+  found.foretold.push_back(expected.step_seconds);
+  found.took.push_back(steps.mean());
+  found.off_percent.push_back(100 * (expected.step_seconds / steps.mean() - 1));
+  found.foretold_exposed.push_back(
+      100 * expected.traffic.total().exposed_seconds / expected.step_seconds);
+  found.exposed.push_back(100 * steps.exposed_seconds / steps.mean());
 }
 
 }  // namespace
@@ -56,48 +104,32 @@ void foretell_ranks(const StepOptions& options) {
       "| ranks | wire | model | tokens a step | chunks | step foretold, s | "
       "step, s | off %% | exposed foretold %% | exposed %% |\n"
       "|--:|--|--|--:|--:|--:|--:|--:|--:|--:|\n");
-  struct Run {
-    int iterations, top_k, chunks;
-    const char* tokens;
-    bool slow;
-  };
-  const Run runs[] = {{1, 8, 1, "4096", false},
-                      {4, 4, 1, "2048", false},
-                      {1, 8, 2, "8192", true},
-                      {3, 4, 2, "4096", true}};
+  constexpr double kGoal = 15;
+  int runs = 0, good = 0;
   for (const int ranks : {1, 2, 4, 8}) {
     if (ranks > options.ranks) break;
-    const Config known = load_config(options);
-    const Calibration from =
-        calibrate(measure(known, options, ranks, 1), options);
-    for (const Run& run : runs) {
+    for (const Run& run : kRuns) {
       if (run.slow && ranks == 1) continue;
-      const Config config = load_config(
-          options, {fmt::format("model.chain.iterations={}", run.iterations),
-                    fmt::format("model.chain.top_k={}", run.top_k),
-                    fmt::format("parallel.chunks={}", run.chunks),
-                    fmt::format("train.batch_tokens={}", run.tokens),
-                    fmt::format("train.micro_batch_tokens={}", run.tokens)});
-      const Forecast fast = foretell(config, ranks, from, nullptr);
-      const Link link{.bytes_per_second =
-                          static_cast<double>(fast.traffic.total().sent_bytes) /
-                          (options.wire * fast.kernel_seconds),
-                      .latency_seconds = 20e-6};
-      const Link* slow = run.slow ? &link : nullptr;
-      const Forecast expected =
-          run.slow ? foretell(config, ranks, from, slow) : fast;
-      const Steps found =
-          measure(config, options, ranks, 1, {.simulated = slow});
+      Found found;
+      for (int round = 0; round < options.rounds; ++round) {
+        compare(run, ranks, options, found);
+      }
+      ++runs;
+      good += found.within(kGoal) ? 1 : 0;
       std::printf(
-          "| %d | %s | %s | %s | %d | %.3f | %.3f | %+.1f | %.1f | %.1f |\n",
-          ranks, run.slow ? "slow" : "memory", model_name(config.model).c_str(),
-          run.tokens, run.chunks, expected.step_seconds, found.middle(),
-          100 * (expected.step_seconds / found.middle() - 1),
-          100 * expected.traffic.total().exposed_seconds /
-              expected.step_seconds,
-          100 * found.exposed_seconds / found.middle());
+          "| %d | %s | %s | %s | %d | %.3f | %.3f | %s | %.1f | %.1f |\n",
+          ranks, run.slow ? "slow" : "memory",
+          model_name(run.config(options).model).c_str(), run.tokens, run.chunks,
+          median(found.foretold), median(found.took),
+          with_spread(found.off_percent, 1).c_str(),
+          median(found.foretold_exposed), median(found.exposed));
+      std::fflush(stdout);
     }
   }
+  std::printf(
+      "\n%d of %d runs: step within %.0f %%, exposed within %.0f points of it. "
+      "Medians of %d rounds (lowest-highest).\n",
+      good, runs, kGoal, kGoal, options.rounds);
 }
 
 }  // namespace catena::bench

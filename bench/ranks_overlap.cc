@@ -3,6 +3,7 @@
 
 #include "bench/rank_steps.h"
 #include "bench/slow_wire.h"
+#include "bench/timing.h"
 #include "training/forecast.h"
 #include "training/plan.h"
 #include "training/sources.h"
@@ -12,12 +13,12 @@ namespace {
 
 constexpr double kSimulatedLatency = 20e-6;
 
-/// What the order of issue leaves exposed of a step on `link`, where compute
-/// takes what it took on a wire that is fast.
+/// What the order of issue leaves exposed of these steps on `link`, where
+/// kernels and all else that keeps the core take what they took in them.
 double bound_percent(const Config& config, const StepOptions& options,
-                     const Steps& fast, const Link& link) {
-  const double busy = fast.middle() - fast.exposed_seconds;
-  const double kernels = fast.kernels.kernel_seconds() / options.steps;
+                     const Steps& steps, const Link& link) {
+  const double busy = steps.mean() - steps.exposed_seconds;
+  const double kernels = steps.kernels.kernel_seconds() / options.steps;
   const auto backend = make_cpu_backend(1);
   const Forecast bound =
       forecast(config, resolve_precision(config.train.precision, *backend),
@@ -25,39 +26,61 @@ double bound_percent(const Config& config, const StepOptions& options,
                {.name = "measured",
                 .ranks_per_node = 1,
                 .peak_flops = 1,
-                .kernels = fast.kernels.model(busy / kernels),
+                .kernels = steps.kernels.model(busy / kernels),
                 .inside = link,
                 .across = link});
   return 100 * bound.traffic.total().exposed_seconds / bound.step_seconds;
 }
 
-/// The rows of one C: the wire's rate is that of its first.
-void measure_chain(const StepOptions& options, int iterations, SlowWire* real) {
-  Link link{.latency_seconds = kSimulatedLatency};
-  for (const int chunks : options.chunks) {
-    const Config config = load_config(
-        options, {fmt::format("model.chain.iterations={}", iterations),
-                  fmt::format("parallel.chunks={}", chunks)});
-    const Steps fast = measure(config, options, options.ranks, 1);
-    if (link.bytes_per_second == 0) {
-      const double busy = fast.middle() - fast.exposed_seconds;
-      link.bytes_per_second = fast.sent_bytes / (options.wire * busy);
-      if (real != nullptr) real->set_rate(link.bytes_per_second);
-    }
-    const RankWire wire =
-        real != nullptr ? RankWire{.real = real} : RankWire{.simulated = &link};
-    const Steps slow =
-        measure(config, options, options.ranks, 1, wire, options.timeline);
-    const Link found = slow.wire.value_or(link);
-    std::printf(
-        "| %d | %d | %.3f | %.3f | %.1f | %.1f | %.0f | %.0f | %.0f |\n",
-        iterations, chunks, fast.middle(), slow.middle(),
-        100 * slow.exposed_seconds / slow.middle(),
-        bound_percent(config, options, fast, found),
-        link.bytes_per_second * 1e-6, found.bytes_per_second * 1e-6,
-        found.latency_seconds * 1e6);
-    std::fflush(stdout);
+/// One row of the table, of all rounds.
+struct Row {
+  Config config;
+  std::vector<double> fast{}, slow{}, exposed{}, bound{}, above{};
+  Link found{};
+};
+
+void measure_row(const StepOptions& options, SlowWire* real, Link& link,
+                 Row& row) {
+  const Steps fast = measure(row.config, options, options.ranks, 1);
+  if (link.bytes_per_second == 0) {
+    const double busy = fast.mean() - fast.exposed_seconds;
+    link.bytes_per_second = fast.sent_bytes / (options.wire * busy);
+    if (real != nullptr) real->set_rate(link.bytes_per_second);
   }
+  const RankWire wire =
+      real != nullptr ? RankWire{.real = real} : RankWire{.simulated = &link};
+  const Steps slow =
+      measure(row.config, options, options.ranks, 1, wire, options.timeline);
+  row.found = slow.wire.value_or(link);
+  row.fast.push_back(fast.mean());
+  row.slow.push_back(slow.mean());
+  row.exposed.push_back(100 * slow.exposed_seconds / slow.mean());
+  row.bound.push_back(bound_percent(row.config, options, slow, row.found));
+  row.above.push_back(row.exposed.back() - row.bound.back());
+}
+
+/// The rows of one C: the wire's rate is that of the first.
+void measure_chain(const StepOptions& options, int iterations, SlowWire* real) {
+  std::vector<Row> rows;
+  for (const int chunks : options.chunks) {
+    rows.push_back({load_config(
+        options, {fmt::format("model.chain.iterations={}", iterations),
+                  fmt::format("parallel.chunks={}", chunks)})});
+  }
+  Link link{.latency_seconds = kSimulatedLatency};
+  for (int round = 0; round < options.rounds; ++round) {
+    for (Row& row : rows) measure_row(options, real, link, row);
+  }
+  for (const Row& row : rows) {
+    std::printf(
+        "| %d | %d | %s | %.3f | %s | %.1f | %s | %.0f | %.0f | %.0f |\n",
+        iterations, static_cast<int>(row.config.parallel.chunks),
+        with_spread(row.fast, 3).c_str(), median(row.slow),
+        with_spread(row.exposed, 1).c_str(), median(row.bound),
+        with_spread(row.above, 1).c_str(), link.bytes_per_second * 1e-6,
+        row.found.bytes_per_second * 1e-6, row.found.latency_seconds * 1e6);
+  }
+  std::fflush(stdout);
 }
 
 }  // namespace
@@ -72,12 +95,14 @@ void measure_overlap(const StepOptions& options) {
   const auto wire = real ? std::make_unique<SlowWire>() : nullptr;
   std::printf(
       "Wire: %s.\n\n"
+      "Medians of %d rounds of %d steps (lowest-highest).\n\n"
       "| C | chunks | step, fast wire, s | step, slow wire, s | exposed %% | "
-      "by the order of issue %% | wire set to, MB/s | %s, MB/s | latency, us "
-      "|\n|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+      "by the order of issue %% | above, points | wire set to, MB/s | %s, MB/s "
+      "| latency, us |\n|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
       real ? "Gloo over TCP between two network namespaces, a veth pair with "
              "tc-tbf each way"
            : "shared memory, made slow (simulated)",
+      options.rounds, options.steps,
       real ? "a raw exchange found" : "modelled");
   for (const int iterations : options.iterations) {
     measure_chain(options, iterations, wire.get());

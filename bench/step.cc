@@ -1,4 +1,5 @@
 // catena-bench-step CONFIG [--set KEY=VALUE]... [--steps N] [--warmup N]
+//   [--replay-routing FILE]
 // Times training steps on full rows of random tokens and prints one JSON line:
 // speed, its spread, where the time went, and what the machine's instructions
 // gave just before and just after.
@@ -28,12 +29,13 @@ struct Options {
   std::string config;
   std::vector<std::string> assignments;
   int steps = 6, warmup = 2;
+  std::string replay_routing;
 };
 
 // What the steps after the warm-up took.
 struct Times {
   std::vector<double> seconds;
-  double sum = 0;
+  double sum = 0, tokens = 0;
   std::int64_t allocations = 0;
   double loss = 0;
 };
@@ -42,9 +44,10 @@ Times time_steps(Backend& backend, Step& step, const Config& config,
                  const Options& options) {
   Times times;
   StepReport report;
+  RandomRows rows(config, options.replay_routing);
+  if (rows.replays()) step.set_observer(&rows);
   for (int number = 1; number <= options.warmup + options.steps; ++number) {
-    const data::Batch batch =
-        random_rows(config, static_cast<std::uint64_t>(number));
+    const data::Batch batch = rows.next(number);
     if (number == options.warmup + 1) {
       backend.kernels().reset_counts();
       times.allocations = backend.memory().allocations;
@@ -56,7 +59,9 @@ Times time_steps(Backend& backend, Step& step, const Config& config,
     if (number <= options.warmup) continue;
     times.seconds.push_back(seconds);
     times.sum += seconds;
+    times.tokens += static_cast<double>(batch.tokens.size());
   }
+  step.set_observer(nullptr);
   times.allocations = backend.memory().allocations - times.allocations;
   times.loss = report.loss;
   return times;
@@ -121,14 +126,14 @@ Json measure(const Config& config, const Options& options) {
   const auto [least, most] =
       std::minmax_element(times.seconds.begin(), times.seconds.end());
   const double middle = median(times.seconds);
-  const auto tokens = static_cast<double>(config.train.batch_tokens);
+  const double tokens = times.tokens / options.steps;
   Json result{
       {"framework", "catena"},
       {"model", model_name(config.model)},
       {"parameters", needs.parameters},
       {"dtype", name(precision.compute)},
       {"threads", available_cores()},
-      {"tokens_per_step", config.train.batch_tokens},
+      {"tokens_per_step", tokens},
       {"tokens_at_once", config.train.micro_batch_tokens},
       {"step_seconds_median", middle},
       {"step_seconds_min", *least},
@@ -145,6 +150,9 @@ Json measure(const Config& config, const Options& options) {
       {"outside_of_kernels", outside},
       {"kernels", kernels}};
   if (config.model.router.force_balanced) result["forced_balanced"] = true;
+  if (!options.replay_routing.empty()) {
+    result["routes_replayed"] = options.replay_routing;
+  }
   return result;
 }
 
@@ -157,6 +165,8 @@ int run(int argc, char** argv) {
   app.add_option("--set", options.assignments, "KEY=VALUE; repeatable");
   app.add_option("--steps", options.steps)->check(CLI::PositiveNumber);
   app.add_option("--warmup", options.warmup)->check(CLI::NonNegativeNumber);
+  app.add_option("--replay-routing", options.replay_routing,
+                 "Experts as a file of catena train --record-routing says");
   CLI11_PARSE(app, argc, argv);
   Config config;
   config::Schema schema;

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <fmt/format.h>
 #include <time.h>
 
 #include <algorithm>
 #include <chrono>
+#include <string>
 #include <vector>
 
 namespace catena::bench {
@@ -11,6 +13,14 @@ namespace catena::bench {
 [[nodiscard]] inline double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
+}
+
+/// "median (lowest-highest)".
+[[nodiscard]] inline std::string with_spread(const std::vector<double>& values,
+                                             int digits) {
+  const auto [low, high] = std::minmax_element(values.begin(), values.end());
+  return fmt::format("{:.{}f} ({:.{}f}-{:.{}f})", median(values), digits, *low,
+                     digits, *high, digits);
 }
 
 /// Seconds that work() takes.
