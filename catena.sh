@@ -39,6 +39,8 @@ usage: ./catena.sh COMMAND
               (configs/quickstart.toml) on the bundled text: a few minutes
   build       install what is missing and build build/catena and
               build/catena-train
+  package     a tarball in build-package/ that runs where it is unpacked, on
+              Linux with a processor of x86-64-v3 or what CATENA_ARCH names
   test        install what is missing, build, and run every test, with
               sanitizers, fuzzers and planted bugs: up to an hour on 2 cores
   bench [N]   install PyTorch (2.5 GB to fetch, 6 GB in build/bench-venv),
@@ -156,6 +158,19 @@ quickstart() {
   begin "training configs/quickstart.toml"
   trap - EXIT
   exec build/catena train configs/quickstart.toml
+}
+
+# Without MPI: its plug-ins lie where that machine has them.
+package() {
+  install build
+  begin "building in build-package/"
+  configure build-package -DCMAKE_BUILD_TYPE=Release -DCATENA_TESTS=OFF \
+    -DCATENA_MPI=OFF -DCATENA_ARCH="${CATENA_ARCH:-x86-64-v3}"
+  ninja -C build-package -j "$jobs" all
+  begin "packing"
+  cpack --config build-package/CPackConfig.cmake -B build-package \
+    > build-package/cpack.log || { cat build-package/cpack.log >&2; exit 1; }
+  ls -sh build-package/*.tar.gz
 }
 
 # --- tests ------------------------------------------------------------------
@@ -282,6 +297,7 @@ bench() {
 case ${1:-help} in
   quickstart) quickstart ;;
   build) build ;;
+  package) package ;;
   test) run_tests ;;
   bench) bench "${2:-3}" ;;
   check)

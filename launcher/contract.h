@@ -44,7 +44,8 @@ inline constexpr const char* kRendezvousFdVariable = "CATENA_RENDEZVOUS_FD";
 
 /// Environment of a rank that a launcher started: the job, the how many-th
 /// start of its ranks this is (from 1), and the folder of the run, which is
-/// there; its newest valid checkpoint, if it has one, is gone on from.
+/// made if it is not there; its newest valid checkpoint, if it has one, is gone
+/// on from. Schedulers say the last, too: deploy/.
 inline constexpr const char* kJobVariable = "CATENA_JOB_ID";
 inline constexpr const char* kGenerationVariable = "CATENA_GENERATION";
 inline constexpr const char* kRunVariable = "CATENA_RUN_DIR";

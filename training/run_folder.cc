@@ -14,6 +14,14 @@ fs::path numbered(const fs::path& wanted, int number) {
   return path;
 }
 
+[[noreturn]] void fail_to_make(const fs::path& path,
+                               const std::error_code& code) {
+  fail(ErrorKind::kIo,
+       "{}: cannot make the run's folder: {}; choose another "
+       "with --set run.folder=...",
+       path.string(), code.message());
+}
+
 }  // namespace
 
 fs::path RunFolder::resolve(const Config& config, const std::string& name) {
@@ -34,10 +42,14 @@ RunFolder RunFolder::create(const fs::path& wanted) {
     // Creation itself decides, so that two runs never share a folder.
     if (fs::create_directory(path, code)) return {path};
   }
-  fail(ErrorKind::kIo,
-       "{}: cannot make the run's folder: {}; choose another "
-       "with --set run.folder=...",
-       wanted.string(), code.message());
+  fail_to_make(wanted, code);
+}
+
+RunFolder RunFolder::at(const fs::path& path) {
+  std::error_code code;
+  fs::create_directories(path, code);
+  if (code) fail_to_make(path, code);
+  return {path};
 }
 
 std::optional<RunFolder> RunFolder::latest(const fs::path& wanted) {

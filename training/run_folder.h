@@ -27,6 +27,8 @@ struct RunFolder {
                                        const std::string& name);
   /// Makes `wanted`; "-2", "-3", ... is added where one exists already.
   static RunFolder create(const std::filesystem::path& wanted);
+  /// `path`, which is made if it is not there. Throws: Error(kIo).
+  static RunFolder at(const std::filesystem::path& path);
   /// The one that create() made last; nothing if there is none.
   static std::optional<RunFolder> latest(const std::filesystem::path& wanted);
   /// Throws: Error(kData) if there is no run at `path`.

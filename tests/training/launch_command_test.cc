@@ -94,5 +94,21 @@ TEST_F(LaunchCommandTest, ADryRunSaysWhereRanksWouldRunAndMakesNothing) {
   EXPECT_FALSE(fs::exists(folder_ / "run"));
 }
 
+// As deploy/slurm/catena.sbatch does: the same command, again and again.
+TEST_F(LaunchCommandTest, AFolderThatASchedulerNamesIsMadeAndGoneOnFrom) {
+  ASSERT_EQ(run(by(2, 2, "whole")).code, 0);
+  const std::string in =
+      fmt::format("CATENA_RUN_DIR='{}'", (folder_ / "new/run").string());
+  const pid_t first = start(by(2, 2, "elsewhere"), "export " + in + ";");
+  wait_for_step("new/run", 5);
+  ::kill(first, SIGTERM);
+  EXPECT_EQ(wait(first).code, 75);
+  const Outcome second = run(by(2, 2, "elsewhere"), "export " + in + ";");
+  ASSERT_EQ(second.code, 0) << second.err;
+  EXPECT_EQ(state("new/run"), state("whole"));
+  EXPECT_EQ(losses("new/run"), losses("whole"));
+  EXPECT_FALSE(fs::exists(folder_ / "elsewhere"));
+}
+
 }  // namespace
 }  // namespace catena

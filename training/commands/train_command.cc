@@ -91,7 +91,9 @@ void print_next_commands(const RunFolder& run, const Options& options) {
 /// The run's folder; `made` where it is new.
 RunFolder find_run(const Options& options, const std::filesystem::path& wanted,
                    bool& made) {
-  if (!options.launched_run.empty()) return {options.launched_run};
+  if (!options.launched_run.empty()) {
+    return RunFolder::at(options.launched_run);
+  }
   if (!options.resume_from.empty()) {
     const auto checkpoint = std::filesystem::absolute(
         std::filesystem::path(options.resume_from) / "");
