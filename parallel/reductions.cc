@@ -60,15 +60,14 @@ void Communicator::Round::start_reduction() {
 }
 
 bool Communicator::Round::next_stage() {
-  if (gathering || !communicator_.transport_->carries()) return true;
+  if (gathering) return true;
   const int me = communicator_.rank();
-  if (whole) {
-    sum_in_order(x.dtype(), communicator_.sources_, x.data(), x.elements());
-    return true;
+  if (communicator_.transport_->carries()) {
+    sum_in_order(x.dtype(), communicator_.sources_,
+                 whole ? static_cast<std::byte*>(x.data()) : run(me),
+                 whole ? x.elements() : counts[static_cast<std::size_t>(me)]);
   }
-  sum_in_order(x.dtype(), communicator_.sources_, run(me),
-               counts[static_cast<std::size_t>(me)]);
-  if (collective == Collective::kReduceScatter) return true;
+  if (whole || collective == Collective::kReduceScatter) return true;
   gathering = true;
   for (int i = 1; i < communicator_.size(); ++i) {
     const int r = (me + i) % communicator_.size();

@@ -61,6 +61,13 @@ TEST_F(TimedMetaTest, MessagesOfOneWayQueueAndTheTwoWaysDoNot) {
   EXPECT_TRUE(first.ready());
 }
 
+TEST_F(TimedMetaTest, ALargeSumIsScatteredAndThenGathered) {
+  const TensorView x{nullptr, DType::kFloat32, {40'000}};
+  wait(communicator_.all_reduce({.phase = Phase::kDispatch}, x));
+  EXPECT_EQ(traffic().sent_bytes, 2 * 3 * 40'000);
+  EXPECT_NEAR(transport_->now(), 2 * 85e-3, 1e-12);
+}
+
 TEST_F(TimedMetaTest, WhatIsComputedMeanwhileIsHidden) {
   const Pending pending = exchange(0, 25'000, 0);
   computed_ += 20e-3;
