@@ -1,0 +1,199 @@
+#include "launcher/control/envelope.h"
+
+#include <catena.pb.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "launcher/control/frame.h"
+#include "runtime/base/error.h"
+
+namespace catena::launcher::control {
+namespace {
+
+using ::testing::HasSubstr;
+
+RankEnding an_ending() {
+  return {.rank = 3,
+          .process = 77,
+          .code = 70,
+          .signal = 9,
+          .joined = true,
+          .done = true,
+          .lost = true,
+          .stopped = true,
+          .step = 12,
+          .last_words = std::string("any \xff bytes\0", 12)};
+}
+
+control::Setup a_setup() {
+  return {.program = "/bin/catena-train",
+          .arguments = {"catena-train", "train", "x y.toml", ""},
+          .environment = {"A=1", "B=\xff"},
+          .token = "t",
+          .run = "/run",
+          .directory = "/home",
+          .grace = std::chrono::milliseconds(30000),
+          .console_rank = 0};
+}
+
+TEST(EnvelopeTest, EveryMessageComesAsItWent) {
+  const Message messages[] = {
+      Heartbeat{},
+      a_setup(),
+      Command{1, OpenRendezvous{}},
+      Command{
+          2, StartGeneration{.world = 8, .ranks = {2, 3}, .rendezvous = "h:1"}},
+      Command{2, StartGeneration{.world = 8, .ranks = {}, .rendezvous = ""}},
+      Command{3, Stop{true}},
+      Command{3, Stop{false}},
+      Report{0, 0, AgentReady{"host"}},
+      Report{0, 1, RendezvousOpen{"[::1]:29500"}},
+      Report{0, 1, RankStarted{5, 1234}},
+      Report{0, 1, RankJoined{5}},
+      Report{0, 1, RankStepped{5, std::int64_t{1} << 40}},
+      Report{0, 1, RankExited{an_ending()}},
+      Report{0, 1, GenerationEmpty{{an_ending(), RankEnding{}}}},
+      Report{0, 1, GenerationEmpty{}}};
+  for (const Message& message : messages) {
+    const std::string bytes = write(message);
+    const Message again = read(bytes);
+    EXPECT_EQ(again.index(), message.index());
+    EXPECT_EQ(write(again), bytes);
+  }
+  EXPECT_EQ(std::get<control::Setup>(read(write(a_setup()))), a_setup());
+  const Message exited = read(write(Report{0, 1, RankExited{an_ending()}}));
+  EXPECT_EQ(std::get<RankExited>(std::get<Report>(exited).body).ending,
+            an_ending());
+}
+
+TEST(EnvelopeTest, LastWordsAreCutToTheFrame) {
+  GenerationEmpty empty;
+  for (int rank = 0; rank < 4096; ++rank) {
+    empty.endings.push_back(
+        {.rank = rank, .last_words = std::string(kMaxLastWords, 'x') + "end"});
+  }
+  const std::string bytes = write(Report{0, 1, empty});
+  EXPECT_LE(bytes.size(), kMaxMessageBytes);
+  const Message again = read(bytes);
+  const auto& endings =
+      std::get<GenerationEmpty>(std::get<Report>(again).body).endings;
+  EXPECT_EQ(endings.size(), 4096U);
+  EXPECT_THAT(endings.back().last_words, ::testing::EndsWith("xend"));
+}
+
+TEST(EnvelopeTest, ASetupThatFitsNoFrameIsRefused) {
+  control::Setup setup = a_setup();
+  setup.arguments.assign(9, std::string(kMaxTextBytes, 'x'));
+  EXPECT_THROW(static_cast<void>(write(setup)), Error);
+}
+
+using Change = std::function<void(proto::Envelope&)>;
+
+TEST(EnvelopeTest, WhatNobodyWouldWriteIsRefused) {
+  struct Case {
+    const char* words;
+    Change change;
+  };
+  const auto ending = [](proto::Envelope& e) {
+    return e.mutable_report()->mutable_rank_exited()->mutable_ending();
+  };
+  const Case cases[] = {
+      {"body is of no known kind", [](proto::Envelope&) {}},
+      {"command is of no known kind",
+       [](proto::Envelope& e) { e.mutable_command(); }},
+      {"report is of no known kind",
+       [](proto::Envelope& e) { e.mutable_report(); }},
+      {"generation is 4294967295",
+       [](proto::Envelope& e) {
+         e.mutable_command()->set_generation(0xffffffffU);
+       }},
+      {"rank is 65536",
+       [](proto::Envelope& e) {
+         e.mutable_report()->mutable_rank_joined()->set_rank(65536);
+       }},
+      {"rank is 2; 1 is the most",
+       [](proto::Envelope& e) {
+         auto* start = e.mutable_command()->mutable_start_generation();
+         start->set_world(2);
+         start->add_ranks(2);
+       }},
+      {"ranks are too many",
+       [](proto::Envelope& e) {
+         auto* start = e.mutable_command()->mutable_start_generation();
+         start->set_world(1);
+         start->add_ranks(0);
+         start->add_ranks(0);
+       }},
+      {"world is 65537",
+       [](proto::Envelope& e) {
+         e.mutable_command()->mutable_start_generation()->set_world(65537);
+       }},
+      {"step is -1",
+       [](proto::Envelope& e) {
+         e.mutable_report()->mutable_rank_stepped()->set_step(-1);
+       }},
+      {"process is -1",
+       [](proto::Envelope& e) {
+         e.mutable_report()->mutable_rank_started()->set_process(-1);
+       }},
+      {"code is 256", [&](proto::Envelope& e) { ending(e)->set_code(256); }},
+      {"signal is negative",
+       [&](proto::Envelope& e) { ending(e)->set_signal(-1); }},
+      {"last words has 8193 bytes",
+       [&](proto::Envelope& e) {
+         ending(e)->set_last_words(std::string(8193, 'x'));
+       }},
+      {"host has 321 bytes",
+       [](proto::Envelope& e) {
+         e.mutable_report()->mutable_agent_ready()->set_host(
+             std::string(321, 'h'));
+       }},
+      {"endpoint has a null byte",
+       [](proto::Envelope& e) {
+         e.mutable_report()->mutable_rendezvous_open()->set_endpoint(
+             std::string("a\0b", 3));
+       }},
+      {"arguments has a null byte",
+       [](proto::Envelope& e) {
+         e.mutable_setup()->add_arguments(std::string("a\0b", 3));
+       }},
+      {"environment are too many",
+       [](proto::Envelope& e) {
+         for (int i = 0; i <= kMaxTexts; ++i) {
+           e.mutable_setup()->add_environment("A=1");
+         }
+       }},
+      {"program has 4097 bytes",
+       [](proto::Envelope& e) {
+         e.mutable_setup()->set_program(std::string(4097, 'p'));
+       }},
+      {"grace period is",
+       [](proto::Envelope& e) {
+         e.mutable_setup()->set_grace_milliseconds(~std::uint64_t{0});
+       }},
+      {"console rank is -2",
+       [](proto::Envelope& e) { e.mutable_setup()->set_console_rank(-2); }}};
+  for (const Case& each : cases) {
+    proto::Envelope envelope;
+    each.change(envelope);
+    try {
+      static_cast<void>(read(envelope.SerializeAsString()));
+      ADD_FAILURE() << each.words;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kData);
+      EXPECT_THAT(error.what(), HasSubstr(each.words));
+    }
+  }
+}
+
+TEST(EnvelopeTest, NoMessageIsRefusedAsOne) {
+  const std::string whole = write(a_setup());
+  for (const std::string& bytes :
+       {std::string("\xff"), std::string("\x0a\x05"), whole + "\xff",
+        whole.substr(0, whole.size() - 1)}) {
+    EXPECT_THROW(static_cast<void>(read(bytes)), Error);
+  }
+}
+
+}  // namespace
+}  // namespace catena::launcher::control
