@@ -53,6 +53,7 @@ void complain(const std::string& message) {
 
 int exit_code(ErrorKind kind) {
   if (kind == ErrorKind::kUsage) return kExitUsage;
+  if (kind == ErrorKind::kConfig) return kExitConfig;
   if (kind == ErrorKind::kIo) return kExitStorage;
   return kind == ErrorKind::kUnsupported ? kExitNotFound : kExitInternal;
 }
