@@ -6,6 +6,7 @@
 #include <variant>
 #include <vector>
 
+#include "launcher/contact.h"
 #include "launcher/messages.h"
 #include "launcher/rank_state.h"
 
@@ -19,12 +20,18 @@ namespace catena::launcher {
 /// Invariants: ranks of one generation at a time; `floor` never falls, and
 /// what is of a generation at or below it is never started (the fence);
 /// GenerationEmpty is said once a generation, when every process of it has been
-/// reaped, and each of its ranks ends once.
+/// reaped, and each of its ranks ends once. A command of a later generation, or
+/// a lease in which none came, ends what runs.
 struct AgentState {
   enum class Phase { kReady, kActive, kDraining };
 
-  explicit AgentState(int agent_number, Duration grace_period)
-      : agent(agent_number), grace(grace_period) {}
+  /// `section_timeout`: of all sections; 0: as they are learned.
+  AgentState(int agent_number, Duration grace_period,
+             Duration section_timeout = {}, ContactRules contact_rules = {})
+      : agent(agent_number),
+        grace(grace_period),
+        times{.fixed = section_timeout},
+        contact(contact_rules) {}
 
   int agent;
   Duration grace;
@@ -32,6 +39,14 @@ struct AgentState {
   int generation = 0;  ///< of `ranks`
   int floor = 0;       ///< generations up to this one are over
   std::map<int, RankState> ranks = {};
+  SectionTimes times;
+  int opened = 0;                      ///< generation that `endpoint` is of
+  std::string endpoint = {};           ///< "": it is being opened
+  std::vector<RankEnding> ended = {};  ///< of `generation`, once it is empty
+
+  std::uint64_t incarnation = 0;  ///< see Report
+  ContactRules contact;
+  std::optional<Time> heartbeat_at = {}, lease_until = {};
   std::int64_t stale = 0;  ///< commands that were dropped
 };
 
@@ -49,11 +64,21 @@ struct SpawnRank {
 struct SignalRank {
   int rank, process, signal;
 };
-using AgentAction = std::variant<OpenListener, SpawnRank, SignalRank, Report>;
+/// Look at the process, and report `suspected` with what is seen added to its
+/// text. With kWarned and kAsked, have it write its stack: SIGUSR2.
+struct InspectRank {
+  int generation, process;
+  RankSuspected suspected;
+};
+using AgentAction =
+    std::variant<OpenListener, SpawnRank, SignalRank, InspectRank, Report>;
 using AgentActions = std::vector<AgentAction>;
 
 // What happens.
 
+/// It is in contact with the coordinator from now on; needed where
+/// contact.on().
+void begin(AgentState& state, Time now);
 [[nodiscard]] AgentActions receive(AgentState& state, const Command& command,
                                    Time now);
 [[nodiscard]] AgentActions listener_opened(AgentState& state, int generation,
@@ -61,7 +86,7 @@ using AgentActions = std::vector<AgentAction>;
 [[nodiscard]] AgentActions rank_spawned(AgentState& state, int rank,
                                         int process, Time now);
 [[nodiscard]] AgentActions rank_said(AgentState& state, int generation,
-                                     int rank, std::string_view line);
+                                     int rank, std::string_view line, Time now);
 [[nodiscard]] AgentActions rank_reaped(AgentState& state, int generation,
                                        int rank, int code, int signal,
                                        std::string last_words);

@@ -51,14 +51,35 @@ inline constexpr const char* kGenerationVariable = "CATENA_GENERATION";
 inline constexpr const char* kRunVariable = "CATENA_RUN_DIR";
 
 /// Environment: an inherited pipe on which a rank says how far it is, one line
-/// each: that all ranks have met; the steps it has taken ("step 12"); that it
-/// has come to the end of its work, without which code 0 is no success; that
-/// it ends because another rank did.
+/// each: that all ranks have met; what it does from now on ("section load");
+/// the steps it has taken ("step 12"); while it waits for another rank, every
+/// second, for which and in what ("waits 2 all_reduce (control)"); that it has
+/// come to the end of its work, without which code 0 is no success; that it
+/// ends because another rank did, or did not answer.
+/// One that says sections answers SIGUSR2 with its stack on standard error, and
+/// SIGUSR1 with a checkpoint after the step under way.
 inline constexpr const char* kControlVariable = "CATENA_CONTROL_FD";
 inline constexpr const char* kSaidJoined = "joined";
 inline constexpr const char* kSaidStep = "step ";
+inline constexpr const char* kSaidSection = "section ";
+inline constexpr const char* kSaidWaits = "waits ";
 inline constexpr const char* kSaidDone = "done";
 inline constexpr const char* kSaidLost = "lost";
+
+/// Sections: until all ranks have met; data, weights and checkpoint; steps; a
+/// pass over the validation data; saving; all that follows the last step.
+inline constexpr const char* kSectionStart = "start";
+inline constexpr const char* kSectionLoad = "load";
+inline constexpr const char* kSectionStep = "step";
+inline constexpr const char* kSectionValidation = "validation";
+inline constexpr const char* kSectionCheckpoint = "checkpoint";
+inline constexpr const char* kSectionEnd = "end";
+
+/// Where ranks of one machine share memory they have names for it until all
+/// have joined: files of this folder, that begin with the prefix and the job.
+/// Who started them removes what ranks that were killed before have left.
+inline constexpr const char* kSharedMemoryFolder = "/dev/shm";
+inline constexpr const char* kSharedMemoryPrefix = "catena-";
 
 /// The trainer's command by which the launcher has a configuration checked and
 /// the run's folder made or found. It prints one JSON object on one line:

@@ -28,6 +28,11 @@ class Coordinator::Service {
     checkpoint_seen(state_, hooks_.checkpoint_step());
     act(stop_requested(state_, signal, now()));
   }
+  void save() { act(save_requested(state_, now())); }
+  void inspect() {
+    checkpoint_seen(state_, hooks_.checkpoint_step());
+    act(inspect_requested(state_, now()));
+  }
   [[nodiscard]] const JobState& state() const { return state_; }
 
  private:
@@ -84,6 +89,8 @@ Coordinator::~Coordinator() = default;
 void Coordinator::begin() { service_->begin(); }
 void Coordinator::receive(const Report& report) { service_->receive(report); }
 void Coordinator::stop(int signal) { service_->stop(signal); }
+void Coordinator::save() { service_->save(); }
+void Coordinator::inspect() { service_->inspect(); }
 const JobState& Coordinator::state() const { return service_->state(); }
 
 }  // namespace catena::launcher

@@ -32,6 +32,10 @@ class Coordinator {
   void begin();
   void receive(const Report& report);
   void stop(int signal);
+  /// Ranks that run save, and go on.
+  void save();
+  /// How the job is, and every rank, is said; and ranks write their stacks.
+  void inspect();
   [[nodiscard]] const JobState& state() const;
 
  private:

@@ -56,6 +56,7 @@ Json json_of(const Cause& cause) {
   return {{"rank", cause.rank},        {"host", host_name()},
           {"process", ending.process}, {"code", ending.code},
           {"signal", ending.signal},   {"step", ending.step},
+          {"section", ending.section}, {"hung", ending.hung},
           {"text", cause.text},        {"last_words", ending.last_words}};
 }
 

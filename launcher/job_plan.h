@@ -19,6 +19,7 @@ struct LaunchRequest {
   int max_restarts = 3;
   Duration grace = std::chrono::seconds(30);
   Duration start_timeout = std::chrono::seconds(600);
+  Duration section_timeout = {};  ///< 0: learned
 };
 
 /// Who runs where, and how.

@@ -1,145 +1,16 @@
 #include "launcher/job_state.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "launcher/contract.h"
+#include "launcher/job_moves.h"
 #include "launcher/job_text.h"
 
 namespace catena::launcher {
 namespace {
-
-constexpr std::chrono::seconds kBetweenNotes(10);
-constexpr int kDiedOfSignal = 128;
-
-template <class Body>
-void send(const JobState& state, int agent, Body body, JobActions& actions) {
-  actions.emplace_back(SendCommand{agent, {state.generation, std::move(body)}});
-}
-
-void end(JobState& state, JobPhase phase, int code, JobActions& actions) {
-  state.phase = phase;
-  state.exit_code = code;
-  state.start_until = state.note_at = state.settle_until = state.save_until =
-      state.stop_until = state.restart_at = std::nullopt;
-  actions.emplace_back(Finish{});
-}
-
-/// Asked to end when there was nothing to save any more. Where there is a
-/// checkpoint, the state is saved.
-void end_as_asked(JobState& state, JobActions& actions) {
-  if (!state.cancelled && state.checkpoint_step > 0) {
-    end(state, JobPhase::kPreempted, kExitPreempted, actions);
-  } else {
-    end(state, JobPhase::kCancelled, kDiedOfSignal + state.stop_signal,
-        actions);
-  }
-}
-
-void wait_for_start(JobState& state, Time now) {
-  state.since = now;
-  state.start_until = now + state.options.start_timeout;
-  state.note_at = now + kBetweenNotes;
-}
-
-void start_ranks(JobState& state, const std::string& rendezvous,
-                 JobActions& actions) {
-  state.phase = JobPhase::kRendezvous;
-  state.started = true;
-  for (int agent = 0; agent < agent_count(state); ++agent) {
-    send(state, agent,
-         StartGeneration{
-             .world = world_of(state),
-             .ranks = state.options.ranks.at(static_cast<std::size_t>(agent)),
-             .rendezvous = rendezvous},
-         actions);
-  }
-}
-
-void begin_generation(JobState& state, Time now, JobActions& actions) {
-  state.phase = JobPhase::kStarting;
-  state.restart_at.reset();
-  wait_for_start(state, now);
-  if (world_of(state) == 1) {
-    start_ranks(state, "", actions);
-  } else {
-    send(state, 0, OpenRendezvous{}, actions);
-  }
-}
-
-void next_generation(JobState& state) {
-  ++state.generation;
-  state.started = false;
-  state.empty.clear();
-  state.joined.clear();
-  state.endings.clear();
-  state.trouble.reset();
-}
-
-/// Those that are not empty, and are to be.
-void stop_agents(JobState& state, bool at_once, Time now, JobActions& actions) {
-  state.settle_until.reset();
-  state.start_until.reset();
-  state.note_at.reset();
-  state.stop_until =
-      now + state.options.margin + (at_once ? Duration() : state.options.grace);
-  for (int agent = 0; agent < agent_count(state); ++agent) {
-    if (!state.empty.contains(agent)) {
-      send(state, agent, Stop{at_once}, actions);
-    }
-  }
-}
-
-void fail_generation(JobState& state, Time now, JobActions& actions) {
-  state.phase = JobPhase::kStopping;
-  stop_agents(state, false, now, actions);
-}
-
-/// Says why the generation failed, and what that means.
-void judge_failure(JobState& state, const Cause& cause, Time now,
-                   JobActions& actions) {
-  state.cause = cause;
-  const Verdict verdict = judge(state.policy, cause, state.checkpoint_step);
-  actions.emplace_back(Say{true, cause_text(cause)});
-  if (!verdict.restart) {
-    actions.emplace_back(Say{true, "not started again: " + verdict.why});
-    end(state, JobPhase::kFailed, verdict.code, actions);
-    return;
-  }
-  state.restarted.push_back(cause);
-  next_generation(state);
-  state.phase = JobPhase::kRestarting;
-  state.restart_at = now + verdict.wait;
-  actions.emplace_back(Say{false, restart_text(state, verdict.wait)});
-  if (verdict.wait <= Duration()) begin_generation(state, now, actions);
-}
-
-/// Every agent is empty.
-void conclude(JobState& state, Time now, JobActions& actions) {
-  state.start_until = state.note_at = state.settle_until = state.save_until =
-      state.stop_until = std::nullopt;
-  const RankEnding* first = first_cause(state.endings);
-  std::optional<Cause> cause = state.trouble;
-  if (first != nullptr && (!cause || !first->stopped)) cause = cause_of(*first);
-  if (state.stop_signal != 0 && (cause || !state.started)) {
-    state.cause = cause;
-    const bool steps =
-        std::any_of(state.endings.begin(), state.endings.end(),
-                    [](const RankEnding& e) { return e.step > 0; });
-    if (state.phase == JobPhase::kSaving && steps) {
-      // They were to be saved, and not all ranks did.
-      return end(state, JobPhase::kCancelled, kDiedOfSignal + state.stop_signal,
-                 actions);
-    }
-    return end_as_asked(state, actions);
-  }
-  if (cause) return judge_failure(state, *cause, now, actions);
-  const bool stopped =
-      std::any_of(state.endings.begin(), state.endings.end(),
-                  [](const RankEnding& e) { return e.code == kExitPreempted; });
-  end(state, stopped ? JobPhase::kPreempted : JobPhase::kSucceeded,
-      stopped ? kExitPreempted : kExitSuccess, actions);
-}
 
 /// What it means, when ranks run, that one has ended.
 void note_ending(JobState& state, const RankEnding& ending, Time now) {
@@ -167,16 +38,31 @@ class Receiver {
 
   JobActions take() { return std::move(actions_); }
 
-  void operator()(const AgentReady&) {
-    state_.ready.insert(agent_);
-    if (state_.phase == JobPhase::kStarting && state_.generation == 0 &&
-        static_cast<int>(state_.ready.size()) == agent_count(state_)) {
-      next_generation(state_);
-      begin_generation(state_, now_, actions_);
+  void operator()(const AgentReady&) { note_ready(); }
+  void was_started_again() {
+    lose_agent(state_, agent_, "was started again", now_, actions_);
+  }
+  void operator()(const Heartbeat& beat) {
+    for (const int rank : beat.joined) (*this)(RankJoined{rank});
+    (*this)(RankStepped{-1, beat.step});
+    for (const RankEnding& ending : beat.endings) (*this)(RankExited{ending});
+    if (beat.empty) (*this)(GenerationEmpty{});
+  }
+  /// It runs nothing that is older than this generation.
+  void note_ready() {
+    const bool news = state_.ready.insert(agent_).second;
+    if (!news || state_.phase != JobPhase::kStarting || !all_ready(state_)) {
+      return;
     }
+    if (state_.generation > 0) return find_rendezvous(state_, actions_);
+    next_generation(state_);
+    begin_generation(state_, now_, actions_);
   }
   void operator()(const RendezvousOpen& open) {
-    if (state_.phase != JobPhase::kStarting || state_.started) return;
+    if (state_.phase != JobPhase::kStarting || state_.started ||
+        !all_ready(state_)) {
+      return;
+    }
     start_ranks(state_, open.endpoint, actions_);
   }
   void operator()(const RankStarted&) {}
@@ -193,6 +79,12 @@ class Receiver {
   void operator()(const RankStepped& stepped) {
     state_.step = std::max(state_.step, stepped.step);
   }
+  void operator()(const RankSuspected& suspected) {
+    using Verdict = RankSuspected::Verdict;
+    const bool bad = suspected.verdict == Verdict::kWarned ||
+                     suspected.verdict == Verdict::kHung;
+    actions_.emplace_back(Say{bad, suspected_text(suspected)});
+  }
   void operator()(const RankExited& exited) {
     if (!adds(state_, exited.ending)) return;
     if (state_.phase == JobPhase::kRendezvous ||
@@ -201,11 +93,9 @@ class Receiver {
     }
   }
   void operator()(const GenerationEmpty& empty) {
-    if (!state_.empty.insert(agent_).second) return;
     for (const RankEnding& ending : empty.endings) adds(state_, ending);
-    if (static_cast<int>(state_.empty.size()) == agent_count(state_)) {
-      conclude(state_, now_, actions_);
-    }
+    state_.ready.insert(agent_);
+    leave_empty(state_, agent_, now_, actions_);
   }
 
  private:
@@ -223,10 +113,25 @@ void stop_too_slow(JobState& state, JobActions& actions) {
 void start_too_slow(JobState& state, Time now, JobActions& actions) {
   state.trouble =
       Cause{.code = kExitNotAssembled, .text = too_late_text(state)};
-  if (state.generation > 0) return fail_generation(state, now, actions);
+  // One that waits for agents has told nobody anything.
+  if (state.generation > 0 && (state.started || all_ready(state))) {
+    return fail_generation(state, now, actions);
+  }
   state.cause = state.trouble;
   actions.emplace_back(Say{true, state.trouble->text});
   end(state, JobPhase::kFailed, kExitNotAssembled, actions);
+}
+
+bool is_news(JobState& state, const Report& report) {
+  if (std::holds_alternative<AgentReady>(report.body)) return true;
+  if (report.generation == 0 || report.generation != state.generation) {
+    return false;
+  }
+  // It may say where ranks meet and not have heard that they are to start.
+  if (!std::holds_alternative<RendezvousOpen>(report.body)) {
+    state.known.insert(report.agent);
+  }
+  return true;
 }
 
 bool passed(const std::optional<Time>& deadline, Time now) {
@@ -242,19 +147,31 @@ JobActions begin(JobState& state, Time now) {
   state.phase = JobPhase::kStarting;
   state.policy.checkpoint_step = state.checkpoint_step;
   wait_for_start(state, now);
+  if (state.options.contact.on()) state.repeat_at = now;
   return {};
 }
 
 JobActions receive(JobState& state, const Report& report, Time now) {
-  const bool of_none = std::holds_alternative<AgentReady>(report.body);
-  if (is_end(state.phase) ||
-      (!of_none && report.generation != state.generation)) {
+  if (is_end(state.phase)) {
     ++state.stale;
     return {};
   }
+  using News = Contacts::News;
+  const News news = state.contacts.heard(report.agent, report.incarnation, now);
   Receiver receiver(state, report.agent, now);
-  std::visit(receiver, report.body);
-  return receiver.take();
+  if (news == News::kAnother) receiver.was_started_again();
+  if (news == News::kFormer || is_end(state.phase)) {
+    ++state.stale;
+  } else if (is_news(state, report)) {
+    std::visit(receiver, report.body);
+  } else {
+    ++state.stale;
+    const auto* beat = std::get_if<Heartbeat>(&report.body);
+    const bool older =
+        state.generation == 0 || report.generation < state.generation;
+    if (beat != nullptr && beat->empty && older) receiver.note_ready();
+  }
+  return without_silent(state, receiver.take(), now);
 }
 
 JobActions stop_requested(JobState& state, int signal, Time now) {
@@ -276,7 +193,30 @@ JobActions stop_requested(JobState& state, int signal, Time now) {
     state.save_until.reset();
     stop_agents(state, false, now, actions);
   }
-  return actions;
+  return without_silent(state, std::move(actions), now);
+}
+
+JobActions save_requested(const JobState& state, Time now) {
+  JobActions actions;
+  if (state.phase != JobPhase::kRunning) {
+    actions.emplace_back(Say{false, fmt::format("{}: there is nothing to save",
+                                                name_of(state.phase))});
+    return actions;
+  }
+  for (int agent = 0; agent < agent_count(state); ++agent) {
+    send(state, agent, Save{}, actions);
+  }
+  return without_silent(state, std::move(actions), now);
+}
+
+JobActions inspect_requested(const JobState& state, Time now) {
+  JobActions actions;
+  actions.emplace_back(Say{false, status_text(state)});
+  if (!state.started || is_end(state.phase)) return actions;
+  for (int agent = 0; agent < agent_count(state); ++agent) {
+    send(state, agent, Inspect{}, actions);
+  }
+  return without_silent(state, std::move(actions), now);
 }
 
 void checkpoint_seen(JobState& state, std::int64_t step) {
@@ -287,7 +227,7 @@ std::optional<Time> next_deadline(const JobState& state) {
   std::optional<Time> first;
   for (const auto& at :
        {state.start_until, state.note_at, state.settle_until, state.save_until,
-        state.stop_until, state.restart_at}) {
+        state.stop_until, state.restart_at, state.repeat_at}) {
     if (at && (!first || *at < *first)) first = at;
   }
   return first;
@@ -307,8 +247,10 @@ JobActions tick(JobState& state, Time now) {
   } else if (passed(state.note_at, now)) {
     state.note_at = now + kBetweenNotes;
     actions.emplace_back(Say{false, waiting_text(state, now - state.since)});
+  } else if (passed(state.repeat_at, now)) {
+    keep_contact(state, now, actions);
   }
-  return actions;
+  return without_silent(state, std::move(actions), now);
 }
 
 }  // namespace catena::launcher

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "launcher/contact.h"
 #include "launcher/messages.h"
 #include "launcher/restart_policy.h"
 
@@ -25,6 +26,7 @@ struct JobOptions {
   Duration settle = std::chrono::milliseconds(500);
   /// What an agent may take longer than `grace` to be empty.
   Duration margin = std::chrono::seconds(10);
+  ContactRules contact = {};
 };
 
 /// A job as its coordinator knows it: a pure state machine, as RankState is.
@@ -37,7 +39,9 @@ struct JobOptions {
 /// Invariants: a generation begins only when every agent has said, rank by
 /// rank, that the one before is empty; reports of another generation are
 /// dropped; no more than policy.most_restarts restarts; an end is final, and
-/// there is one.
+/// there is one. An agent that is lost (launcher/contact.h), or another process
+/// than before, has no ranks of this generation left; the next one waits until
+/// it is ready.
 enum class JobPhase {
   kNew,
   kStarting,    ///< agents, then an address for the ranks, are waited for
@@ -56,16 +60,22 @@ enum class JobPhase {
 
 struct JobState {
   explicit JobState(JobOptions job_options)
-      : options(std::move(job_options)), policy(options.policy) {}
+      : options(std::move(job_options)),
+        policy(options.policy),
+        contacts(options.contact) {}
 
   JobOptions options;
   RestartPolicy policy;
   JobPhase phase = JobPhase::kNew;
   int generation = 0;
-  std::set<int> ready = {};  ///< agents
+  std::set<int> ready = {};  ///< agents that run nothing older
+  Contacts contacts;
 
   // Of this generation.
-  bool started = false;                  ///< agents were told to start ranks
+  bool started = false;  ///< agents were told to start ranks
+  std::string rendezvous = {};
+  bool at_once = false;                  ///< as Stop says
+  std::set<int> known = {};              ///< agents that were heard in it
   std::set<int> empty = {};              ///< agents
   std::set<int> joined = {};             ///< ranks
   std::vector<RankEnding> endings = {};  ///< in the order of their reports
@@ -74,7 +84,8 @@ struct JobState {
   // Deadlines.
   Time since = {};  ///< that start_until counts from
   std::optional<Time> start_until = {}, note_at = {}, settle_until = {},
-                      save_until = {}, stop_until = {}, restart_at = {};
+                      save_until = {}, stop_until = {}, restart_at = {},
+                      repeat_at = {};
 
   int stop_signal = 0;                ///< that asked for the end; 0: none has
   bool cancelled = false;             ///< a second one did
@@ -110,6 +121,10 @@ using JobActions = std::vector<JobAction>;
 /// Signal to the launcher: the first asks for an orderly stop, the second
 /// ends everything at once.
 [[nodiscard]] JobActions stop_requested(JobState& state, int signal, Time now);
+/// Ranks that run are to save, and to go on.
+[[nodiscard]] JobActions save_requested(const JobState& state, Time now);
+/// How the job is, and every rank, is to be said.
+[[nodiscard]] JobActions inspect_requested(const JobState& state, Time now);
 /// The newest checkpoint has this step; to be said before a GenerationEmpty.
 void checkpoint_seen(JobState& state, std::int64_t step);
 [[nodiscard]] std::optional<Time> next_deadline(const JobState& state);

@@ -101,6 +101,17 @@ std::string cause_text(const Cause& cause) {
   return text;
 }
 
+std::string suspected_text(const RankSuspected& suspected) {
+  return fmt::format("rank {} {}", suspected.rank, suspected.text);
+}
+
+std::string status_text(const JobState& state) {
+  return fmt::format(
+      "{}, generation {}, step {}, checkpoint of step {}, {} of {} restarts",
+      name_of(state.phase), state.generation, state.step, state.checkpoint_step,
+      state.policy.restarts, state.policy.most_restarts);
+}
+
 std::string restart_text(const JobState& state, Duration wait) {
   std::string text =
       fmt::format("restart {} of {} from ", state.policy.restarts,

@@ -13,6 +13,10 @@ namespace catena::launcher {
 
 /// "rank 2 was killed by signal 9 (Killed):" and its last words.
 [[nodiscard]] std::string cause_text(const Cause& cause);
+/// "rank 2 has come no further for 31 s: ...".
+[[nodiscard]] std::string suspected_text(const RankSuspected& suspected);
+/// "RUNNING, generation 2, step 40, checkpoint of step 30, 1 of 3 restarts".
+[[nodiscard]] std::string status_text(const JobState& state);
 /// "restart 1 of 3 from step 20".
 [[nodiscard]] std::string restart_text(const JobState& state, Duration wait);
 /// "2 of 4 ranks have not met: 1, 3; 20 s of 600 s".

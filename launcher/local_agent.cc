@@ -21,6 +21,7 @@
 #include "launcher/agent_state.h"
 #include "launcher/console.h"
 #include "launcher/contract.h"
+#include "launcher/process_report.h"
 #include "launcher/rank_process.h"
 #include "runtime/base/log.h"
 
@@ -77,7 +78,7 @@ class LocalAgent::Service {
       : context_(context),
         setup_(std::move(setup)),
         tell_(std::move(tell)),
-        state_(number, setup_.grace),
+        state_(number, setup_.grace, setup_.section_timeout),
         children_(context, SIGCHLD),
         timer_(context),
         glance_(context),
@@ -93,6 +94,7 @@ class LocalAgent::Service {
       reap_with_group(process->process);
     }
     sweep_children();
+    remove_shared_memory(setup_.job);
     console_.copy();
   }
   Service(const Service&) = delete;
@@ -119,6 +121,7 @@ class LocalAgent::Service {
                               const bool group = a.signal == SIGKILL;
                               ::kill(group ? -a.process : a.process, a.signal);
                             },
+                            [this](const InspectRank& a) { inspect(a); },
                             [this](const Report& report) { tell(report); }},
                  action);
     }
@@ -133,8 +136,26 @@ class LocalAgent::Service {
     }
     timer_.expires_at(*deadline);
     timer_.async_wait([this](const error_code& error) {
-      if (!error) act(tick(state_, now()));
+      if (error) return;
+      // What was said before is no silence, however late it is read.
+      for (const auto& process : processes_) {
+        static_cast<void>(listen(*process));
+      }
+      act(tick(state_, now()));
     });
+  }
+
+  void inspect(const InspectRank& action) {
+    RankSuspected suspected = action.suspected;
+    suspected.text += "\n" + process_report(action.process);
+    using Verdict = RankSuspected::Verdict;
+    if (suspected.verdict != Verdict::kHung) {
+      ::kill(action.process, SIGUSR2);
+      suspected.text +=
+          fmt::format("\nits own stack is in {} if it can still write it",
+                      rank_log(setup_.run, suspected.rank).string());
+    }
+    tell({state_.agent, action.generation, std::move(suspected)});
   }
 
   /// Held before anybody is told of it, and handed down to rank 0.
@@ -217,7 +238,7 @@ class LocalAgent::Service {
       for (auto end = process.said.find('\n'); end != std::string::npos;
            end = process.said.find('\n')) {
         act(rank_said(state_, process.generation, process.rank,
-                      std::string_view(process.said).substr(0, end)));
+                      std::string_view(process.said).substr(0, end), now()));
         process.said.erase(0, end + 1);
       }
       if (process.said.size() > kLongestLine) return false;
@@ -257,7 +278,10 @@ class LocalAgent::Service {
     process->reaped = true;
     static_cast<void>(listen(*process));
     const int status = reap_with_group(process->process);
-    if (processes_.empty()) sweep_children();
+    if (processes_.empty()) {
+      sweep_children();
+      remove_shared_memory(setup_.job);
+    }
     if (process->rank == setup_.console_rank) console_.copy();
     const bool killed = WIFSIGNALED(status);
     act(rank_reaped(state_, process->generation, process->rank,

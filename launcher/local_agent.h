@@ -22,6 +22,7 @@ struct RankSetup {
   std::string token;                   ///< that its ranks share
   std::filesystem::path run;           ///< the run's folder, absolute
   Duration grace = std::chrono::seconds(30);
+  Duration section_timeout = {};  ///< see SectionTimes; 0: learned
   int console_rank = 0;  ///< what it writes is seen here, too; -1: nobody
 };
 

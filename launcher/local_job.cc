@@ -45,10 +45,11 @@ class LocalJob {
                 .job = plan.job,
                 .token = random_secret(),
                 .run = plan.run,
-                .grace = request.grace},
+                .grace = request.grace,
+                .section_timeout = request.section_timeout},
                [this](const Report& report) { coordinator_.receive(report); }),
         signals_(context_, SIGINT, SIGTERM, SIGHUP) {
-    signals_.add(SIGQUIT);
+    for (const int more : {SIGQUIT, SIGUSR1, SIGUSR2}) signals_.add(more);
   }
 
   int run() {
@@ -68,13 +69,22 @@ class LocalJob {
     signals_.async_wait(
         [this](const boost::system::error_code& error, int signal) {
           if (error) return;
-          log::info("{}: {}", strsignal(signal),
-                    coordinator_.state().stop_signal == 0
-                        ? "ranks save and end; again to end at once"
-                        : "ending at once");
-          coordinator_.stop(signal);
+          heed(signal);
           wait_for_signals();
         });
+  }
+
+  void heed(int signal) {
+    if (signal == SIGUSR1) {
+      log::info("{}: ranks save and go on", strsignal(signal));
+      return coordinator_.save();
+    }
+    if (signal == SIGUSR2) return coordinator_.inspect();
+    log::info("{}: {}", strsignal(signal),
+              coordinator_.state().stop_signal == 0
+                  ? "ranks save and end; again to end at once"
+                  : "ending at once");
+    coordinator_.stop(signal);
   }
 
   void write_down(const JobState& state) {

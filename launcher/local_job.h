@@ -6,7 +6,8 @@ namespace catena::launcher {
 
 /// Runs the plan's ranks as processes of this machine, with coordinator and
 /// agent in this process, until the job has ended. SIGINT, SIGTERM, SIGHUP and
-/// SIGQUIT ask for an orderly stop, a second one ends all at once. RUN/job.json
+/// SIGQUIT ask for an orderly stop, a second one ends all at once; SIGUSR1 has
+/// the ranks save and go on, SIGUSR2 tell how they are. RUN/job.json
 /// says how it stands (after every change) and how it ended,
 /// RUN/launcher.log what was said.
 /// Returns: the job's exit code.

@@ -23,10 +23,14 @@ struct RankEnding {
   int code = 0;     ///< exit code; 0 if a signal ended it
   int signal = 0;   ///< 0 if it left by itself
   bool joined = false, done = false;
-  bool lost = false;         ///< it ends because another rank did: it said so
-  bool stopped = false;      ///< it had been asked to end
-  std::int64_t step = 0;     ///< the last it said; 0: none
-  std::string last_words{};  ///< end of what it wrote, or why it did not start
+  bool lost = false;          ///< it ends because another rank did: it said so
+  bool stopped = false;       ///< it had been asked to end
+  bool hung = false;          ///< its agent ended it, as it said nothing
+  std::int64_t step = 0;      ///< the last it said; 0: none
+  std::string section{};      ///< what it said it was doing
+  int waits_for = -1;         ///< the rank it said it waited for; -1: none
+  double silent_seconds = 0;  ///< of one that hung
+  std::string last_words{};   ///< end of what it wrote, or why it did not start
 
   friend bool operator==(const RankEnding&, const RankEnding&) = default;
 };
@@ -47,15 +51,29 @@ struct Stop {
   bool at_once = false;
 };
 
+/// Have the ranks save a checkpoint, and go on.
+struct Save {};
+/// Have every rank write its stack, and say how it is: RankSuspected, kAsked.
+struct Inspect {};
+/// There is nothing to do; the coordinator is still there.
+struct Ping {};
+
 struct Command {
   int generation = 0;
-  std::variant<OpenRendezvous, StartGeneration, Stop> body;
+  std::variant<OpenRendezvous, StartGeneration, Stop, Save, Inspect, Ping> body;
 };
 
 // Agent to coordinator.
 
 struct AgentReady {
   std::string host;
+};
+/// How the generation stands here, for what may have been lost on the way.
+struct Heartbeat {
+  std::vector<int> joined = {};          ///< ranks
+  std::vector<RankEnding> endings = {};  ///< of those that have ended
+  std::int64_t step = 0;                 ///< furthest that a rank said
+  bool empty = true;                     ///< as GenerationEmpty says
 };
 struct RendezvousOpen {
   std::string endpoint;  ///< "host:port" that all ranks reach
@@ -70,6 +88,13 @@ struct RankStepped {
   int rank;
   std::int64_t step;
 };
+/// A rank says nothing for too long, or does so again; or somebody asked.
+struct RankSuspected {
+  enum class Verdict { kWarned, kHung, kGoesOn, kAsked };
+  int rank;
+  Verdict verdict;
+  std::string text;  ///< for people: section, step, age, state of its process
+};
 struct RankExited {
   RankEnding ending;
 };
@@ -80,10 +105,13 @@ struct GenerationEmpty {
 
 struct Report {
   int agent = 0;
-  int generation = 0;  ///< 0: of none (AgentReady)
-  std::variant<AgentReady, RendezvousOpen, RankStarted, RankJoined, RankStepped,
-               RankExited, GenerationEmpty>
+  int generation = 0;  ///< 0: of none (AgentReady, and a Heartbeat before any)
+  std::variant<AgentReady, Heartbeat, RendezvousOpen, RankStarted, RankJoined,
+               RankStepped, RankSuspected, RankExited, GenerationEmpty>
       body;
+  /// Of the process that is the agent: grows with each one that takes its
+  /// place.
+  std::uint64_t incarnation = 0;
 };
 
 /// One function of several, to visit a variant with.

@@ -174,6 +174,19 @@ void sweep_children() {
   }
 }
 
+void remove_shared_memory(std::string_view job) {
+  namespace fs = std::filesystem;
+  if (job.empty()) return;
+  const std::string prefix = fmt::format("{}{}", kSharedMemoryPrefix, job);
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(kSharedMemoryFolder, none)) {
+    const fs::path& path = entry.path();
+    if (!path.filename().string().starts_with(prefix)) continue;
+    std::error_code gone;
+    fs::remove(path, gone);
+  }
+}
+
 std::string tail_of(const std::filesystem::path& path, std::int64_t offset,
                     std::int64_t most) {
   std::ifstream file(path, std::ios::binary);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace catena::launcher {
@@ -37,6 +38,9 @@ int reap_with_group(int process);
 /// Kills and reaps children of this process until there are none: with
 /// adopt_orphans(), all that ranks may have left. Two seconds at most.
 void sweep_children();
+/// Removes the names that ranks of this job have left in shared memory, none of
+/// which lives any more: see launcher/contract.h.
+void remove_shared_memory(std::string_view job);
 /// From now on processes whose parent dies become children of this one.
 void adopt_orphans();
 

@@ -1,10 +1,13 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "launcher/messages.h"
+#include "launcher/rank_watch.h"
 
 namespace catena::launcher {
 
@@ -27,25 +30,43 @@ struct RankState {
   RankEnding ending = {};
   bool killed = false;
   std::optional<Time> kill_at = {};
+  RankWatch watch = {};
 };
 
-/// A signal to send: SIGTERM to the process, SIGKILL to its whole group.
+/// A signal to send: to the process, and SIGKILL to its whole group.
 struct SendSignal {
   int signal;
 };
-using RankActions = std::vector<SendSignal>;
+/// Something to be told of its silence, or its end; with kWarned and kAsked,
+/// its stack is asked for.
+struct Notice {
+  RankSuspected::Verdict verdict;
+  std::string text;
+};
+using RankAction = std::variant<SendSignal, Notice>;
+using RankActions = std::vector<RankAction>;
 
 /// A line of the rank's control pipe, as launcher/contract.h has them; others
-/// are ignored. Returns whether it was news.
-bool hear(RankState& state, std::string_view line);
+/// are ignored.
+[[nodiscard]] RankActions hear(RankState& state, std::string_view line,
+                               SectionTimes& times, Time now);
 
 /// It is to end: at once, or within `grace`.
 [[nodiscard]] RankActions stop(RankState& state, bool at_once, Duration grace,
                                Time now);
 
+/// It is to save and go on, or to say how it is; nothing where it says no
+/// sections, as it would die of the signal.
+[[nodiscard]] RankActions ask_to_save(const RankState& state);
+[[nodiscard]] RankActions inspect(const RankState& state, Time now);
+
 /// When tick() has something to do next.
 [[nodiscard]] std::optional<Time> next_deadline(const RankState& state);
-[[nodiscard]] RankActions tick(RankState& state, Time now);
+/// One that hangs is ended: within `grace`, of which it gets kHungGrace at
+/// most.
+[[nodiscard]] RankActions tick(RankState& state, const SectionTimes& times,
+                               Duration grace, Time now);
+inline constexpr std::chrono::seconds kHungGrace(5);
 
 /// Its process has been reaped (or did not start: process 0, code 126 or 127).
 /// Returns false if it had been before.

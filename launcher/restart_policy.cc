@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "launcher/contract.h"
 
@@ -13,9 +14,65 @@ namespace {
 constexpr int kDiedOfSignal = 128;
 constexpr std::chrono::seconds kLongestWait(30);
 
-int rank_of_cause(const RankEnding& ending) {
-  if (ending.stopped) return 2;
-  return ending.lost ? 1 : 0;
+/// " (section step, after step 12)", as far as it said so.
+std::string where(const RankEnding& ending) {
+  if (ending.section.empty()) return "";
+  return fmt::format(" (section {}, after step {})", ending.section,
+                     ending.step);
+}
+
+enum class Order { kByItself, kHung, kLost, kStopped };
+
+Order order_of(const RankEnding& ending) {
+  if (ending.hung) return Order::kHung;
+  if (ending.stopped) return Order::kStopped;
+  return ending.lost ? Order::kLost : Order::kByItself;
+}
+
+const RankEnding* find(std::span<const RankEnding> endings, int rank) {
+  const auto at =
+      std::find_if(endings.begin(), endings.end(),
+                   [&](const RankEnding& e) { return e.rank == rank; });
+  return at == endings.end() ? nullptr : &*at;
+}
+
+/// The rank that more than half of those that lost one waited for; -1: none.
+int most_waited_for(std::span<const RankEnding> endings) {
+  std::map<int, int> waiting;
+  int lost = 0;
+  for (const RankEnding& ending : endings) {
+    if (!is_failure(ending) || order_of(ending) != Order::kLost) continue;
+    ++lost;
+    if (ending.waits_for >= 0) ++waiting[ending.waits_for];
+  }
+  for (const auto& [rank, count] : waiting) {
+    if (2 * count > lost) return rank;
+  }
+  return -1;
+}
+
+/// Where ranks waited for each other in a row, the last one.
+const RankEnding* silent_one(std::span<const RankEnding> endings) {
+  const RankEnding* at = find(endings, most_waited_for(endings));
+  for (std::size_t i = 0; at != nullptr && i < endings.size(); ++i) {
+    if (order_of(*at) == Order::kStopped) return at;
+    at = find(endings, at->waits_for);
+  }
+  return nullptr;
+}
+
+Cause did_not_answer(std::span<const RankEnding> endings,
+                     const RankEnding& silent) {
+  std::string waited;
+  for (const RankEnding& ending : endings) {
+    if (ending.waits_for != silent.rank) continue;
+    waited += fmt::format("{}{}", waited.empty() ? "" : ", ", ending.rank);
+  }
+  return {.rank = silent.rank,
+          .code = kExitInternal,
+          .text = fmt::format("did not answer, and rank {} waited for it{}",
+                              waited, where(silent)),
+          .ending = silent};
 }
 
 Duration wait_before(int without_progress) {
@@ -27,14 +84,18 @@ Duration wait_before(int without_progress) {
 }  // namespace
 
 bool is_failure(const RankEnding& ending) {
-  if (ending.signal != 0) return true;
+  if (ending.signal != 0 || ending.hung) return true;
   if (ending.code == kExitPreempted) return false;
   return ending.code != kExitSuccess || !ending.done;
 }
 
 Cause cause_of(const RankEnding& ending) {
   Cause cause{.rank = ending.rank, .code = ending.code, .ending = ending};
-  if (ending.signal != 0) {
+  if (ending.hung) {
+    cause.code = kExitInternal;
+    cause.text = fmt::format("hung: it came no further for {:.3g} s{}",
+                             ending.silent_seconds, where(ending));
+  } else if (ending.signal != 0) {
     cause.code = kDiedOfSignal + ending.signal;
     cause.text = fmt::format("was killed by signal {} ({})", ending.signal,
                              ::strsignal(ending.signal));
@@ -49,15 +110,20 @@ Cause cause_of(const RankEnding& ending) {
   return cause;
 }
 
-const RankEnding* first_cause(std::span<const RankEnding> endings) {
+std::optional<Cause> first_cause(std::span<const RankEnding> endings) {
   const RankEnding* first = nullptr;
   for (const RankEnding& ending : endings) {
     if (!is_failure(ending)) continue;
-    if (first == nullptr || rank_of_cause(ending) < rank_of_cause(*first)) {
+    if (first == nullptr || order_of(ending) < order_of(*first)) {
       first = &ending;
     }
   }
-  return first;
+  if (first == nullptr) return std::nullopt;
+  if (order_of(*first) == Order::kLost) {
+    const RankEnding* silent = silent_one(endings);
+    if (silent != nullptr) return did_not_answer(endings, *silent);
+  }
+  return cause_of(*first);
 }
 
 bool may_go_well(int code) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -24,10 +25,14 @@ struct Cause {
 /// n, 70 for a code 0 that came too early.
 [[nodiscard]] Cause cause_of(const RankEnding& ending);
 
-/// The one that the others follow from; null if all ended well. A rank that
-/// ended by itself goes before one that says it lost another, and that before
-/// one that had been asked to end; else the order of `endings` decides.
-[[nodiscard]] const RankEnding* first_cause(
+/// The one that the others follow from; none if all ended well. A rank that
+/// ended by itself goes before one that hung, that before one that says it lost
+/// another, and that before one that had been asked to end; else the order of
+/// `endings` decides.
+/// Where all that is known is that ranks lost others, it is the one that most
+/// of them waited for, or the one that this one waited for, and so on, if that
+/// one had nothing to say.
+[[nodiscard]] std::optional<Cause> first_cause(
     std::span<const RankEnding> endings);
 
 /// Whether the same may go well another time: deaths by signal, codes of the

@@ -19,7 +19,7 @@ constexpr double kYearSeconds = 365 * 24 * 3600.0;
 struct Options {
   LaunchRequest request;
   std::string engine = "auto";
-  double grace = 30, start_timeout = 600;
+  double grace = 30, start_timeout = 600, section_timeout = 0;
 };
 
 Duration from_seconds(double seconds) {
@@ -67,6 +67,13 @@ void add_launching(CLI::App& app, Options& options) {
       ->envname("CATENA_START_TIMEOUT")
       ->check(CLI::Range(0.1, kYearSeconds))
       ->capture_default_str();
+  app.add_option("--section-timeout", options.section_timeout,
+                 "Seconds in which a rank must come further in what it does; "
+                 "then it is warned of, and after as many more it is ended as "
+                 "hung. 0: five times the longest seen, 30 at least")
+      ->envname("CATENA_SECTION_TIMEOUT")
+      ->check(CLI::Range(0.0, kYearSeconds))
+      ->capture_default_str();
   app.add_flag("--dry-run", request.dry_run,
                "Print which ranks would run where, and whether they fit");
   app.add_flag("--json", request.json, "With --dry-run: as one JSON object");
@@ -83,6 +90,7 @@ int carry_out(const Options& options) {
   LaunchRequest request = options.request;
   request.grace = from_seconds(options.grace);
   request.start_timeout = from_seconds(options.start_timeout);
+  request.section_timeout = from_seconds(options.section_timeout);
   JobPlan plan;
   if (const int code = make_plan(request, plan); code != kExitSuccess) {
     return code;

@@ -13,9 +13,12 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using ::testing::Contains;
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 /// Two agents of two ranks each. Actions become texts: "0<start 1" is "start
 /// generation 1" to agent 0; what is said to people is kept apart.
@@ -34,7 +37,10 @@ class JobStateTest : public ::testing::Test {
       const char* word = std::visit(
           Overloaded{[](const OpenRendezvous&) { return "open"; },
                      [](const StartGeneration&) { return "start"; },
-                     [](const Stop& s) { return s.at_once ? "kill" : "stop"; }},
+                     [](const Stop& s) { return s.at_once ? "kill" : "stop"; },
+                     [](const Ping&) { return "ping"; },
+                     [](const Save&) { return "save"; },
+                     [](const Inspect&) { return "inspect"; }},
           send->command.body);
       result.push_back(
           fmt::format("{}<{} {}", send->agent, word, send->command.generation));
@@ -279,6 +285,105 @@ TEST_F(JobStateTest, AnAgentThatDoesNotEndItsRanksIsNamed) {
   EXPECT_THAT(later(seconds(15)), ElementsAre("finish"));
   EXPECT_THAT(said_, HasSubstr("agents 0 did not end their ranks"));
   expect_end(JobPhase::kFailed, kExitInternal);
+}
+
+TEST_F(JobStateTest, ARankThatHangsIsTheCauseWhateverTheOthersSay) {
+  run();
+  using Verdict = RankSuspected::Verdict;
+  EXPECT_THAT(hear(1, 1, RankSuspected{2, Verdict::kWarned, "is silent"}),
+              IsEmpty());
+  EXPECT_THAT(hear(1, 1, RankSuspected{2, Verdict::kHung, "hangs"}), IsEmpty());
+  EXPECT_EQ(said_, "rank 2 is silent\nrank 2 hangs\n");
+  RankEnding lost = left(0, kExitInternal);
+  lost.lost = true;
+  exited(1, lost);
+  RankEnding hung = left(2, kExitPreempted);
+  hung.hung = hung.stopped = true;
+  exited(1, hung);
+  EXPECT_THAT(later(seconds(1)), ElementsAre("0<stop 1", "1<stop 1"));
+  checkpoint_seen(state_, 40);
+  empty(0, 1);
+  EXPECT_THAT(empty(1, 1), ElementsAre("0<open 2"));
+  EXPECT_EQ(state_.restarted.at(0).rank, 2);
+  EXPECT_THAT(said_, HasSubstr("rank 2 hung: it came no further"));
+}
+
+TEST_F(JobStateTest, SavingAndAskingGoToAllAgentsOnceRanksRun) {
+  EXPECT_THAT(texts(save_requested(state_, now_)), IsEmpty());
+  EXPECT_THAT(said_, HasSubstr("NEW: there is nothing to save"));
+  EXPECT_THAT(texts(inspect_requested(state_, now_)), IsEmpty());
+  run();
+  EXPECT_THAT(texts(save_requested(state_, now_)),
+              ElementsAre("0<save 1", "1<save 1"));
+  said_.clear();
+  EXPECT_THAT(texts(inspect_requested(state_, now_)),
+              ElementsAre("0<inspect 1", "1<inspect 1"));
+  EXPECT_THAT(said_, HasSubstr("RUNNING, generation 1, step 0"));
+}
+
+/// The same over a wire that may be cut.
+class JobContactTest : public JobStateTest {
+ protected:
+  JobContactTest() {
+    state_ = JobState({.ranks = {{0, 1}, {2, 3}},
+                       .grace = seconds(5),
+                       .contact = {.heartbeat = seconds(1),
+                                   .lease = seconds(10),
+                                   .margin = seconds(2)}});
+  }
+  Texts beat(int agent, int generation, bool empty,
+             std::uint64_t incarnation = 0) {
+    return texts(receive(
+        state_, {agent, generation, Heartbeat{.empty = empty}, incarnation},
+        now_));
+  }
+  /// A second after the other, in which these are heard.
+  Texts seconds_with(int count, const std::vector<int>& agents) {
+    Texts all;
+    for (int second = 0; second < count; ++second) {
+      for (const int agent : agents) beat(agent, state_.generation, false);
+      const Texts now = later(seconds(1));
+      all.insert(all.end(), now.begin(), now.end());
+    }
+    return all;
+  }
+};
+
+TEST_F(JobContactTest, WhatIsWantedIsSaidAgainUntilItIsDone) {
+  start();
+  EXPECT_THAT(later(seconds(1)), ElementsAre("0<start 1", "1<start 1"));
+  beat(1, 1, false);
+  EXPECT_THAT(later(seconds(1)), ElementsAre("0<start 1", "1<ping 1"));
+}
+
+TEST_F(JobContactTest, AnAgentThatIsHeardNoMoreIsLostAfterTwoLeases) {
+  run();
+  for (const int agent : {0, 1}) beat(agent, 1, false);
+  EXPECT_THAT(seconds_with(9, {0}), Not(Contains("0<stop 1")));
+  // Its own lease is to end: nothing is said to it any more.
+  EXPECT_THAT(seconds_with(1, {0}), ElementsAre("0<ping 1", "0<stop 1"));
+  EXPECT_THAT(seconds_with(11, {0}), Each("0<stop 1"));
+  EXPECT_THAT(empty(0, 1), IsEmpty()) << "it may still have ranks";
+  later(seconds(1));
+  EXPECT_EQ(state_.generation, 2);
+  EXPECT_THAT(said_, HasSubstr("agent 1 is not heard of any more"));
+  // The next generation waits for it.
+  EXPECT_THAT(seconds_with(5, {0}), Each("0<ping 2"));
+  EXPECT_EQ(state_.phase, JobPhase::kStarting);
+  EXPECT_THAT(beat(1, 1, false), IsEmpty()) << "it runs something older";
+  EXPECT_THAT(beat(1, 1, true), ElementsAre("0<open 2"));
+}
+
+TEST_F(JobContactTest, AnotherProcessThanBeforeHasNoneOfItsRanks) {
+  run();
+  for (const int agent : {0, 1}) beat(agent, 1, false);
+  EXPECT_THAT(texts(receive(state_, {1, 0, AgentReady{}, 7}, now_)),
+              ElementsAre("0<stop 1"));
+  EXPECT_THAT(beat(1, 1, false), IsEmpty()) << "of the one before";
+  EXPECT_THAT(empty(0, 1), IsEmpty());
+  EXPECT_THAT(said_, HasSubstr("agent 1 was started again"));
+  EXPECT_EQ(state_.phase, JobPhase::kRestarting);
+  EXPECT_THAT(later(seconds(1)), ElementsAre("0<open 2"));
 }
 
 }  // namespace

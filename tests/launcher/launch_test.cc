@@ -281,5 +281,102 @@ TEST_F(LaunchTest, WrongCommandLinesAreOneClearLine) {
   EXPECT_EQ(launch({"-n", "0"}).code, kExitUsage);
 }
 
+/// Ranks that take steps until a file says that it is enough, or stop
+/// themselves in the first generation. In later ones they are done at once.
+constexpr const char* kSteps = R"(
+trap 'echo the stack of $RANK' USR2
+echo $$ >> $RUN/pids
+say "section start"; say joined; say "section step"
+if [ $CATENA_GENERATION != 1 ]; then say done; exit 0; fi
+i=1
+while [ ! -e $RUN/enough ]; do
+  say "step $i"; i=$((i + 1)); sleep 0.05
+  [ $i = 3 ] && touch $RUN/ready-$RANK
+  if [ $i = 5 ]; then case " $STOPPED " in *" $RANK "*) kill -STOP $$;; esac; fi
+done
+say done)";
+
+TEST_F(LaunchTest, ARankThatIsStoppedIsFoundAndKilledAndTheOthersGoOn) {
+  for (const char* stopped : {"1", "0 1 2"}) {
+    SCOPED_TRACE(stopped);
+    fs::remove_all(run());
+    ranks_do(fmt::format("STOPPED=\"{}\"", stopped) + kSteps);
+    const Outcome outcome = launch({"-n", "3", "--section-timeout", "1"});
+    EXPECT_EQ(outcome.code, 0) << outcome.error;
+    EXPECT_THAT(
+        outcome.error,
+        AllOf(HasSubstr("section step, after step 4"), HasSubstr("T (stopped)"),
+              HasSubstr("it is ended if that lasts as long again"),
+              HasSubstr("it hangs, and is ended")));
+    const Json json = result();
+    ASSERT_EQ(json["restarts"].size(), 1U);
+    const int blamed = json["restarts"][0]["rank"];
+    EXPECT_TRUE(std::string(stopped) != "1" || blamed == 1) << blamed;
+    EXPECT_EQ(json["restarts"][0]["hung"], true);
+    EXPECT_EQ(json["restarts"][0]["section"], "step");
+    expect_none_left();
+  }
+}
+
+TEST_F(LaunchTest, ASlowRankIsNotKilled) {
+  ranks_do(kSteps);
+  Program program = start({"-n", "2", "--section-timeout", "2"});
+  wait_for("ready-0");
+  wait_for("ready-1");
+  std::istringstream file(read_file(run() / "pids"));
+  int process = 0;
+  file >> process;
+  // Twenty times as slow as the other, for three times the timeout.
+  for (int i = 0; i < 6; ++i) {
+    ::kill(process, SIGSTOP);
+    std::this_thread::sleep_for(std::chrono::milliseconds(950));
+    ::kill(process, SIGCONT);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  write_file_atomically(run() / "enough", "");
+  const Outcome outcome = program.wait();
+  EXPECT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_EQ(result()["restarts"].size(), 0U);
+}
+
+TEST_F(LaunchTest, Sigusr2SaysHowAllRanksAre) {
+  ranks_do(kSteps);
+  Program program = start({"-n", "2"});
+  wait_for("ready-0");
+  wait_for("ready-1");
+  ::kill(program.process(), SIGUSR2);
+  const auto answered = [this](int rank) {
+    const fs::path log = run() / "logs" / fmt::format("rank-{}.log", rank);
+    return read_file(log).find(fmt::format("the stack of {}", rank)) !=
+           std::string::npos;
+  };
+  for (int i = 0; i < 3000 && !(answered(0) && answered(1)); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  write_file_atomically(run() / "enough", "");
+  const Outcome outcome = program.wait();
+  EXPECT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_THAT(outcome.error, AllOf(HasSubstr("RUNNING, generation 1, step"),
+                                   HasSubstr("rank 0 has come no further for"),
+                                   HasSubstr("rank 1 has come no further for"),
+                                   HasSubstr("threads")));
+  EXPECT_EQ(result()["restarts"].size(), 0U);
+}
+
+TEST_F(LaunchTest, SharedMemoryOfKilledRanksIsRemoved) {
+  ranks_do(R"(
+name=/dev/shm/catena-${CATENA_JOB_ID}0123-$RANK
+if [ $CATENA_GENERATION = 1 ]; then
+  echo $name >> $RUN/names; touch $name; kill -KILL $$
+fi
+[ ! -e $name ] || exit 78
+touch $name
+say joined; say done)");
+  const Outcome outcome = launch({"-n", "2"});
+  EXPECT_EQ(outcome.code, 0) << outcome.error;
+  std::istringstream file(read_file(run() / "names"));
+  for (std::string name; file >> name;) EXPECT_FALSE(fs::exists(name)) << name;
+}
+
 }  // namespace
 }  // namespace catena::launcher

@@ -32,6 +32,11 @@ TEST(RestartPolicyTest, TheFirstCauseIsWhoEndedByItself) {
   const RankEnding killed{.rank = 2, .process = 1, .signal = SIGKILL};
   const RankEnding later{.rank = 3, .process = 1, .code = 3};
   const RankEnding well{.rank = 4, .process = 1, .done = true};
+  const RankEnding hung{.rank = 5,
+                        .process = 1,
+                        .signal = SIGKILL,
+                        .stopped = true,
+                        .hung = true};
   struct Row {
     std::vector<RankEnding> endings;
     int rank;
@@ -39,12 +44,53 @@ TEST(RestartPolicyTest, TheFirstCauseIsWhoEndedByItself) {
   for (const Row& row : {Row{{asked, lost, killed, later}, 2},
                          {{later, killed}, 3},
                          {{asked, lost}, 1},
+                         {{asked, lost, hung}, 5},
+                         {{hung, killed}, 2},
                          {{well, asked}, 0},
                          {{well}, -1},
                          {{}, -1}}) {
-    const RankEnding* first = first_cause(row.endings);
-    EXPECT_EQ(first == nullptr ? -1 : first->rank, row.rank);
+    const auto first = first_cause(row.endings);
+    EXPECT_EQ(first ? first->rank : -1, row.rank);
   }
+}
+
+TEST(RestartPolicyTest, TheOneThatMostWaitedForIsTheCause) {
+  const auto lost = [](int rank, int waits_for) {
+    return RankEnding{.rank = rank,
+                      .process = 1,
+                      .code = 70,
+                      .lost = true,
+                      .waits_for = waits_for};
+  };
+  const RankEnding silent{.rank = 3,
+                          .process = 1,
+                          .signal = SIGKILL,
+                          .stopped = true,
+                          .step = 7,
+                          .section = "step"};
+  struct Row {
+    const char* what;
+    std::vector<RankEnding> endings;
+    int rank;
+  };
+  for (const Row& row :
+       {Row{"all", {lost(0, 3), lost(1, 3), lost(2, 3), silent}, 3},
+        {"most", {lost(0, 1), lost(1, 3), lost(2, 3), silent}, 3},
+        {"in a row", {lost(0, 1), lost(1, 2), lost(2, 3), silent}, 0},
+        {"most, then in a row",
+         {lost(0, 2), lost(1, 2), lost(2, 3), silent},
+         3},
+        {"of two", {lost(0, 3), silent}, 3},
+        {"nobody says whom", {lost(0, -1), lost(1, -1), silent}, 0},
+        {"each other", {lost(0, 1), lost(1, 0), silent}, 0},
+        {"a rank that is not there", {lost(0, 9), lost(1, 9), silent}, 0}}) {
+    EXPECT_EQ(first_cause(row.endings)->rank, row.rank) << row.what;
+  }
+  const auto cause = first_cause(std::vector{lost(0, 3), lost(1, 3), silent});
+  EXPECT_EQ(cause->text,
+            "did not answer, and rank 0, 1 waited for it (section step, after "
+            "step 7)");
+  EXPECT_EQ(cause->code, kExitInternal);
 }
 
 TEST(RestartPolicyTest, WhatACauseIsCalled) {
@@ -55,6 +101,17 @@ TEST(RestartPolicyTest, WhatACauseIsCalled) {
   EXPECT_EQ(cause_of(ended(0)).code, kExitInternal);
   EXPECT_THAT(cause_of(ended(0)).text, HasSubstr("before its work was done"));
   EXPECT_EQ(cause_of({.code = kExitNotFound}).text, "could not be started");
+  const Cause hung = cause_of({.process = 1,
+                               .code = kExitPreempted,
+                               .stopped = true,
+                               .hung = true,
+                               .step = 4,
+                               .section = "step",
+                               .silent_seconds = 60});
+  EXPECT_EQ(hung.text,
+            "hung: it came no further for 60 s (section step, after step 4)");
+  EXPECT_TRUE(may_go_well(hung.code));
+  EXPECT_TRUE(is_failure(hung.ending)) << "whatever it did at last";
 }
 
 TEST(RestartPolicyTest, WhichCodesMayGoWellAnotherTime) {

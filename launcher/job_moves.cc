@@ -1,0 +1,240 @@
+#include "launcher/job_moves.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "launcher/contract.h"
+#include "launcher/job_text.h"
+
+namespace catena::launcher {
+void end(JobState& state, JobPhase phase, int code, JobActions& actions) {
+  state.phase = phase;
+  state.exit_code = code;
+  state.start_until = state.note_at = state.settle_until = state.save_until =
+      state.stop_until = state.restart_at = state.repeat_at = std::nullopt;
+  actions.emplace_back(Finish{});
+}
+
+void end_as_asked(JobState& state, JobActions& actions) {
+  if (!state.cancelled && state.checkpoint_step > 0) {
+    end(state, JobPhase::kPreempted, kExitPreempted, actions);
+  } else {
+    end(state, JobPhase::kCancelled, kDiedOfSignal + state.stop_signal,
+        actions);
+  }
+}
+
+void wait_for_start(JobState& state, Time now) {
+  state.since = now;
+  state.start_until = now + state.options.start_timeout;
+  state.note_at = now + kBetweenNotes;
+}
+
+namespace {
+
+void send_start(const JobState& state, int agent, JobActions& actions) {
+  send(state, agent,
+       StartGeneration{
+           .world = world_of(state),
+           .ranks = state.options.ranks.at(static_cast<std::size_t>(agent)),
+           .rendezvous = state.rendezvous},
+       actions);
+}
+
+}  // namespace
+
+void start_ranks(JobState& state, const std::string& rendezvous,
+                 JobActions& actions) {
+  state.phase = JobPhase::kRendezvous;
+  state.started = true;
+  state.rendezvous = rendezvous;
+  for (int agent = 0; agent < agent_count(state); ++agent) {
+    send_start(state, agent, actions);
+  }
+}
+
+bool all_ready(const JobState& state) {
+  return static_cast<int>(state.ready.size()) == agent_count(state);
+}
+
+void find_rendezvous(JobState& state, JobActions& actions) {
+  if (world_of(state) == 1) {
+    start_ranks(state, "", actions);
+  } else {
+    send(state, 0, OpenRendezvous{}, actions);
+  }
+}
+
+void begin_generation(JobState& state, Time now, JobActions& actions) {
+  state.phase = JobPhase::kStarting;
+  state.restart_at.reset();
+  wait_for_start(state, now);
+  if (all_ready(state)) find_rendezvous(state, actions);
+}
+
+void next_generation(JobState& state) {
+  ++state.generation;
+  state.started = state.at_once = false;
+  state.known.clear();
+  state.empty.clear();
+  state.joined.clear();
+  state.endings.clear();
+  state.trouble.reset();
+}
+
+void stop_agents(JobState& state, bool at_once, Time now, JobActions& actions) {
+  state.settle_until.reset();
+  state.start_until.reset();
+  state.note_at.reset();
+  state.at_once |= at_once;
+  const ContactRules& contact = state.options.contact;
+  state.stop_until = now + state.options.margin +
+                     (at_once ? Duration() : state.options.grace) +
+                     (contact.on() ? contact.until_lost() : Duration());
+  for (int agent = 0; agent < agent_count(state); ++agent) {
+    if (!state.empty.contains(agent)) {
+      send(state, agent, Stop{at_once}, actions);
+    }
+  }
+}
+
+void fail_generation(JobState& state, Time now, JobActions& actions) {
+  state.phase = JobPhase::kStopping;
+  stop_agents(state, false, now, actions);
+}
+
+namespace {
+
+/// Says why the generation failed, and what that means.
+void judge_failure(JobState& state, const Cause& cause, Time now,
+                   JobActions& actions) {
+  state.cause = cause;
+  const Verdict verdict = judge(state.policy, cause, state.checkpoint_step);
+  actions.emplace_back(Say{true, cause_text(cause)});
+  if (!verdict.restart) {
+    actions.emplace_back(Say{true, "not started again: " + verdict.why});
+    end(state, JobPhase::kFailed, verdict.code, actions);
+    return;
+  }
+  state.restarted.push_back(cause);
+  next_generation(state);
+  state.phase = JobPhase::kRestarting;
+  state.restart_at = now + verdict.wait;
+  actions.emplace_back(Say{false, restart_text(state, verdict.wait)});
+  if (verdict.wait <= Duration()) begin_generation(state, now, actions);
+}
+
+/// Every agent is empty.
+void conclude(JobState& state, Time now, JobActions& actions) {
+  state.start_until = state.note_at = state.settle_until = state.save_until =
+      state.stop_until = std::nullopt;
+  std::optional<Cause> cause = first_cause(state.endings);
+  // Ranks that were asked to end, or lost others, tell nothing of why.
+  const bool tells = cause && (cause->ending.hung ||
+                               !(cause->ending.stopped || cause->ending.lost));
+  if (state.trouble && !tells) cause = state.trouble;
+  if (state.stop_signal != 0 && (cause || !state.started)) {
+    state.cause = cause;
+    const bool steps =
+        std::any_of(state.endings.begin(), state.endings.end(),
+                    [](const RankEnding& e) { return e.step > 0; });
+    if (state.phase == JobPhase::kSaving && steps) {
+      // They were to be saved, and not all ranks did.
+      return end(state, JobPhase::kCancelled, kDiedOfSignal + state.stop_signal,
+                 actions);
+    }
+    return end_as_asked(state, actions);
+  }
+  if (cause) return judge_failure(state, *cause, now, actions);
+  const bool stopped =
+      std::any_of(state.endings.begin(), state.endings.end(),
+                  [](const RankEnding& e) { return e.code == kExitPreempted; });
+  end(state, stopped ? JobPhase::kPreempted : JobPhase::kSucceeded,
+      stopped ? kExitPreempted : kExitSuccess, actions);
+}
+
+void conclude_if_empty(JobState& state, Time now, JobActions& actions) {
+  if (static_cast<int>(state.empty.size()) == agent_count(state)) {
+    conclude(state, now, actions);
+  }
+}
+
+}  // namespace
+
+void leave_empty(JobState& state, int agent, Time now, JobActions& actions) {
+  if (state.empty.insert(agent).second) conclude_if_empty(state, now, actions);
+}
+
+namespace {
+
+bool ranks_run(const JobState& state) {
+  return state.started && !is_end(state.phase) &&
+         state.phase != JobPhase::kRestarting;
+}
+
+/// As nobody else says what became of its ranks.
+void blame_agent(JobState& state, int agent, const char* what) {
+  if (state.trouble) return;
+  state.trouble = Cause{.code = kExitInternal,
+                        .text = fmt::format("agent {} {}", agent, what)};
+}
+
+void fail_for_agent(JobState& state, Time now, JobActions& actions) {
+  if (!state.stop_until) fail_generation(state, now, actions);
+}
+
+/// What it should be doing, said again.
+void say_again(const JobState& state, int agent, JobActions& actions) {
+  if (state.phase == JobPhase::kStarting && state.generation > 0 &&
+      agent == 0 && all_ready(state)) {
+    send(state, agent, OpenRendezvous{}, actions);
+  } else if (!ranks_run(state) || state.empty.contains(agent)) {
+    send(state, agent, Ping{}, actions);
+  } else if (state.stop_until) {
+    send(state, agent, Stop{state.at_once}, actions);
+  } else if (!state.known.contains(agent)) {
+    send_start(state, agent, actions);
+  } else {
+    send(state, agent, Ping{}, actions);
+  }
+}
+
+}  // namespace
+
+void lose_agent(JobState& state, int agent, const char* what, Time now,
+                JobActions& actions) {
+  state.ready.erase(agent);
+  if (!ranks_run(state) || state.empty.contains(agent)) return;
+  blame_agent(state, agent, what);
+  state.empty.insert(agent);
+  fail_for_agent(state, now, actions);
+  conclude_if_empty(state, now, actions);
+}
+
+void keep_contact(JobState& state, Time now, JobActions& actions) {
+  state.repeat_at = now + state.options.contact.heartbeat;
+  for (int agent = 0; agent < agent_count(state); ++agent) {
+    if (is_end(state.phase)) return;
+    if (state.contacts.lost(agent, now)) {
+      lose_agent(state, agent, "was lost", now, actions);
+    } else if (state.contacts.silent(agent, now)) {
+      if (!ranks_run(state) || state.empty.contains(agent)) continue;
+      blame_agent(state, agent, "is not heard of any more");
+      fail_for_agent(state, now, actions);
+    } else {
+      say_again(state, agent, actions);
+    }
+  }
+}
+
+JobActions without_silent(const JobState& state, JobActions actions, Time now) {
+  std::erase_if(actions, [&](const JobAction& action) {
+    const auto* send = std::get_if<SendCommand>(&action);
+    return send != nullptr && state.contacts.silent(send->agent, now);
+  });
+  return actions;
+}
+
+}  // namespace catena::launcher
