@@ -30,6 +30,10 @@ void put(const RankEnding& ending, std::size_t most_words,
   to.set_lost(ending.lost);
   to.set_stopped(ending.stopped);
   to.set_step(ending.step);
+  to.set_hung(ending.hung);
+  to.set_section(ending.section.substr(0, kMaxNameBytes));
+  to.set_waits_for(static_cast<std::uint32_t>(ending.waits_for + 1));
+  to.set_silent_seconds(ending.silent_seconds);
   // The last of them say most.
   const std::string& words = ending.last_words;
   to.set_last_words(
@@ -61,7 +65,10 @@ void put(const Command& command, proto::Command& to) {
                  },
                  [&](const Stop& body) {
                    to.mutable_stop()->set_at_once(body.at_once);
-                 }},
+                 },
+                 [&](const Save&) { to.mutable_save(); },
+                 [&](const Inspect&) { to.mutable_inspect(); },
+                 [&](const Ping&) { to.mutable_ping(); }},
       command.body);
 }
 
@@ -86,20 +93,36 @@ class ReportWriter {
     to_.mutable_rank_stepped()->set_rank(number(body.rank));
     to_.mutable_rank_stepped()->set_step(body.step);
   }
+  void operator()(const RankSuspected& body) {
+    auto& suspected = *to_.mutable_rank_suspected();
+    suspected.set_rank(number(body.rank));
+    suspected.set_verdict(static_cast<std::uint32_t>(body.verdict));
+    suspected.set_text(body.text.substr(0, kMaxLastWords));
+  }
+  void operator()(const launcher::Heartbeat& body) {
+    auto& standing = *to_.mutable_standing();
+    for (const int rank : body.joined) standing.add_joined(number(rank));
+    put_all(body.endings, standing);
+    standing.set_step(body.step);
+    standing.set_empty(body.empty);
+  }
   void operator()(const RankExited& body) {
     put(body.ending, kMaxLastWords,
         *to_.mutable_rank_exited()->mutable_ending());
   }
   void operator()(const GenerationEmpty& body) {
-    auto& empty = *to_.mutable_generation_empty();
-    const std::size_t share = (kMaxMessageBytes - kRoomForOthers) /
-                              std::max<std::size_t>(1, body.endings.size());
-    for (const RankEnding& ending : body.endings) {
-      put(ending, std::min(kMaxLastWords, share), *empty.add_endings());
-    }
+    put_all(body.endings, *to_.mutable_generation_empty());
   }
 
  private:
+  template <class To>
+  static void put_all(const std::vector<RankEnding>& endings, To& to) {
+    const std::size_t share = (kMaxMessageBytes - kRoomForOthers) /
+                              std::max<std::size_t>(1, endings.size());
+    for (const RankEnding& ending : endings) {
+      put(ending, std::min(kMaxLastWords, share), *to.add_endings());
+    }
+  }
   static std::uint32_t number(int rank) {
     return static_cast<std::uint32_t>(rank);
   }
@@ -163,6 +186,14 @@ std::vector<std::string> take_texts(const char* field, const Texts& texts) {
   return result;
 }
 
+double take_seconds(double seconds) {
+  // Not a number is refused, too.
+  if (!(seconds >= 0 && seconds < 1e9)) {
+    refuse("silent seconds", fmt::format("are {}", seconds));
+  }
+  return seconds;
+}
+
 RankEnding take(const proto::RankEnding& from) {
   constexpr int kMostCode = 255, kMostSignal = 64;
   if (from.code() < 0) refuse("code", "is negative");
@@ -177,7 +208,11 @@ RankEnding take(const proto::RankEnding& from) {
       .done = from.done(),
       .lost = from.lost(),
       .stopped = from.stopped(),
+      .hung = from.hung(),
       .step = take_step(from.step()),
+      .section = take("section", from.section(), kMaxNameBytes),
+      .waits_for = take("awaited rank", from.waits_for(), kMaxRanks) - 1,
+      .silent_seconds = take_seconds(from.silent_seconds()),
       .last_words = take("last words", from.last_words(), kMaxLastWords)};
 }
 
@@ -216,51 +251,78 @@ Command take(const proto::Command& from) {
       return {generation, take(from.start_generation())};
     case proto::Command::kStop:
       return {generation, Stop{from.stop().at_once()}};
+    case proto::Command::kSave:
+      return {generation, Save{}};
+    case proto::Command::kInspect:
+      return {generation, Inspect{}};
+    case proto::Command::kPing:
+      return {generation, Ping{}};
     case proto::Command::BODY_NOT_SET:
       break;
   }
   refuse("command", "is of no known kind");
 }
 
-GenerationEmpty take(const proto::GenerationEmpty& from) {
+template <class From>
+std::vector<RankEnding> take_endings(const From& from) {
   if (from.endings_size() > kMaxRanks) refuse("endings", "are too many");
-  GenerationEmpty empty;
-  for (const auto& ending : from.endings()) {
-    empty.endings.push_back(take(ending));
-  }
-  return empty;
+  std::vector<RankEnding> endings;
+  for (const auto& ending : from.endings()) endings.push_back(take(ending));
+  return endings;
 }
 
-Report take(const proto::Report& from) {
-  const int generation = take("generation", from.generation(), kMaxGenerations);
+launcher::Heartbeat take(const proto::Standing& from) {
+  if (from.joined_size() > kMaxRanks) refuse("joined ranks", "are too many");
+  launcher::Heartbeat standing{.endings = take_endings(from),
+                               .step = take_step(from.step()),
+                               .empty = from.empty()};
+  for (const std::uint32_t rank : from.joined()) {
+    standing.joined.push_back(take_rank(rank));
+  }
+  return standing;
+}
+
+RankSuspected take(const proto::RankSuspected& from) {
+  using Verdict = RankSuspected::Verdict;
+  const int verdict =
+      take("verdict", from.verdict(), static_cast<int>(Verdict::kAsked));
+  return {take_rank(from.rank()), static_cast<Verdict>(verdict),
+          take("text", from.text(), kMaxLastWords)};
+}
+
+decltype(Report::body) take_body(const proto::Report& from) {
   switch (from.body_case()) {
     case proto::Report::kAgentReady:
-      return {0, generation,
-              AgentReady{take_words("host", from.agent_ready().host(),
-                                    kMaxNameBytes)}};
+      return AgentReady{
+          take_words("host", from.agent_ready().host(), kMaxNameBytes)};
+    case proto::Report::kStanding:
+      return take(from.standing());
     case proto::Report::kRendezvousOpen:
-      return {
-          0, generation,
-          RendezvousOpen{take_words(
-              "endpoint", from.rendezvous_open().endpoint(), kMaxNameBytes)}};
+      return RendezvousOpen{take_words(
+          "endpoint", from.rendezvous_open().endpoint(), kMaxNameBytes)};
     case proto::Report::kRankStarted:
-      return {0, generation,
-              RankStarted{take_rank(from.rank_started().rank()),
-                          take_process(from.rank_started().process())}};
+      return RankStarted{take_rank(from.rank_started().rank()),
+                         take_process(from.rank_started().process())};
     case proto::Report::kRankJoined:
-      return {0, generation, RankJoined{take_rank(from.rank_joined().rank())}};
+      return RankJoined{take_rank(from.rank_joined().rank())};
     case proto::Report::kRankStepped:
-      return {0, generation,
-              RankStepped{take_rank(from.rank_stepped().rank()),
-                          take_step(from.rank_stepped().step())}};
+      return RankStepped{take_rank(from.rank_stepped().rank()),
+                         take_step(from.rank_stepped().step())};
+    case proto::Report::kRankSuspected:
+      return take(from.rank_suspected());
     case proto::Report::kRankExited:
-      return {0, generation, RankExited{take(from.rank_exited().ending())}};
+      return RankExited{take(from.rank_exited().ending())};
     case proto::Report::kGenerationEmpty:
-      return {0, generation, take(from.generation_empty())};
+      return GenerationEmpty{take_endings(from.generation_empty())};
     case proto::Report::BODY_NOT_SET:
       break;
   }
   refuse("report", "is of no known kind");
+}
+
+Report take(const proto::Report& from) {
+  return {0, take("generation", from.generation(), kMaxGenerations),
+          take_body(from), from.incarnation()};
 }
 
 }  // namespace
@@ -275,6 +337,7 @@ std::string write(const Message& message) {
           [&](const Report& report) {
             proto::Report& to = *envelope.mutable_report();
             to.set_generation(static_cast<std::uint32_t>(report.generation));
+            to.set_incarnation(report.incarnation);
             std::visit(ReportWriter(to), report.body);
           }},
       message);

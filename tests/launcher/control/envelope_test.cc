@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "launcher/control/frame.h"
 #include "runtime/base/error.h"
 
@@ -21,7 +23,11 @@ RankEnding an_ending() {
           .done = true,
           .lost = true,
           .stopped = true,
+          .hung = true,
           .step = 12,
+          .section = "step",
+          .waits_for = 0,
+          .silent_seconds = 31.5,
           .last_words = std::string("any \xff bytes\0", 12)};
 }
 
@@ -46,6 +52,9 @@ TEST(EnvelopeTest, EveryMessageComesAsItWent) {
       Command{2, StartGeneration{.world = 8, .ranks = {}, .rendezvous = ""}},
       Command{3, Stop{true}},
       Command{3, Stop{false}},
+      Command{3, Save{}},
+      Command{3, Inspect{}},
+      Command{3, Ping{}},
       Report{0, 0, AgentReady{"host"}},
       Report{0, 1, RendezvousOpen{"[::1]:29500"}},
       Report{0, 1, RankStarted{5, 1234}},
@@ -53,7 +62,12 @@ TEST(EnvelopeTest, EveryMessageComesAsItWent) {
       Report{0, 1, RankStepped{5, std::int64_t{1} << 40}},
       Report{0, 1, RankExited{an_ending()}},
       Report{0, 1, GenerationEmpty{{an_ending(), RankEnding{}}}},
-      Report{0, 1, GenerationEmpty{}}};
+      Report{0, 1, GenerationEmpty{}},
+      Report{0, 1, RankSuspected{5, RankSuspected::Verdict::kAsked, "text"}},
+      Report{0, 1, launcher::Heartbeat{{5, 6}, {an_ending()}, 7, false}, 99}};
+  EXPECT_EQ(std::get<Report>(read(write(messages[std::size(messages) - 1])))
+                .incarnation,
+            99U);
   for (const Message& message : messages) {
     const std::string bytes = write(message);
     const Message again = read(bytes);
@@ -170,6 +184,23 @@ TEST(EnvelopeTest, WhatNobodyWouldWriteIsRefused) {
       {"grace period is",
        [](proto::Envelope& e) {
          e.mutable_setup()->set_grace_milliseconds(~std::uint64_t{0});
+       }},
+      {"silent seconds are -1",
+       [&](proto::Envelope& e) { ending(e)->set_silent_seconds(-1); }},
+      {"silent seconds are nan",
+       [&](proto::Envelope& e) {
+         ending(e)->set_silent_seconds(std::nan(""));
+       }},
+      {"awaited rank is 65537",
+       [&](proto::Envelope& e) { ending(e)->set_waits_for(65537); }},
+      {"verdict is 4",
+       [](proto::Envelope& e) {
+         e.mutable_report()->mutable_rank_suspected()->set_verdict(4);
+       }},
+      {"joined ranks are too many",
+       [](proto::Envelope& e) {
+         auto* standing = e.mutable_report()->mutable_standing();
+         for (int i = 0; i <= kMaxRanks; ++i) standing->add_joined(0);
        }},
       {"console rank is -2",
        [](proto::Envelope& e) { e.mutable_setup()->set_console_rank(-2); }}};
