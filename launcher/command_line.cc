@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <cstdio>
 #include <memory>
 
 #include "launcher/commands/launch.h"
+#include "launcher/commands/look.h"
 #include "launcher/commands/trainer.h"
 #include "launcher/contract.h"
 #include "runtime/base/error.h"
@@ -14,6 +16,19 @@
 
 namespace catena::launcher {
 namespace {
+
+/// A command that this program carries out itself.
+struct OwnCommand {
+  const char *name, *summary;
+  int (*run)(const std::vector<std::string>&);
+};
+constexpr std::array<OwnCommand, 5> kOwnCommands = {{
+    {kLaunchName, kLaunchSummary, launch},
+    {"status", "how a run stands, and each of its ranks", status},
+    {"watch", "the same with the loss, drawn and renewed", watch},
+    {"logs", "what the ranks of a run wrote", logs},
+    {"stop", "have a run save and end", stop},
+}};
 
 constexpr const char* kExamples = R"(Examples:
   catena train configs/quickstart.toml
@@ -39,9 +54,9 @@ std::unique_ptr<CLI::App> make_application() {
         ->add_subcommand(std::string(command.name),
                          std::string(command.summary))
         ->group("Commands");
-    if (command.name == "train") {
-      application->add_subcommand(kLaunchName, kLaunchSummary)
-          ->group("Commands");
+    if (command.name != "train") continue;
+    for (const OwnCommand& own : kOwnCommands) {
+      application->add_subcommand(own.name, own.summary)->group("Commands");
     }
   }
   return application;
@@ -104,8 +119,10 @@ int run(const std::vector<std::string>& given) {
   const std::vector<std::string> arguments = without_help(given);
   const std::string command = arguments.empty() ? "" : arguments.front();
   try {
-    if (command == kLaunchName) {
-      return launch({arguments.begin() + 1, arguments.end()});
+    for (const OwnCommand& own : kOwnCommands) {
+      if (command == own.name) {
+        return own.run({arguments.begin() + 1, arguments.end()});
+      }
     }
     if (is_trainer_command(command)) run_trainer(arguments);
   } catch (const Error& error) {

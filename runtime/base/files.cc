@@ -160,6 +160,14 @@ FileLock::FileLock(const fs::path& path) {
     errno = code;
     fail_io(path, "lock");
   }
+  if (!held_) return;
+  // The lock counts, not what the file says: a full disk is no reason to fail.
+  const std::string process = std::to_string(::getpid()) + "\n";
+  const ssize_t written =
+      ::ftruncate(descriptor_, 0) == 0
+          ? ::pwrite(descriptor_, process.data(), process.size(), 0)
+          : -1;
+  static_cast<void>(written);
 }
 
 FileLock::~FileLock() { ::close(descriptor_); }

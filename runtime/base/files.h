@@ -69,7 +69,8 @@ void replace_folder(const std::filesystem::path& from,
                     const std::filesystem::path& to);
 
 /// An exclusive claim to a file's name among processes, held until the object
-/// or the process ends, however it ends.
+/// or the process ends, however it ends. The file holds the number of the
+/// process that held it last, in decimal on one line, if the disk takes it.
 class FileLock {
  public:
   /// Throws: Error(kIo) if it cannot be made; held() tells whether another
