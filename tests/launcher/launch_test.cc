@@ -6,7 +6,6 @@
 
 #include <chrono>
 #include <csignal>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <thread>
 
@@ -14,6 +13,7 @@
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
 #include "tests/launcher/program.h"
+#include "tests/support/json.h"
 
 namespace catena::launcher {
 namespace {
@@ -63,7 +63,7 @@ say() {{ echo "$1" > /proc/self/fd/$CATENA_CONTROL_FD; }}
     return start(more).wait();
   }
   [[nodiscard]] Json result() const {
-    return Json::parse(read_file(run() / "job.json"));
+    return json_of(read_file(run() / "job.json"));
   }
   void wait_for(const char* name) const {
     for (int i = 0; i < 6000 && !fs::exists(run() / name); ++i) {
@@ -250,8 +250,7 @@ TEST_F(LaunchTest, ADryRunStartsNothing) {
   EXPECT_EQ(text.code, 0);
   EXPECT_THAT(text.output, AllOf(HasSubstr("rank 1"), HasSubstr("fits     yes"),
                                  HasSubstr("rank-1.log")));
-  const Json json =
-      Json::parse(launch({"-n", "2", "--dry-run", "--json"}).output);
+  const Json json = json_of(launch({"-n", "2", "--dry-run", "--json"}).output);
   EXPECT_EQ(json["ranks"].size(), 2U);
   EXPECT_EQ(json["ranks"][1]["local_rank"], 1);
   EXPECT_EQ(json["fits"], true);

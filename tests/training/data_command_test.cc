@@ -1,9 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
 #include <set>
 
+#include "tests/support/json.h"
 #include "tests/training/command_fixture.h"
 
 namespace catena {
@@ -59,7 +59,7 @@ class DataCommandTest : public CommandFixture {
     const Outcome outcome = run(
         fmt::format("data inspect '{}' --json {}", output().string(), more));
     EXPECT_EQ(outcome.code, 0) << outcome.err;
-    return nlohmann::json::parse(outcome.out);
+    return json_of(outcome.out);
   }
   [[nodiscard]] fs::path output() const { return folder_ / "prepared"; }
   [[nodiscard]] fs::path trained_tokenizer() const {
@@ -172,7 +172,7 @@ TEST_F(DataCommandTest, TokenizerIsTrainedAlikeWithAnyThreads) {
     EXPECT_EQ(outcome.out, trained_tokenizer().string() +
                                ": 300 tokens from 140 documents\n");
     const std::string json = read_file(trained_tokenizer());
-    EXPECT_EQ(nlohmann::json::parse(json)["model"]["vocab"].size(), 300U);
+    EXPECT_EQ(json_of(json)["model"]["vocab"].size(), 300U);
     if (first.empty()) first = json;
     EXPECT_EQ(json, first);
   }

@@ -3,8 +3,8 @@
 #include <sys/stat.h>
 
 #include <map>
-#include <nlohmann/json.hpp>
 
+#include "tests/support/json.h"
 #include "tests/training/command_fixture.h"
 
 namespace catena {
@@ -21,7 +21,7 @@ class DoctorCommandTest : public CommandFixture {
     const Outcome outcome = run("doctor --json", before);
     code_ = outcome.code;
     std::map<std::string, std::string> found;
-    for (const auto& finding : nlohmann::json::parse(outcome.out)) {
+    for (const auto& finding : json_of(outcome.out)) {
       found[finding["name"]] = finding["value"];
       marks_[finding["name"]] = finding["mark"];
     }

@@ -1,7 +1,6 @@
 // catena plan and evaluate, as a user runs them.
 
-#include <nlohmann/json.hpp>
-
+#include "tests/support/json.h"
 #include "tests/training/command_fixture.h"
 
 namespace catena {
@@ -13,8 +12,7 @@ using EvaluateCommandTest = CommandFixture;
 TEST_F(EvaluateCommandTest, MeasuresLossAndAnswers) {
   ASSERT_EQ(run(train("--set run.prompts=")).code, 0);
   const std::string run_folder = (folder_ / "run").string();
-  const auto trained =
-      nlohmann::json::parse(read_file(folder_ / "run" / "result.json"));
+  const auto trained = json_of(read_file(folder_ / "run" / "result.json"));
   write_file_atomically(folder_ / "q.jsonl",
                         "{\"question\": \"1 + 1?\", \"answer\": \"#### 2\"}\n"
                         "{\"question\": \"2 + 1?\", \"answer\": \"#### 3\"}\n");
@@ -23,7 +21,7 @@ TEST_F(EvaluateCommandTest, MeasuresLossAndAnswers) {
                       "'{}/q.jsonl' --limit 1",
                       run_folder, folder_.string()));
   ASSERT_EQ(json.code, 0) << json.err;
-  const auto result = nlohmann::json::parse(json.out);
+  const auto result = json_of(json.out);
   EXPECT_NEAR(result["loss"], trained["validation_loss_after"], 2e-3);
   EXPECT_GT(result["standard_error"], 0);
   EXPECT_EQ(result["rows"], 8);
@@ -62,7 +60,7 @@ TEST_F(EvaluateCommandTest, CountsTheAnswersThatAreRight) {
                   (folder_ / "run").string(), questions);
   const Outcome json = run(command + " --json");
   ASSERT_EQ(json.code, 0) << json.err;
-  EXPECT_EQ(nlohmann::json::parse(json.out)["exact_match"], 2) << json.out;
+  EXPECT_EQ(json_of(json.out)["exact_match"], 2) << json.out;
   EXPECT_THAT(run(command).out, HasSubstr("exact match 2 of 3 questions"));
 }
 
@@ -88,7 +86,7 @@ TEST_F(EvaluateCommandTest, PlanForetellsFromTheTableOfARun) {
   ASSERT_EQ(run(train("--set train.steps=12 --set run.prompts=")).code, 0);
   const Outcome after = run("plan --json " + keys);
   ASSERT_EQ(after.code, 0) << after.err;
-  const auto plan = nlohmann::json::parse(after.out);
+  const auto plan = json_of(after.out);
   EXPECT_GT(plan["step_seconds"], 0);
   EXPECT_THAT(plan["step_seconds_from"], HasSubstr("kernels-"));
   EXPECT_EQ(plan["fits"], true);

@@ -5,9 +5,9 @@
 
 #include <array>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "runtime/base/files.h"
+#include "tests/support/json.h"
 
 namespace catena {
 namespace {
@@ -150,7 +150,7 @@ TEST_F(ForecastTest, ScalesStronglyAndWeakly) {
   EXPECT_NEAR(8 * strong[2].step_seconds, strong[0].step_seconds,
               0.2 * strong[0].step_seconds);
   EXPECT_THAT(forecast_text(strong, cluster_), HasSubstr("modelled"));
-  const auto json = nlohmann::json::parse(forecast_json(strong, cluster_));
+  const auto json = json_of(forecast_json(strong, cluster_));
   EXPECT_THAT(json.at("modelled").get<std::string>(), HasSubstr("modelled"));
   EXPECT_EQ(json.at("forecasts").at(2).at("ranks"), 8);
   try {

@@ -19,7 +19,7 @@ class LaunchCommandTest : public RanksFixture {
                        train.substr(std::string("train ").size()), more);
   }
   [[nodiscard]] nlohmann::json job(const std::string& run) const {
-    return nlohmann::json::parse(read_file(folder_ / run / "job.json"));
+    return json_of(read_file(folder_ / run / "job.json"));
   }
 };
 
@@ -87,7 +87,7 @@ TEST_F(LaunchCommandTest, WhatIsWrongIsSaidOnceAndNotTriedAgain) {
 TEST_F(LaunchCommandTest, ADryRunSaysWhereRanksWouldRunAndMakesNothing) {
   const Outcome outcome = run(launched(2, "run", "--dry-run --json"));
   ASSERT_EQ(outcome.code, 0) << outcome.err;
-  const auto json = nlohmann::json::parse(outcome.out);
+  const auto json = json_of(outcome.out);
   EXPECT_EQ(json["run"], (folder_ / "run").string());
   EXPECT_EQ(json["fits"], true);
   EXPECT_EQ(json["ranks"].size(), 2U);

@@ -1,8 +1,8 @@
 // What `catena plan` says is what a run takes, and no more as it goes on.
 
 #include <fstream>
-#include <nlohmann/json.hpp>
 
+#include "tests/support/json.h"
 #include "tests/training/command_fixture.h"
 
 namespace catena {
@@ -22,7 +22,7 @@ class MemoryTest : public CommandFixture {
     write_file_atomically(folder_ / "long.txt", text);
   }
   [[nodiscard]] nlohmann::json result() const {
-    return nlohmann::json::parse(read_file(folder_ / "run" / "result.json"));
+    return json_of(read_file(folder_ / "run" / "result.json"));
   }
   [[nodiscard]] std::string train_long(const std::string& more) const {
     return train(
@@ -87,7 +87,7 @@ TEST_F(MemoryTest, StaysFlat) {
   std::ifstream file(folder_ / "run" / "metrics.jsonl");
   double early = 0, late = 0;
   for (std::string line; std::getline(file, line);) {
-    const auto json = nlohmann::json::parse(line);
+    const auto json = json_of(line);
     if (!json.contains("catena_memory_bytes")) continue;
     const auto bytes = json["catena_memory_bytes"]["host"].get<double>();
     if (json["catena_step"] == 520) early = bytes;  // after one checkpoint

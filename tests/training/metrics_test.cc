@@ -5,9 +5,9 @@
 #include <unistd.h>
 
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "runtime/base/error.h"
+#include "tests/support/json.h"
 
 namespace catena {
 namespace {
@@ -77,7 +77,7 @@ TEST(MetricsTest, LinesAreJsonWithTheDocumentedNames) {
   std::ifstream file(folder / "metrics.jsonl");
   std::string line;
   ASSERT_TRUE(std::getline(file, line));
-  const auto step = nlohmann::json::parse(line);
+  const auto step = json_of(line);
   EXPECT_EQ(step["catena_step"], 7);
   EXPECT_EQ(step["catena_loss"]["train"], 2.5);
   EXPECT_EQ(step["catena_mfu_ratio"], 0.5);
@@ -85,7 +85,7 @@ TEST(MetricsTest, LinesAreJsonWithTheDocumentedNames) {
   EXPECT_EQ(step["catena_expert_load_max_to_mean_ratio"][0][1], 2.0);
   EXPECT_EQ(step["catena_router_entropy_nats"][0][1], 0.25);
   ASSERT_TRUE(std::getline(file, line));
-  EXPECT_EQ(nlohmann::json::parse(line)["catena_loss"]["validation"], 2.25);
+  EXPECT_EQ(json_of(line)["catena_loss"]["validation"], 2.25);
   std::filesystem::remove_all(folder);
 }
 

@@ -5,9 +5,9 @@
 #include <unistd.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "runtime/base/files.h"
+#include "tests/support/json.h"
 #include "training/combinations.h"
 #include "training/kernel_table.h"
 
@@ -41,7 +41,7 @@ TEST_P(PaperPlanTest, CountsThePublishedParameters) {
   EXPECT_EQ(plan.name, GetParam().name);
   EXPECT_EQ(plan.needs.layer_parameters, GetParam().in_layers);
   EXPECT_EQ(plan.needs.parameters, GetParam().in_all);
-  const auto json = nlohmann::json::parse(plan_json(plan, config));
+  const auto json = json_of(plan_json(plan, config));
   EXPECT_EQ(json["parameters_in_layers"], GetParam().in_layers);
   EXPECT_EQ(json["parameters"], GetParam().in_all);
   EXPECT_TRUE(json["step_seconds"].is_null());
@@ -103,7 +103,7 @@ TEST(RanksPlanTest, ARankHoldsItsShareAndSendsWhatTheFormulasSay) {
   EXPECT_NEAR(sent.at("combine"), bytes, 0.02 * bytes);
   EXPECT_NEAR(sent.at("combine gradient"), bytes, 0.02 * bytes);
   EXPECT_THAT(plan_text(eight, config), HasSubstr("8: 1 x 8 (data x expert)"));
-  const auto json = nlohmann::json::parse(plan_json(eight, config));
+  const auto json = json_of(plan_json(eight, config));
   EXPECT_EQ(json["ranks"], 8);
   EXPECT_EQ(json["exchange_bytes_a_step"]["dispatch"], sent.at("dispatch"));
 }

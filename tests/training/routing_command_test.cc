@@ -121,9 +121,7 @@ TEST_F(RoutingCommandTest, RoutesThatWereDealtOutAreMarkedEverywhere) {
        {plan + " --set model.router.force_balanced=true",
         plan + " --routing " + routes}) {
     EXPECT_THAT(run(marked).out, HasSubstr("forced balanced")) << marked;
-    EXPECT_EQ(
-        nlohmann::json::parse(run(marked + " --json").out)["forced_balanced"],
-        true);
+    EXPECT_EQ(json_of(run(marked + " --json").out)["forced_balanced"], true);
   }
   EXPECT_THAT(run(plan).out, Not(HasSubstr("forced balanced")));
   // What replays is marked too, and says which.
@@ -185,7 +183,7 @@ class RoutingPlanTest : public RoutingCommandTest {
     const Outcome outcome =
         run("plan" + arguments.substr(5) + " --json --routing " + routing);
     EXPECT_EQ(outcome.code, 0) << outcome.err;
-    return nlohmann::json::parse(outcome.out)["routing"];
+    return json_of(outcome.out)["routing"];
   }
 };
 

@@ -2,9 +2,9 @@
 
 #include <fstream>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <vector>
 
+#include "tests/support/json.h"
 #include "tests/training/command_fixture.h"
 #include "training/checkpoint/reader.h"
 #include "training/checkpoint/writer.h"
@@ -35,7 +35,7 @@ class RunFixture : public CommandFixture {
            read_file(place->folder / kOptimizerFile);
   }
   [[nodiscard]] nlohmann::json result(const std::string& run) const {
-    return nlohmann::json::parse(read_file(folder_ / run / "result.json"));
+    return json_of(read_file(folder_ / run / "result.json"));
   }
   /// The whole lines of metrics.jsonl so far.
   [[nodiscard]] std::vector<nlohmann::json> metrics(
@@ -43,7 +43,7 @@ class RunFixture : public CommandFixture {
     std::vector<nlohmann::json> lines;
     std::ifstream file(folder_ / run / "metrics.jsonl");
     for (std::string line; std::getline(file, line);) {
-      auto json = nlohmann::json::parse(line, nullptr, false);
+      auto json = json_if_whole(line);
       if (json.is_object()) lines.push_back(std::move(json));
     }
     return lines;

@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
-#include <nlohmann/json.hpp>
 
+#include "tests/support/json.h"
 #include "tests/training/command_fixture.h"
 
 namespace catena {
@@ -22,15 +22,14 @@ TEST_F(TrainCommandTest, TrainsSavesAndGenerates) {
   EXPECT_THAT(trained.err, HasSubstr("step 6/6  loss "));
   EXPECT_THAT(trained.err, HasSubstr("catena generate "));
   const fs::path run_folder = folder_ / "run";
-  const auto result =
-      nlohmann::json::parse(read_file(run_folder / "result.json"));
+  const auto result = json_of(read_file(run_folder / "result.json"));
   EXPECT_EQ(result["step"], 6);
   EXPECT_LT(result["validation_loss_after"].get<double>(),
             result["validation_loss_before"].get<double>());
   std::ifstream metrics(run_folder / "metrics.jsonl");
   int steps = 0, validations = 0;
   for (std::string line; std::getline(metrics, line);) {
-    const auto json = nlohmann::json::parse(line);
+    const auto json = json_of(line);
     steps += json["catena_loss"].contains("train");
     validations += json["catena_loss"].contains("validation");
   }
@@ -39,7 +38,7 @@ TEST_F(TrainCommandTest, TrainsSavesAndGenerates) {
   std::ifstream routing(run_folder / "routing.jsonl");
   int transitions = 0;
   for (std::string line; std::getline(routing, line);) {
-    const auto json = nlohmann::json::parse(line);
+    const auto json = json_of(line);
     ASSERT_EQ(json["load"].size(), 7U);
     transitions += json.contains("transitions");
   }
@@ -54,8 +53,7 @@ TEST_F(TrainCommandTest, TrainsSavesAndGenerates) {
   const Outcome repeated =
       run("train '" + (run_folder / "config.toml").string() + "'");
   ASSERT_EQ(repeated.code, 0) << repeated.err;
-  const auto second =
-      nlohmann::json::parse(read_file(folder_ / "run-2" / "result.json"));
+  const auto second = json_of(read_file(folder_ / "run-2" / "result.json"));
   EXPECT_EQ(second["validation_loss_after"], result["validation_loss_after"]);
 }
 

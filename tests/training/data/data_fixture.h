@@ -5,13 +5,13 @@
 
 #include <filesystem>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
+#include "tests/support/json.h"
 #include "training/data/byte_alphabet.h"
 #include "training/data/tokenizer.h"
 #include "training/data/tokenizer_parts.h"
@@ -67,11 +67,11 @@ inline nlohmann::json small_tokenizer(
     description.merges.push_back(spelled(left) + " " + spelled(right));
     description.vocabulary.push_back(spelled(left + right));
   }
-  return nlohmann::json::parse(write_tokenizer_json(description));
+  return json_of(write_tokenizer_json(description));
 }
 
 inline Tokenizer tokenizer_of(const nlohmann::json& json) {
-  return Tokenizer::from_json(json.dump(), "tokenizer.json");
+  return Tokenizer::from_json(json_text(json), "tokenizer.json");
 }
 
 /// What each token stands for: the clearest way to compare.

@@ -113,9 +113,9 @@ TEST_F(DatasetDamageTest, NoticesAnotherVersionOrKind) {
                                 kAgain);
     replace(name, whole, false);
   }
-  auto manifest = nlohmann::json::parse(content(kDatasetFile));
+  auto manifest = json_of(content(kDatasetFile));
   manifest["version"] = 7;
-  replace(kDatasetFile, manifest.dump(), true);
+  replace(kDatasetFile, json_text(manifest), true);
   EXPECT_EQ(open_error(), name_of(kDatasetFile) +
                               ": version is 7, this program reads "
                               "version 1; prepare the data set again "
@@ -168,9 +168,9 @@ TEST_F(DatasetDamageTest, NoticesATokenOutsideTheVocabulary) {
 }
 
 TEST_F(DatasetDamageTest, RefusesNamesThatLeaveTheFolder) {
-  auto manifest = nlohmann::json::parse(content(kDatasetFile));
+  auto manifest = json_of(content(kDatasetFile));
   manifest["index"]["name"] = "../index.bin";
-  replace(kDatasetFile, manifest.dump(), true);
+  replace(kDatasetFile, json_text(manifest), true);
   EXPECT_EQ(open_error(), name_of(kDatasetFile) +
                               ": index.name is \"../index.bin\", expected a "
                               "file of the folder");

@@ -29,7 +29,7 @@ class DatasetFolderTest : public FolderTest {
         row["query"] = words(30);
         row["response"] = words(60);
       }
-      rows += row.dump() + "\n";
+      rows += json_text(row) + "\n";
     }
     return rows;
   }
@@ -38,8 +38,9 @@ class DatasetFolderTest : public FolderTest {
                          const std::string& output = "out") const {
     PrepareOptions made;
     made.inputs = {write("rows.jsonl", rows)};
-    made.tokenizer = write("tokenizer.json",
-                           small_tokenizer({{"a", "b"}, {" ", "ab"}}).dump());
+    made.tokenizer =
+        write("tokenizer.json",
+              json_text(small_tokenizer({{"a", "b"}, {" ", "ab"}})));
     made.output = folder() / output;
     made.threads = 1;
     return made;

@@ -93,7 +93,7 @@ TEST_F(PrepareTest, UsesFourBytesForALargeVocabulary) {
   auto tokenizer = small_tokenizer();
   tokenizer["added_tokens"].push_back(
       {{"id", 70'000}, {"content", "<big>"}, {"special", false}});
-  write("tokenizer.json", tokenizer.dump());
+  write("tokenizer.json", json_text(tokenizer));
   prepare(made);
   const Dataset dataset(made.output);
   EXPECT_THAT(dataset.tokens(0), ElementsAre(98, 99, 70'000, 0));
@@ -136,7 +136,7 @@ TEST_F(PrepareTest, NeedsAnEndOfTextTokenToAppend) {
   const auto made = options("{\"text\": \"a\"}\n");
   auto tokenizer = small_tokenizer();
   tokenizer["added_tokens"] = nlohmann::json::array();
-  write("tokenizer.json", tokenizer.dump());
+  write("tokenizer.json", json_text(tokenizer));
   EXPECT_THAT(error_of([&] { prepare(made); }, ErrorKind::kUsage),
               HasSubstr("names no end-of-text token to put behind each "
                         "document; leave it out (data.end_of_text"));
@@ -183,7 +183,7 @@ TEST_F(OpenOrPrepareTest, OpensAPreparedFolder) {
   made.inputs = {made.output};
   EXPECT_EQ(open_or_prepare(made, cache()).folder(), made.output);
   EXPECT_FALSE(fs::exists(cache()));
-  write("tokenizer.json", small_tokenizer({{"z", "z"}}).dump());
+  write("tokenizer.json", json_text(small_tokenizer({{"z", "z"}})));
   EXPECT_THAT(error_of([&] { (void)open_or_prepare(made, cache()); }),
               HasSubstr("was prepared with another tokenizer than"));
   made.tokenizer.clear();

@@ -16,7 +16,7 @@ struct Refusal {
 
 // Names the case in the test runner's list.
 void PrintTo(const Refusal& refusal, std::ostream* out) {
-  *out << refusal.pointer << " = " << refusal.value.dump();
+  *out << refusal.pointer << " = " << json_text(refusal.value);
 }
 
 class TokenizerRefusalTest : public ::testing::TestWithParam<Refusal> {};

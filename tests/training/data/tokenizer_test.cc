@@ -210,7 +210,8 @@ TEST(TokenizerTest, EncodesInSeveralThreadsAtOnce) {
 class TokenizerFileTest : public FolderTest {};
 
 TEST_F(TokenizerFileTest, LoadsAFileOrItsFolder) {
-  const auto path = write("tokenizer.json", small_tokenizer(kMerges).dump());
+  const auto path =
+      write("tokenizer.json", json_text(small_tokenizer(kMerges)));
   EXPECT_EQ(Tokenizer::load(path).hash(), Tokenizer::load(folder()).hash());
 }
 
@@ -220,7 +221,7 @@ TEST_F(TokenizerFileTest, LoadsGpt2sPairOfFiles) {
   for (const json& merge : whole["model"]["merges"]) {
     merges += merge.get<std::string>() + "\n";
   }
-  const auto vocab = write("vocab.json", whole["model"]["vocab"].dump());
+  const auto vocab = write("vocab.json", json_text(whole["model"]["vocab"]));
   const auto merges_path = write("merges.txt", merges);
   const std::string text = "abc <|endoftext|> abxx";
   const auto expected = tokenizer_of(whole).encode(text);
@@ -236,7 +237,7 @@ TEST_F(TokenizerFileTest, TakesTheEndOfTextFromTheConfiguration) {
   json tokenizer = small_tokenizer();
   tokenizer["added_tokens"][0]["content"] = "<stop>";
   tokenizer["model"]["vocab"].erase("<|endoftext|>");
-  write("tokenizer.json", tokenizer.dump());
+  write("tokenizer.json", json_text(tokenizer));
   EXPECT_EQ(Tokenizer::load(folder()).end_of_text(), std::nullopt);
   write("tokenizer_config.json", R"({"eos_token": {"content": "<stop>"}})");
   EXPECT_EQ(Tokenizer::load(folder()).end_of_text(), 0);

@@ -100,7 +100,7 @@ TEST_F(TokenizerTrainerTest, LearnsTheMostFrequentPairs) {
   const auto path = write("a.txt", "low low low lower lower newest");
   const auto trained = train_tokenizer(options(path, 260));
   EXPECT_EQ(trained.vocabulary, 260);
-  const auto json = nlohmann::json::parse(trained.json);
+  const auto json = json_of(trained.json);
   EXPECT_THAT(json["model"]["merges"],
               ElementsAre("l o", "lo w", "\xC4\xA0 low"));
   const Tokenizer tokenizer = Tokenizer::from_json(trained.json, "trained");

@@ -40,7 +40,7 @@ TEST_P(PublishedIdsTest, EveryRowAgrees) {
   std::string line;
   int count = 0;
   for (; std::getline(rows, line); ++count) {
-    const auto row = nlohmann::json::parse(line);
+    const auto row = json_of(line);
     const auto text = row["text"].get<std::string>();
     const auto expected = row["ids"].get<std::vector<std::int32_t>>();
     EXPECT_EQ(tokenizer.encode(text), expected) << text;
