@@ -1,0 +1,311 @@
+// Agents and strangers at a real socket of the loopback interface.
+
+#include "launcher/control/server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
+#include <filesystem>
+
+#include "launcher/control/connection.h"
+#include "launcher/control/handshake.h"
+#include "runtime/base/error.h"
+
+namespace catena::launcher::control {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr int kGeneration = 1;
+
+Secret secret(char letter = 's') { return Secret(std::string(64, letter)); }
+
+std::size_t open_descriptors() {
+  std::size_t count = 0;
+  for ([[maybe_unused]] const auto& entry :
+       std::filesystem::directory_iterator("/proc/self/fd")) {
+    ++count;
+  }
+  return count;
+}
+
+class ServerTest : public ::testing::Test {
+ protected:
+  ServerTest() { open(seconds(10)); }
+
+  void open(Duration lease) {
+    server_ = std::make_unique<Server>(
+        context_, secret(), Server::Options{.job = "job", .lease = lease},
+        Server::Hooks{.connected =
+                          [this](int agent) {
+                            events_.push_back(fmt::format("{} came", agent));
+                          },
+                      .reported =
+                          [this](const Report& report) {
+                            events_.push_back(fmt::format(
+                                "{} says {}", report.agent,
+                                std::get<AgentReady>(report.body).host));
+                          },
+                      .lost =
+                          [this](int agent, const std::string& why) {
+                            events_.push_back(
+                                fmt::format("{} lost: {}", agent, why));
+                          }});
+    server_->expect(0, kGeneration);
+  }
+  tcp::endpoint endpoint() {
+    return {asio::ip::address_v4::loopback(), server_->port()};
+  }
+
+  /// Until `done`, ten seconds at most.
+  template <class Done>
+  bool run_until(Done done, Duration most = seconds(10)) {
+    const auto until = std::chrono::steady_clock::now() + most;
+    while (!done() && std::chrono::steady_clock::now() < until) {
+      context_.run_for(milliseconds(2));
+      context_.restart();
+    }
+    return done();
+  }
+
+  /// Connects, and keeps the connection or what was said against it.
+  std::shared_ptr<Connection> join(int agent, int generation = kGeneration,
+                                   const Secret& key = secret(),
+                                   Duration lease = seconds(10)) {
+    std::shared_ptr<Connection> result;
+    bool over = false;
+    refusal_.clear();
+    asio::co_spawn(context_,
+                   connect(endpoint(), key, {"job", agent, generation}),
+                   [&](const std::exception_ptr& error,
+                       const std::shared_ptr<Connection>& connection) {
+                     over = true;
+                     result = connection;
+                     try {
+                       if (error) std::rethrow_exception(error);
+                     } catch (const std::exception& problem) {
+                       refusal_ = problem.what();
+                     }
+                   });
+    EXPECT_TRUE(run_until([&] { return over; }));
+    if (result) {
+      result->start({.heard = [this](const Message& m) { heard_.push_back(m); },
+                     .lost = [this](const std::string& why) { why_ = why; }},
+                    lease);
+    }
+    return result;
+  }
+
+  tcp::socket stranger() {
+    tcp::socket socket(context_);
+    socket.connect(endpoint());
+    return socket;
+  }
+  /// Whether the other end closes it, and says no more than `most` bytes.
+  bool is_closed(tcp::socket& socket, Duration most, std::size_t bytes = 0) {
+    std::string said(4096, '\0');
+    bool closed = false;
+    std::size_t got = 0;
+    asio::async_read(socket, asio::buffer(said),
+                     [&](const boost::system::error_code&, std::size_t count) {
+                       closed = true;
+                       got = count;
+                     });
+    run_until([&] { return closed; }, most);
+    if (!closed) {
+      socket.cancel();
+      run_until([&] { return closed; });
+      return false;
+    }
+    return got <= bytes;
+  }
+  std::int64_t rejected(const std::string& reason) {
+    const auto at = server_->rejected().find(reason);
+    return at == server_->rejected().end() ? 0 : at->second;
+  }
+
+  asio::io_context context_;
+  std::vector<std::string> events_;
+  std::vector<Message> heard_;
+  std::string refusal_, why_;
+  std::unique_ptr<Server> server_;
+};
+
+TEST_F(ServerTest, AnAgentAndItsLauncherHearEachOther) {
+  const auto agent = join(0);
+  ASSERT_TRUE(agent) << refusal_;
+  EXPECT_EQ(agent->local_address(), "127.0.0.1");
+  agent->send(Report{77, 0, AgentReady{"h"}});
+  server_->send(0, Command{1, Stop{}});
+  server_->send(1, Command{1, Stop{}});
+  EXPECT_TRUE(
+      run_until([&] { return events_.size() == 2 && heard_.size() == 1; }));
+  EXPECT_THAT(events_, ElementsAre("0 came", "0 says h"));
+  agent->close();
+  EXPECT_TRUE(run_until([&] { return events_.size() == 3; }));
+  EXPECT_EQ(events_.back(), "0 lost: it closed the connection");
+}
+
+TEST_F(ServerTest, OnlyWhoIsExpectedComesIn) {
+  EXPECT_FALSE(join(0, kGeneration, secret('x')));
+  EXPECT_THAT(refusal_, HasSubstr("another secret"));
+  EXPECT_FALSE(join(1));
+  EXPECT_FALSE(join(0, kGeneration + 1));
+  EXPECT_TRUE(events_.empty());
+  EXPECT_EQ(rejected("proof"), 1);
+  EXPECT_EQ(rejected("agent"), 2);
+  const auto first = join(0);
+  EXPECT_TRUE(first);
+  EXPECT_FALSE(join(0)) << "its place is taken";
+  server_->expect(0, kGeneration + 1);
+  EXPECT_FALSE(join(0)) << "of an earlier generation";
+  const auto second = join(0, kGeneration + 1);
+  EXPECT_TRUE(second);
+  EXPECT_THAT(events_, ElementsAre("0 came", "0 came"));
+  EXPECT_TRUE(run_until([&] { return !why_.empty(); }));
+}
+
+TEST_F(ServerTest, GarbageIsTurnedAwayAndChangesNothing) {
+  const auto agent = join(0);
+  ASSERT_TRUE(agent);
+  const std::string garbage[] = {
+      "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+      std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11),
+      std::string("\x00\x00\x00\x80", 4),
+      std::string("\xff\xff\xff\xff\xff\xff", 6),
+      frame("no greeting", kMaxGreetingBytes),
+      frame("", kMaxGreetingBytes),
+      frame(write(Command{1, Stop{true}}), kMaxGreetingBytes),
+      Sealer(secret()).seal(write(Report{0, 0, AgentReady{"x"}})),
+      std::string(100000, 'x')};
+  for (const std::string& bytes : garbage) {
+    tcp::socket socket = stranger();
+    boost::system::error_code ignored;
+    asio::write(socket, asio::buffer(bytes), ignored);
+    EXPECT_TRUE(is_closed(socket, seconds(1))) << bytes.substr(0, 20);
+  }
+  agent->send(Report{0, 0, AgentReady{"h"}});
+  EXPECT_TRUE(run_until([&] { return events_.size() == 2; }));
+  EXPECT_THAT(events_, ElementsAre("0 came", "0 says h"));
+}
+
+TEST_F(ServerTest, WhoSaysLittleOrNothingHasTwoSeconds) {
+  tcp::socket idle = stranger(), slow = stranger();
+  const std::string hello = frame(
+      AgentHandshake(secret(), {"job", 0, kGeneration}, random_nonce()).hello(),
+      kMaxGreetingBytes);
+  const auto begin = std::chrono::steady_clock::now();
+  boost::system::error_code error;
+  std::size_t sent = 0;
+  // A byte each 100 ms would take longer than the two seconds.
+  run_until(
+      [&] {
+        const auto due = static_cast<std::size_t>(
+            (std::chrono::steady_clock::now() - begin) / milliseconds(100));
+        while (!error && sent < due && sent < hello.size()) {
+          asio::write(slow, asio::buffer(&hello[sent++], 1), error);
+        }
+        return rejected("deadline") == 2;
+      },
+      seconds(8));
+  EXPECT_EQ(rejected("deadline"), 2);
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, seconds(2));
+  EXPECT_TRUE(is_closed(idle, seconds(1)));
+}
+
+TEST_F(ServerTest, AThousandIdleConnectionsKeepNoAgentOut) {
+  const std::size_t before = open_descriptors();
+  std::vector<tcp::socket> idle;
+  for (int i = 0; i < 1000; ++i) {
+    idle.push_back(stranger());
+    // As many as the kernel holds for us would be too many.
+    if (i % 50 == 0) run_until([&] { return rejected("crowded") >= i - 58; });
+  }
+  EXPECT_TRUE(run_until([&] { return rejected("crowded") == 992; }));
+  const auto agent = join(0);
+  EXPECT_TRUE(agent) << refusal_;
+  EXPECT_LE(open_descriptors(), before + 1000 + 12);
+  idle.clear();
+  EXPECT_TRUE(run_until([&] { return open_descriptors() <= before + 2; }));
+  EXPECT_THAT(events_, ElementsAre("0 came"));
+}
+
+TEST_F(ServerTest, ThousandsOfStrangersLeaveNoTrace) {
+  const std::size_t before = open_descriptors();
+  for (int i = 0; i < 2000; ++i) {
+    tcp::socket socket = stranger();
+    asio::write(socket, asio::buffer("GET / HTTP/1.1\r\n\r\n", 18));
+    // Else the kernel would keep the ports for a minute.
+    socket.set_option(asio::socket_base::linger(true, 0));
+    socket.close();
+    context_.poll();
+    context_.restart();
+  }
+  EXPECT_TRUE(run_until([&] { return open_descriptors() <= before; }));
+  EXPECT_TRUE(join(0)) << refusal_;
+}
+
+TEST_F(ServerTest, ASilentAgentIsLostAfterItsLease) {
+  open(milliseconds(300));
+  // Its own heartbeats are a tenth of a lease that is far too long.
+  const auto agent = join(0, kGeneration, secret(), seconds(100));
+  ASSERT_TRUE(agent);
+  EXPECT_TRUE(run_until([&] { return events_.size() == 2; }));
+  EXPECT_THAT(events_.back(), HasSubstr("nothing was heard of it for 0.3 s"));
+  EXPECT_TRUE(run_until([&] { return !why_.empty(); }));
+}
+
+TEST_F(ServerTest, HeartbeatsKeepAConnectionThatIsSilent) {
+  open(milliseconds(300));
+  const auto agent = join(0, kGeneration, secret(), milliseconds(300));
+  ASSERT_TRUE(agent);
+  EXPECT_FALSE(
+      run_until([&] { return events_.size() > 1; }, milliseconds(1500)));
+  EXPECT_EQ(why_, "");
+}
+
+TEST_F(ServerTest, ASilentLauncherIsLostAfterTheLease) {
+  open(seconds(100));
+  const auto agent = join(0, kGeneration, secret(), milliseconds(300));
+  ASSERT_TRUE(agent);
+  EXPECT_TRUE(run_until([&] { return !why_.empty(); }));
+  EXPECT_THAT(why_, HasSubstr("nothing was heard"));
+}
+
+TEST_F(ServerTest, NothingThatListensIsNotReached) {
+  server_.reset();
+  std::string said;
+  asio::co_spawn(
+      context_,
+      connect({asio::ip::address_v4::loopback(), 1}, secret(), {"job", 0, 1}),
+      [&](const std::exception_ptr& error, const std::shared_ptr<Connection>&) {
+        try {
+          if (error) std::rethrow_exception(error);
+        } catch (const std::exception& problem) {
+          said = problem.what();
+        }
+      });
+  EXPECT_TRUE(run_until([&] { return !said.empty(); }));
+  EXPECT_THAT(said, HasSubstr("refused"));
+}
+
+TEST_F(ServerTest, AnAddressOfAnotherMachineIsRefused) {
+  EXPECT_THROW(
+      Server(context_, secret(), {.address = "192.0.2.1", .job = "job"}, {}),
+      Error);
+}
+
+}  // namespace
+}  // namespace catena::launcher::control
