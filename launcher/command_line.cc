@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "launcher/commands/dashboard.h"
 #include "launcher/commands/launch.h"
 #include "launcher/commands/look.h"
 #include "launcher/commands/trainer.h"
@@ -22,11 +23,12 @@ struct OwnCommand {
   const char *name, *summary;
   int (*run)(const std::vector<std::string>&);
 };
-constexpr std::array<OwnCommand, 5> kOwnCommands = {{
+constexpr std::array<OwnCommand, 6> kOwnCommands = {{
     {kLaunchName, kLaunchSummary, launch},
     {"status", "how a run stands, and each of its ranks", status},
     {"watch", "the same with the loss, drawn and renewed", watch},
     {"logs", "what the ranks of a run wrote", logs},
+    {"dashboard", "show a run, under way or finished, in a browser", dashboard},
     {"stop", "have a run save and end", stop},
 }};
 

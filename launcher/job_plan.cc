@@ -60,6 +60,26 @@ Json json_of(const Cause& cause) {
           {"text", cause.text},        {"last_words", ending.last_words}};
 }
 
+const char* state_of(const RankEnding& ending) {
+  if (ending.lost) return "lost";
+  if (ending.stopped) return "stopped";
+  const bool good = ending.signal == 0 && (ending.code == kExitPreempted ||
+                                           (ending.code == 0 && ending.done));
+  return good ? "done" : "failed";
+}
+
+std::vector<std::string> rank_states(const JobState& state, int ranks) {
+  std::vector<std::string> states(static_cast<std::size_t>(ranks),
+                                  state.started ? "starting" : "waiting");
+  for (const int rank : state.joined) {
+    states.at(static_cast<std::size_t>(rank)) = "running";
+  }
+  for (const RankEnding& ending : state.endings) {
+    states.at(static_cast<std::size_t>(ending.rank)) = state_of(ending);
+  }
+  return states;
+}
+
 }  // namespace
 
 std::string random_secret() {
@@ -140,20 +160,23 @@ std::string result_json(const JobPlan& plan, const JobState& state,
                         double seconds) {
   Json restarts = Json::array();
   for (const Cause& cause : state.restarted) restarts.push_back(json_of(cause));
-  Json json = {{"schema", kResultSchema},
-               {"job", plan.job},
-               {"run", plan.run.string()},
-               {"host", plan.host},
-               {"ranks", plan.ranks},
-               {"state", name_of(state.phase)},
-               {"generation", state.generation},
-               {"exit_code", nullptr},
-               {"first_failure", nullptr},
-               {"restarts", restarts},
-               {"last_step", state.step},
-               {"checkpoint_step", state.checkpoint_step},
-               {"seconds", std::round(seconds * kMillisecond) / kMillisecond},
-               {"version", CATENA_VERSION}};
+  Json json = {
+      {"schema", kResultSchema},
+      {"job", plan.job},
+      {"run", plan.run.string()},
+      {"host", plan.host},
+      {"ranks", plan.ranks},
+      {"state", name_of(state.phase)},
+      {"generation", state.generation},
+      {"exit_code", nullptr},
+      {"first_failure", nullptr},
+      {"restarts", restarts},
+      {"rank_states", rank_states(state, plan.ranks)},
+      {"dashboard", plan.dashboard.empty() ? Json() : Json(plan.dashboard)},
+      {"last_step", state.step},
+      {"checkpoint_step", state.checkpoint_step},
+      {"seconds", std::round(seconds * kMillisecond) / kMillisecond},
+      {"version", CATENA_VERSION}};
   if (is_end(state.phase)) {
     json["exit_code"] = state.exit_code;
     if (state.cause) json["first_failure"] = json_of(*state.cause);

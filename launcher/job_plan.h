@@ -17,6 +17,8 @@ struct LaunchRequest {
   int ranks = 1;
   bool resume = false, dry_run = false, json = false;
   int max_restarts = 3;
+  bool dashboard = true;
+  int dashboard_port = 0;  ///< 0: one that is free
   Duration grace = std::chrono::seconds(30);
   Duration start_timeout = std::chrono::seconds(600);
   Duration section_timeout = {};  ///< 0: learned
@@ -29,7 +31,8 @@ struct JobPlan {
   std::vector<std::string> arguments;  ///< of every rank
   std::string host;
   int ranks = 1;
-  std::string does_not_fit;  ///< with dry_run: why not, or ""
+  std::string does_not_fit;    ///< with dry_run: why not, or ""
+  std::string dashboard = {};  ///< its address; "": there is none
 };
 
 /// Has the trainer check the configuration and make or find the run's folder.
@@ -44,7 +47,10 @@ struct JobPlan {
 
 /// RUN/job.json, what is known of a job now or at its end: schema, job, run,
 /// state, generation, exit_code, first_failure (null: none), restarts (each
-/// with its cause), last_step, checkpoint_step, seconds, version.
+/// with its cause), rank_states, dashboard (null: none), last_step,
+/// checkpoint_step, seconds, version. A rank waits, starts (it has not met the
+/// others yet), is running, or has ended: failed, lost (because another did),
+/// stopped, done.
 [[nodiscard]] std::string result_json(const JobPlan& plan,
                                       const JobState& state, double seconds);
 

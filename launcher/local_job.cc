@@ -7,9 +7,11 @@
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
 #include <numeric>
+#include <optional>
 
 #include "launcher/coordinator.h"
 #include "launcher/local_agent.h"
+#include "launcher/monitor/monitor.h"
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
@@ -125,7 +127,15 @@ int run_local_job(const JobPlan& plan, const LaunchRequest& request) {
   log::open_file(plan.run / "launcher.log");
   log::info("{} ranks on {}, run in {}", plan.ranks, plan.host,
             plan.run.string());
-  return LocalJob(plan, request).run();
+  std::optional<Monitor> monitor;
+  JobPlan shown = plan;
+  if (request.dashboard) {
+    monitor.emplace(plan.run,
+                    static_cast<std::uint16_t>(request.dashboard_port));
+    shown.dashboard = monitor->address();
+    log::info("dashboard at {}", shown.dashboard);
+  }
+  return LocalJob(shown, request).run();
 }
 
 }  // namespace catena::launcher

@@ -74,6 +74,14 @@ void add_launching(CLI::App& app, Options& options) {
       ->envname("CATENA_SECTION_TIMEOUT")
       ->check(CLI::Range(0.0, kYearSeconds))
       ->capture_default_str();
+  app.add_flag("!--no-dashboard", request.dashboard,
+               "Serve no dashboard and no /metrics while the job runs")
+      ->envname("CATENA_DASHBOARD");
+  app.add_option("--dashboard-port", request.dashboard_port,
+                 "Port of the dashboard, on 127.0.0.1; 0: one that is free")
+      ->envname("CATENA_DASHBOARD_PORT")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
   app.add_flag("--dry-run", request.dry_run,
                "Print which ranks would run where, and whether they fit");
   app.add_flag("--json", request.json, "With --dry-run: as one JSON object");

@@ -1,0 +1,145 @@
+// `catena dashboard`, and the dashboard of `catena launch`, with real
+// processes; a shell script plays the trainer.
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "launcher/contract.h"
+#include "runtime/base/files.h"
+#include "tests/launcher/monitor/run_files.h"
+#include "tests/launcher/program.h"
+
+namespace catena::launcher {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using Json = nlohmann::json;
+
+/// Whether something answers at "... http://127.0.0.1:PORT/ ...".
+bool answers(const std::string& text) {
+  const auto begin = text.find("http://");
+  if (begin == std::string::npos) return false;
+  const auto end = text.find('/', begin + 7);
+  const std::string address = text.substr(begin, end - begin);
+  const auto port = address.substr(address.rfind(':') + 1);
+  return std::system(
+             fmt::format("exec 3<>/dev/tcp/127.0.0.1/{0}; printf 'GET /healthz "
+                         "HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3; "
+                         "grep -q '^ok' <&3",
+                         port)
+                 .insert(0, "bash -c \"")
+                 .append("\" 2> /dev/null")
+                 .c_str()) == 0;
+}
+
+template <class Condition>
+bool wait_for(const Condition& condition) {
+  for (int i = 0; i < 6000; ++i) {
+    if (condition()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return false;
+}
+
+class DashboardTest : public ::testing::Test {
+ protected:
+  [[nodiscard]] fs::path trainer() const { return files_.path() / "trainer"; }
+  [[nodiscard]] std::vector<std::string> environment() const {
+    return {fmt::format("{}={}", kTrainerVariable, trainer().string()),
+            "CATENA_DASHBOARD", "CATENA_DASHBOARD_PORT", kControlVariable};
+  }
+  /// $RUN is the run's folder; `go` in it lets the trainer end.
+  void trainer_does(const std::string& script) const {
+    write_file_atomically(
+        trainer(),
+        fmt::format("#!/bin/sh\nRUN={}\n{}\n", files_.path().string(), script));
+    fs::permissions(trainer(), fs::perms::owner_all);
+  }
+  void let_go() const { files_.append("go", ""); }
+
+  RunFiles files_;
+};
+
+TEST_F(DashboardTest, ServesAFinishedRunUntilItIsAskedToEnd) {
+  files_.write_run();
+  const std::string said = (files_.path() / "said").string();
+  Program program("/bin/sh",
+                  {"sh", "-c",
+                   fmt::format("exec {} dashboard {} > {}", CATENA_PROGRAM,
+                               files_.path().string(), said)},
+                  environment());
+  ASSERT_TRUE(
+      wait_for([&] { return fs::exists(said) && answers(read_file(said)); }));
+  ::kill(program.process(), SIGTERM);
+  EXPECT_EQ(program.wait().code, 0);
+}
+
+TEST_F(DashboardTest, WhatIsNoRunIsRefused) {
+  const Outcome outcome =
+      Program(CATENA_PROGRAM, {"catena", "dashboard", files_.path().string()},
+              environment())
+          .wait();
+  EXPECT_EQ(outcome.code, kExitUsage);
+  EXPECT_THAT(outcome.error, HasSubstr("no run is there"));
+}
+
+TEST_F(DashboardTest, ALaunchSaysWhereItsDashboardIs) {
+  files_.append("run/config.toml", "[train]\nsteps = 5\n");
+  trainer_does(R"(
+if [ "$1" = begin ]; then
+  echo "{\"run\": \"$RUN/run\", \"transport\": \"auto\", \"does_not_fit\": \"\"}"
+  exit 0
+fi
+say() { echo "$1" > /proc/self/fd/$CATENA_CONTROL_FD; }
+say joined
+while [ ! -e $RUN/go ]; do sleep 0.01; done
+say done)");
+  const fs::path job = files_.path() / "run" / "job.json";
+  Program program(CATENA_PROGRAM, {"catena", "launch", "-n", "3", "x.toml"},
+                  environment());
+  const auto json = [&] {
+    return Json::parse(fs::exists(job) ? read_file(job) : "{}", nullptr, false);
+  };
+  ASSERT_TRUE(wait_for([&] { return json().value("state", "") == "RUNNING"; }));
+  EXPECT_TRUE(answers(json()["dashboard"].get<std::string>()));
+  EXPECT_THAT(json()["rank_states"],
+              ElementsAre("running", "running", "running"));
+  let_go();
+  const Outcome outcome = program.wait();
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_THAT(outcome.error, HasSubstr("dashboard at http://127.0.0.1:"));
+  EXPECT_THAT(json()["rank_states"], ElementsAre("done", "done", "done"));
+}
+
+TEST_F(DashboardTest, NoneIsServedWhereNoneIsWanted) {
+  trainer_does(R"(
+if [ "$1" = begin ]; then
+  mkdir -p $RUN/run
+  echo "{\"run\": \"$RUN/run\", \"transport\": \"auto\", \"does_not_fit\": \"\"}"
+  exit 0
+fi
+echo joined > /proc/self/fd/$CATENA_CONTROL_FD
+echo done > /proc/self/fd/$CATENA_CONTROL_FD)");
+  const Outcome outcome =
+      Program(CATENA_PROGRAM, {"catena", "launch", "--no-dashboard", "x.toml"},
+              environment())
+          .wait();
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_THAT(outcome.error, Not(HasSubstr("dashboard")));
+  EXPECT_TRUE(Json::parse(read_file(files_.path() / "run/job.json"))
+                  .at("dashboard")
+                  .is_null());
+}
+
+}  // namespace
+}  // namespace catena::launcher
