@@ -1,9 +1,11 @@
 #include "parallel/communicator.h"
 
 #include <algorithm>
+#include <atomic>
 #include <numeric>
 
 #include "parallel/round.h"
+#include "parallel/wait_listener.h"
 #include "runtime/base/error.h"
 
 namespace catena {
@@ -11,8 +13,13 @@ namespace {
 
 /// Deadlines that a root is given by those that wait for it.
 constexpr double kRootsDeadlines = 1.25;
+constexpr double kTellSeconds = 1;
+
+std::atomic<WaitListener> wait_listener = nullptr;
 
 }  // namespace
+
+void set_wait_listener(WaitListener listener) { wait_listener.store(listener); }
 
 void Communicator::Round::finish() {
   Transport& transport = *communicator_.transport_;
@@ -25,6 +32,28 @@ double Communicator::Round::patience() const {
   const double deadline = communicator_.deadline_.count();
   return root < 0 || root == communicator_.rank() ? deadline
                                                   : deadline * kRootsDeadlines;
+}
+
+std::vector<int> Communicator::Round::missing() const {
+  std::vector<int> ranks;
+  for (std::size_t r = 0; r < sending.size(); ++r) {
+    if (sending[r] == 0 && receiving[r] == 0) continue;
+    ranks.push_back(communicator_.members_[r]);
+  }
+  return ranks;
+}
+
+void Communicator::Round::tell_wait(double seconds) const {
+  const WaitListener listener = wait_listener.load();
+  if (listener == nullptr) return;
+  std::vector<int> ranks = missing();
+  // It has not begun: it waits for the reduction before it.
+  if (ranks.empty() && !communicator_.reductions_.empty()) {
+    ranks = communicator_.reductions_.front()->missing();
+  }
+  if (ranks.empty()) return;
+  listener({communicator_.transport_->rank(), ranks.front(),
+            packed(collective, tag), seconds});
 }
 
 bool Communicator::Round::poll(std::uint64_t of) {
@@ -43,7 +72,12 @@ bool Communicator::Round::poll(std::uint64_t of) {
     transport.counter().count(tag.phase);
     return true;
   }
-  if (transport.now() - *asked > patience()) communicator_.give_up(*this);
+  const double waited = transport.now() - *asked;
+  if (waited - told >= kTellSeconds) {
+    told = waited;
+    tell_wait(waited);
+  }
+  if (waited > patience()) communicator_.give_up(*this);
   return false;
 }
 
@@ -96,6 +130,7 @@ Communicator::Round& Communicator::begin(Collective collective, const Tag& tag,
   ++round.ticket;
   round.done = round.counted = false;
   round.asked.reset();
+  round.told = 0;
   round.collective = collective;
   round.tag = tag;
   round.root = root;
@@ -131,10 +166,10 @@ void Communicator::advance() {
 }
 
 void Communicator::give_up(const Round& round) {
+  round.tell_wait(round.patience());
   std::string waits;
-  for (std::size_t r = 0; r < members_.size(); ++r) {
-    if (round.sending[r] == 0 && round.receiving[r] == 0) continue;
-    waits += fmt::format("{}{}", waits.empty() ? "" : ", ", members_[r]);
+  for (const int rank : round.missing()) {
+    waits += fmt::format("{}{}", waits.empty() ? "" : ", ", rank);
   }
   if (waits.empty()) waits = "another reduction";
   const std::string why = fmt::format(

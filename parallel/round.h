@@ -31,6 +31,10 @@ class Communicator::Round final : public Operation {
   [[nodiscard]] bool next_stage();
   /// For how many seconds it may be waited for.
   [[nodiscard]] double patience() const;
+  /// Ranks whose part in it is open.
+  [[nodiscard]] std::vector<int> missing() const;
+  /// Tells the listener of parallel/wait_listener.h.
+  void tell_wait(double seconds) const;
 
   std::uint64_t ticket = 0;
   bool done = true;
@@ -39,6 +43,7 @@ class Communicator::Round final : public Operation {
   int root = -1;
   /// By the transport's clock: since when the rank waits for it.
   std::optional<double> asked;
+  double told = 0;  ///< seconds of the wait when it was last told
   std::vector<std::int64_t> sending, receiving;  ///< open messages, by member
 
   TensorView x;  ///< of reductions

@@ -11,6 +11,10 @@
 #include <string>
 
 #include "launcher/contract.h"
+#include "parallel/tag.h"
+#include "parallel/wait_listener.h"
+#include "training/stack_report.h"
+#include "training/stop.h"
 
 namespace catena::control_line {
 namespace {
@@ -23,15 +27,46 @@ constexpr std::chrono::milliseconds kBetweenSteps(100);
 std::mutex mutex;
 int pipe_end = -1;
 Clock::time_point next_step{};
+std::int64_t step_taken = 0;
+const char* section = "";
+bool section_owed = false;  ///< it is not said yet: the pipe was full
 
 // A line is shorter than PIPE_BUF: it is written whole or not at all.
-void write_line(const std::string& line, int patience) {
-  if (pipe_end < 0) return;
+bool write_line(const std::string& line, int patience) {
   pollfd ready{pipe_end, POLLOUT, 0};
   if (::poll(&ready, 1, patience) <= 0 || (ready.revents & POLLOUT) == 0) {
-    return;
+    return false;
   }
-  if (::write(pipe_end, line.data(), line.size()) < 0) return;
+  return ::write(pipe_end, line.data(), line.size()) >= 0;
+}
+
+/// In the order in which things happened: what was owed first.
+void put(const std::string& line, int patience) {
+  if (section_owed) {
+    section_owed =
+        !write_line(fmt::format("{}{}\n", kSaidSection, section), patience);
+  }
+  if (!line.empty() && !section_owed) write_line(line, patience);
+}
+
+void note(const std::string& more) {
+  stack_report::note(
+      fmt::format("section {}, after step {}{}", section, step_taken, more));
+}
+
+void begin_section(const char* name) {
+  section = name;
+  section_owed = true;
+  put("", 0);
+  note("");
+}
+
+void say_wait(const Wait& wait) {
+  const std::lock_guard lock(mutex);
+  if (pipe_end < 0) return;
+  put(fmt::format("{}{} {}\n", kSaidWaits, wait.missing, text_of(wait.tag)), 0);
+  note(fmt::format("; waits for rank {} in {}, for {:.0f} s", wait.missing,
+                   text_of(wait.tag), wait.seconds));
 }
 
 }  // namespace
@@ -48,18 +83,33 @@ void open() {
   }
   ::fcntl(descriptor, F_SETFL, O_NONBLOCK);
   pipe_end = descriptor;
+  // Before the first section: who says one is asked for its stack.
+  stack_report::install();
+  install_save_signal();
+  set_wait_listener(say_wait);
+  begin_section(kSectionStart);
 }
 
 void say(const char* word) {
   const std::lock_guard lock(mutex);
-  write_line(std::string(word) + "\n", kPatienceMilliseconds);
+  if (pipe_end < 0) return;
+  put(std::string(word) + "\n", kPatienceMilliseconds);
+}
+
+void say_section(const char* name) {
+  const std::lock_guard lock(mutex);
+  if (pipe_end < 0 || name == section) return;
+  begin_section(name);
 }
 
 void say_step(std::int64_t step) {
   const std::lock_guard lock(mutex);
-  if (pipe_end < 0 || Clock::now() < next_step) return;
+  if (pipe_end < 0) return;
+  step_taken = step;
+  if (Clock::now() < next_step) return;
   next_step = Clock::now() + kBetweenSteps;
-  write_line(fmt::format("{}{}\n", kSaidStep, step), 0);
+  put(fmt::format("{}{}\n", kSaidStep, step), 0);
+  note("");
 }
 
 }  // namespace catena::control_line

@@ -53,6 +53,11 @@ Failed explain(const std::exception_ptr& error) {
   }
 }
 
+bool is_missed(const Failed& failed) {
+  return failed.code == kExitInternal &&
+         failed.text.find(" has waited ") != std::string::npos;
+}
+
 bool is_consequence(std::string_view text) {
   for (const char* words : {" gave up: ", " has died", " has ended"}) {
     if (text.find(words) != std::string_view::npos) return true;

@@ -21,6 +21,9 @@ struct Failed {
 };
 [[nodiscard]] Failed explain(const std::exception_ptr& error);
 
+/// Whether a rank ends as another one did not do its part in time.
+[[nodiscard]] bool is_missed(const Failed& failed);
+
 /// Whether a rank that says this ended because another one did.
 [[nodiscard]] bool is_consequence(std::string_view text);
 

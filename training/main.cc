@@ -50,7 +50,7 @@ int main(int argc, char** argv) {
     return catena::run(argc, argv);
   } catch (...) {
     const catena::Failed failed = catena::explain(std::current_exception());
-    if (catena::is_consequence(failed.text)) {
+    if (catena::is_consequence(failed.text) || catena::is_missed(failed)) {
       catena::control_line::say(catena::kSaidLost);
     }
     catena::log::progress("");

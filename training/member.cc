@@ -17,8 +17,10 @@ using Seconds = std::chrono::duration<double>;
 
 constexpr const char* kLoopback = "127.0.0.1";
 
-/// Over the wire that `wire` says, once all have met.
-void connect(Member& member, Wire wire, int rank, int ranks, Seconds deadline) {
+/// Over the wire that `wire` says, once all have met. What a rank leaves in
+/// /dev/shm when it is killed meanwhile is its job's, see launcher/contract.h.
+void connect(Member& member, Wire wire, int rank, int ranks, Seconds deadline,
+             const std::string& job) {
   tcp::Meeting& meeting = *member.meeting;
   member.ranks_here = meeting.ranks_here();
   if (wire == Wire::kGloo) {
@@ -33,13 +35,13 @@ void connect(Member& member, Wire wire, int rank, int ranks, Seconds deadline) {
          "but {} of {} are on others than rank {}: set it to \"gloo\"",
          ranks - member.ranks_here, ranks, rank);
   }
+  const std::string token = job + meeting.name();
   try {
-    member.transport =
-        shared_memory::join(meeting.store(), rank, ranks,
-                            {.token = meeting.name(), .deadline = deadline});
+    member.transport = shared_memory::join(
+        meeting.store(), rank, ranks, {.token = token, .deadline = deadline});
   } catch (...) {
-    // They have no parent that would do it for one that was killed.
-    shared_memory::sweep(meeting.name());
+    // They may have no parent that would do it for one that was killed.
+    shared_memory::sweep(token);
     throw;
   }
 }
@@ -94,7 +96,8 @@ Member join(const Sibling& sibling) {
                             .token = sibling.token,
                             .deadline = sibling.deadline},
       std::move(server));
-  connect(member, sibling.wire, sibling.rank, sibling.ranks, sibling.deadline);
+  connect(member, sibling.wire, sibling.rank, sibling.ranks, sibling.deadline,
+          "");
   return member;
 }
 
@@ -112,7 +115,7 @@ Member join(const RankStart& start, Seconds deadline) {
                              options, std::make_unique<tcp::StoreServer>(
                                           tcp::adopt_listener(start.listener),
                                           tcp::Secret(start.token)));
-  connect(member, start.wire, start.rank, start.ranks, deadline);
+  connect(member, start.wire, start.rank, start.ranks, deadline, start.job);
   return member;
 }
 

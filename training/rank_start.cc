@@ -1,6 +1,9 @@
 #include "training/rank_start.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cstdlib>
+#include <cstring>
 
 #include "launcher/contract.h"
 #include "parallel/gloo/transport.h"
@@ -70,6 +73,8 @@ RankStart by_mpi(const RankOptions& options, int processes) {
           .ranks = -1};
 }
 
+bool is_alnum(unsigned char c) { return std::isalnum(c) != 0; }
+
 RankStart by_meeting(const RankOptions& options, Wire wire,
                      const Environment& environment) {
   const auto need = [](bool said, const char* variable, const char* flag) {
@@ -102,6 +107,10 @@ RankStart by_meeting(const RankOptions& options, Wire wire,
   } catch (const Error& error) {
     throw Error(error.kind(),
                 fmt::format("{}: {}", kRendezvousVariable, error.what()));
+  }
+  if (const char* job = environment(kJobVariable);
+      job != nullptr && std::all_of(job, job + std::strlen(job), is_alnum)) {
+    start.job = job;
   }
   if (const char* listener = environment(kRendezvousFdVariable);
       listener != nullptr && start.rank == 0) {

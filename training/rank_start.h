@@ -31,7 +31,8 @@ struct RankStart {
   int rank = 0, ranks = 1;  ///< of kMpi: not known before it is joined
   tcp::Endpoint store = {};
   std::string token = {};
-  int listener = -1;  ///< of rank 0: a descriptor that listens there already
+  std::string job = {};  ///< of a launcher; letters and digits, or ""
+  int listener = -1;     ///< of rank 0: a descriptor that listens there already
 };
 
 /// A variable of the environment, or null.

@@ -9,6 +9,8 @@ namespace {
 
 volatile std::sig_atomic_t requested = 0;
 
+volatile std::sig_atomic_t save_requested = 0;
+
 void on_signal(int signal) {
   if (requested != 0) ::_exit(128 + signal);
   requested = signal;
@@ -31,6 +33,20 @@ void install_stop_signals() {
 void restore_stop_signals() {
   std::signal(SIGINT, SIG_DFL);
   std::signal(SIGTERM, SIG_DFL);
+}
+
+void install_save_signal() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { save_requested = 1; };
+  ::sigemptyset(&action.sa_mask);
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGUSR1, &action, nullptr);
+}
+
+bool take_save_signal() {
+  if (save_requested == 0) return false;
+  save_requested = 0;
+  return true;
 }
 
 int stop_signal() { return requested; }

@@ -10,4 +10,9 @@ void restore_stop_signals();
 /// The signal that asked, or 0.
 [[nodiscard]] int stop_signal();
 
+/// From now on SIGUSR1 asks for a checkpoint after the step under way.
+void install_save_signal();
+/// Whether it did since the last call.
+[[nodiscard]] bool take_save_signal();
+
 }  // namespace catena

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "launcher/contract.h"
 #include "parallel/nodes.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
@@ -74,6 +75,7 @@ Trainer::Result Trainer::run_to_end() {
   const double seconds_before = state_.seconds;
   const auto begin = Clock::now();
   while (state_.step < config_.train.steps && !stopping_) {
+    control_line::say_section(kSectionStep);
     // What ranks exchanged before or between is no part of a step.
     if (ranks_ != nullptr) static_cast<void>(ranks_->take_traffic());
     const auto step_begin = Clock::now();
@@ -86,7 +88,7 @@ Trainer::Result Trainer::run_to_end() {
     if (routes_) routes_->end();
     state_.seconds = seconds_before + seconds_since(begin);
     this->report(report, seconds_since(begin));
-    stopping_ = anyone_says(stop_signal() != 0);
+    agree_on_requests();
     note(writer_->poll());
     anonymous_peak_ = std::max(anonymous_peak_, anonymous_bytes());
     if (state_.step == config_.train.steps) break;
@@ -101,10 +103,12 @@ Trainer::Result Trainer::run_to_end() {
   Result result = result_so_far();
   // First what must not be lost: who stops a run does not wait long.
   save_last();
+  control_line::say_section(kSectionEnd);
   if (routes_) routes_->finish();
   restore_stop_signals();
   save_kernel_table(step_seconds);
   if (!result.stopped) result.validation_after = validate(state_.step);
+  control_line::say_section(kSectionEnd);
   write_result(result, result.stopped ? "stopped" : "succeeded");
   return result;
 }
@@ -287,6 +291,7 @@ void Trainer::print_start(const Estimate& needs) const {
 }
 
 double Trainer::validate(std::int64_t step) {
+  control_line::say_section(kSectionValidation);
   const Validation::Result result = validation_.run(*model_, step_->chunk());
   metrics_->write_validation(step, result.loss, result.trained_tokens);
   log::info("validation at step {}: loss {:.4f} over {} tokens", step,

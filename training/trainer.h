@@ -64,9 +64,11 @@ class Trainer {
       const std::vector<std::string>& inputs, const char* key);
   /// Throws: Error(kConfig), naming a rank that is not like rank 0, and how.
   void check_alike() const;
-  /// Rank 0's value, or the largest of all ranks.
+  /// Rank 0's value, or the sum of all ranks'.
   [[nodiscard]] bool leader_says(bool value);
-  [[nodiscard]] bool anyone_says(bool value);
+  [[nodiscard]] std::int64_t sum_of(std::int64_t value);
+  /// Whether any rank was asked to stop, or to save: see training/stop.h.
+  void agree_on_requests();
   void print_start(const Estimate& estimate) const;
   void describe_state(const config::Schema& schema);
   void resume(const std::filesystem::path& checkpoint);

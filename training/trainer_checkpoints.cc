@@ -4,13 +4,16 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "launcher/contract.h"
 #include "runtime/base/log.h"
 #include "training/checkpoint/reader.h"
+#include "training/control_line.h"
 #include "training/trainer.h"
 
 namespace catena {
 
 void Trainer::rewind(const std::string& why, std::int64_t number) {
+  control_line::say_section(kSectionLoad);
   note(writer_->wait());
   if (ranks_ != nullptr) wait(ranks_->world().barrier({}));
   const auto place = newest_checkpoint(run_.checkpoints());
@@ -93,6 +96,7 @@ void Trainer::check_probe(const TrainingState& before) {
 void Trainer::save() {
   // Training does not wait for a slow disk; this one is saved a little late.
   if (leader_says(writer_->busy())) return;
+  control_line::say_section(kSectionCheckpoint);
   note(writer_->wait());
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();
@@ -104,6 +108,7 @@ void Trainer::save() {
 }
 
 void Trainer::save_last() {
+  control_line::say_section(kSectionCheckpoint);
   note(writer_->wait());
   if (leader_says(writer_->last_step() == state_.step ||
                   (state_.step == first_step_ && first_step_ > 0))) {

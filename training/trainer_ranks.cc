@@ -2,6 +2,7 @@
 
 #include "runtime/base/files.h"
 #include "runtime/base/hash.h"
+#include "training/stop.h"
 #include "training/trainer.h"
 
 namespace catena {
@@ -72,11 +73,18 @@ bool Trainer::leader_says(bool value) {
   return value;
 }
 
-bool Trainer::anyone_says(bool value) {
+std::int64_t Trainer::sum_of(std::int64_t value) {
   if (ranks_ == nullptr) return value;
-  std::int64_t count = value ? 1 : 0;
-  wait(ranks_->world().all_reduce({}, {&count, DType::kInt64, {1}}));
-  return count > 0;
+  wait(ranks_->world().all_reduce({}, {&value, DType::kInt64, {1}}));
+  return value;
+}
+
+void Trainer::agree_on_requests() {
+  constexpr std::int64_t kSave = std::int64_t{1} << 32;
+  const std::int64_t said =
+      sum_of((stop_signal() != 0 ? 1 : 0) + (take_save_signal() ? kSave : 0));
+  stopping_ = said % kSave != 0;
+  checkpoint_due_ |= said >= kSave;
 }
 
 }  // namespace catena

@@ -110,5 +110,66 @@ TEST_F(LaunchCommandTest, AFolderThatASchedulerNamesIsMadeAndGoneOnFrom) {
   EXPECT_FALSE(fs::exists(folder_ / "elsewhere"));
 }
 
+TEST_F(LaunchCommandTest, AStoppedRankIsFoundHungAndTheBitsAreTheSame) {
+  const std::string longer = " --set train.steps=150";
+  ASSERT_EQ(run(launched(3, "whole", longer)).code, 0);
+  const pid_t launcher =
+      start(launched(3, "run", "--section-timeout 3" + longer));
+  wait_for_step("run", 25);
+  const auto processes = children_of(launcher);
+  ASSERT_EQ(processes.size(), 3U);
+  ::kill(processes[1], SIGSTOP);
+  const Outcome outcome = wait(launcher);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("rank 1 hung: it came no further for"));
+  EXPECT_THAT(outcome.err, HasSubstr("T (stopped)"));
+  ASSERT_EQ(job("run")["restarts"].size(), 1U);
+  EXPECT_EQ(job("run")["restarts"][0]["rank"], 1);
+  EXPECT_EQ(state("run"), state("whole"));
+  expect_nothing_left();
+}
+
+TEST_F(LaunchCommandTest, WhoDoesNotAnswerIsBlamedNotWhoWaits) {
+  const pid_t launcher = start(
+      launched(3, "run", "--set parallel.timeout=3 --set train.steps=150"));
+  wait_for_step("run", 25);
+  const auto processes = children_of(launcher);
+  ASSERT_EQ(processes.size(), 3U);
+  ::kill(processes[1], SIGSTOP);
+  const Outcome outcome = wait(launcher);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("rank 1 did not answer, and rank"));
+  ASSERT_EQ(job("run")["restarts"].size(), 1U);
+  EXPECT_EQ(job("run")["restarts"][0]["rank"], 1);
+}
+
+TEST_F(LaunchCommandTest, Sigusr1SavesAndGoesOnSigusr2ShowsStacks) {
+  const pid_t launcher = start(
+      launched(2, "run", "--set train.steps=100000 --set checkpoint.every=0"));
+  wait_for_step("run", 10);
+  ::kill(launcher, SIGUSR1);
+  wait_until("a checkpoint", [this] {
+    return fs::exists(folder_ / "run/checkpoints") &&
+           !list_checkpoints(checkpoints("run")).empty();
+  });
+  const auto saved = list_checkpoints(checkpoints("run"))[0].step;
+  EXPECT_LT(saved, 100000);
+  wait_for_step("run", static_cast<int>(saved) + 5);
+  ::kill(launcher, SIGUSR2);
+  for (const char* log : {"run/logs/rank-0.log", "run/logs/rank-1.log"}) {
+    wait_until("stacks", [this, log] {
+      return read_file(folder_ / log).find("-- section step, after step ") !=
+             std::string::npos;
+    });
+    EXPECT_THAT(read_file(folder_ / log), HasSubstr("-- stack, as asked for"));
+    EXPECT_THAT(read_file(folder_ / log), HasSubstr("Trainer"));
+  }
+  ::kill(launcher, SIGTERM);
+  const Outcome outcome = wait(launcher);
+  EXPECT_EQ(outcome.code, 75) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("RUNNING, generation 1"));
+  EXPECT_EQ(job("run")["restarts"].size(), 0U);
+}
+
 }  // namespace
 }  // namespace catena

@@ -142,5 +142,16 @@ TEST(RankStartTest, BadAddressesAndTokensAreRefused) {
                  told(), "gloo", {{"CATENA_TOKEN", "short"}});
 }
 
+TEST(RankStartTest, WhatALauncherStartsCarriesItsJob) {
+  const auto job = [](const char* name) {
+    Variables variables = kSecret;
+    variables["CATENA_JOB_ID"] = name;
+    return plan(told(), "shared_memory", variables).job;
+  };
+  EXPECT_EQ(job("0a1B"), "0a1B");
+  EXPECT_EQ(job("../x"), "") << "it becomes part of a file's name";
+  EXPECT_EQ(plan(told(), "shared_memory", kSecret).job, "");
+}
+
 }  // namespace
 }  // namespace catena

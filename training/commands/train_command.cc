@@ -145,6 +145,7 @@ int train_rank(const RunStart& run_start, const Options& options,
   speak_as(rank);
   log::open_file(run.path / "log.txt");
   control_line::say(kSaidJoined);
+  control_line::say_section(kSectionLoad);
   Trainer trainer(schema, config, run, run_start.start, transport,
                   routing_files(options, config));
   if (rank == 0) write_file_atomically(run.config(), schema.toml(false, true));
