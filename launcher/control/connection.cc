@@ -200,9 +200,9 @@ asio::awaitable<std::shared_ptr<Connection>> greet(tcp::socket& socket,
 
 }  // namespace
 
-asio::awaitable<std::shared_ptr<Connection>> connect(
-    const tcp::endpoint& launcher, const Secret& secret,
-    const Identity& identity) {
+asio::awaitable<std::shared_ptr<Connection>> connect(tcp::endpoint launcher,
+                                                     Secret secret,
+                                                     Identity identity) {
   const auto executor = co_await asio::this_coro::executor;
   auto socket = std::make_shared<tcp::socket>(executor);
   asio::steady_timer deadline(executor, kHandshakeTime);

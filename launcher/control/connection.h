@@ -72,8 +72,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 /// Throws: Error(kUsage) where either refuses the other, saying why;
 /// boost::system::system_error where it cannot be reached.
 [[nodiscard]] boost::asio::awaitable<std::shared_ptr<Connection>> connect(
-    const boost::asio::ip::tcp::endpoint& launcher, const Secret& secret,
-    const Identity& identity);
+    boost::asio::ip::tcp::endpoint launcher, Secret secret, Identity identity);
 
 /// Before both ends have proved themselves, all of it.
 inline constexpr std::chrono::seconds kHandshakeTime(2);
