@@ -4,55 +4,35 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 namespace catena::launcher {
 namespace {
 
-using Json = nlohmann::json;
-
 constexpr std::size_t kMostEvents = 32;
 
-std::optional<double> number(const Json& json, const char* name) {
-  const auto at = json.find(name);
-  if (at == json.end() || !at->is_number()) return std::nullopt;
-  return at->get<double>();
+std::optional<double> known(double number) {
+  return std::isnan(number) ? std::nullopt : std::optional(number);
 }
 
-/// The largest number in nested arrays.
-std::optional<double> largest(const Json& json) {
-  if (json.is_number()) return json.get<double>();
+/// Of all layers and iterations.
+std::optional<double> largest(const LayerValues& values) {
   std::optional<double> most;
-  if (!json.is_array()) return most;
-  for (const Json& inner : json) {
-    const auto value = largest(inner);
-    if (value && (!most || *value > *most)) most = value;
+  for (const auto& layer : values) {
+    for (const double value : layer) {
+      if (!std::isnan(value)) most = std::max(most.value_or(value), value);
+    }
   }
   return most;
 }
 
-/// Share of `seconds` in which an exchange was waited for.
-std::optional<double> waits_of(const Json& json,
-                               std::optional<double> seconds) {
-  const auto phases = json.find("catena_exchange_seconds");
-  if (phases == json.end() || !seconds || *seconds <= 0) return std::nullopt;
+/// Share of the step in which an exchange was waited for.
+std::optional<double> waits_of(const MetricsRecord& step) {
+  if (!step.several_ranks || !(step.seconds > 0)) return std::nullopt;
   double exposed = 0;
-  for (const Json& phase : *phases) {
-    if (phase.is_object()) exposed += number(phase, "exposed").value_or(0);
-  }
-  return std::clamp(exposed / *seconds, 0.0, 1.0);
-}
-
-std::string event_text(const Json& json) {
-  std::string text =
-      fmt::format("step {}: {}", json.at("catena_step").get<std::int64_t>(),
-                  json.at("catena_event").get<std::string>());
-  const auto reason = json.find("reason");
-  if (reason != json.end() && reason->is_string()) {
-    text += ", " + reason->get<std::string>();
-  }
-  return text;
+  for (const auto& phase : step.phases) exposed += phase.exposed;
+  return std::clamp(exposed / step.seconds, 0.0, 1.0);
 }
 
 }  // namespace
@@ -95,34 +75,30 @@ std::vector<std::string> GrowingFile::lines() {
 
 void MetricsTail::update() {
   for (const std::string& line : file_.lines()) {
-    try {
-      take(line);
-    } catch (const Json::exception&) {
-      // Cut by a full disk, or no metrics of ours.
-    }
+    // None: cut by a full disk, or no metrics of ours.
+    if (const auto record = parse_metrics(line)) take(*record);
   }
 }
 
-void MetricsTail::take(const std::string& line) {
-  const Json json = Json::parse(line);
-  const auto step = json.at("catena_step").get<std::int64_t>();
-  if (json.contains("catena_event")) {
-    events_.push_back(event_text(json));
+void MetricsTail::take(const MetricsRecord& record) {
+  if (record.kind == MetricsRecord::Kind::kEvent) {
+    events_.push_back(fmt::format("step {}: {}{}{}", record.step, record.event,
+                                  record.reason.empty() ? "" : ", ",
+                                  record.reason));
     if (events_.size() > kMostEvents) events_.erase(events_.begin());
     return;
   }
-  const auto loss = json.find("catena_loss");
-  const auto train = loss == json.end() ? std::nullopt : number(*loss, "train");
-  if (!train) return;
-  while (!losses_.empty() && losses_.back().step >= step) losses_.pop_back();
-  losses_.push_back({step, *train});
-  StepMetrics metrics{.step = step, .loss = train};
-  metrics.tokens_per_second = number(json, "catena_tokens_per_second");
-  metrics.seconds = number(json, "catena_step_duration_seconds");
-  const auto loads = json.find("catena_expert_load_max_to_mean_ratio");
-  if (loads != json.end()) metrics.imbalance = largest(*loads);
-  metrics.waits = waits_of(json, metrics.seconds);
-  newest_ = metrics;
+  if (std::isnan(record.loss)) return;
+  while (!losses_.empty() && losses_.back().step >= record.step) {
+    losses_.pop_back();
+  }
+  losses_.push_back({record.step, record.loss});
+  newest_ = {.step = record.step,
+             .loss = record.loss,
+             .tokens_per_second = known(record.tokens_per_second),
+             .seconds = known(record.seconds),
+             .imbalance = largest(record.expert_load),
+             .waits = waits_of(record)};
 }
 
 }  // namespace catena::launcher

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "launcher/monitor/metrics_record.h"
+
 namespace catena::launcher {
 
 /// New whole lines of a file that another process appends to, and that may be
@@ -61,7 +63,7 @@ class MetricsTail {
   }
 
  private:
-  void take(const std::string& line);
+  void take(const MetricsRecord& record);
 
   GrowingFile file_;
   std::optional<StepMetrics> newest_;

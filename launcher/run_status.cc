@@ -132,7 +132,7 @@ std::optional<LockHolder> process_of(const fs::path& run) {
   return launcher ? std::move(launcher) : LockHolder::find(run / "lock");
 }
 
-void RunReader::read_job(RunStatus& status) const {
+void StatusReader::read_job(RunStatus& status) const {
   const Json json = read_json(run_ / "job.json");
   status.launched = json.is_object();
   if (!status.launched) return;
@@ -161,7 +161,7 @@ void RunReader::read_job(RunStatus& status) const {
   }
 }
 
-void RunReader::read_result(RunStatus& status) const {
+void StatusReader::read_result(RunStatus& status) const {
   const Json json = read_json(run_ / "result.json");
   status.state = status.process ? "RUNNING" : kLost;
   if (json.is_object() && !status.process) {
@@ -179,7 +179,7 @@ void RunReader::read_result(RunStatus& status) const {
   add_ranks(status, ranks);
 }
 
-void RunReader::read_ranks(RunStatus& status) {
+void StatusReader::read_ranks(RunStatus& status) {
   using Clock = fs::file_time_type::clock;
   for (RankStatus& rank : status.ranks) {
     const fs::path file = rank_folder(run_, rank.rank) / "metrics.jsonl";
@@ -194,7 +194,7 @@ void RunReader::read_ranks(RunStatus& status) {
   }
 }
 
-RunStatus RunReader::read() {
+RunStatus StatusReader::read() {
   RunStatus status{.run = run_};
   // First whether it is there: it writes how it ended, and goes then.
   if (const auto holder = process_of(run_)) status.process = holder->process();
@@ -213,7 +213,7 @@ RunStatus RunReader::read() {
   return status;
 }
 
-const MetricsTail* RunReader::metrics() const {
+const MetricsTail* StatusReader::metrics() const {
   const auto at = metrics_.find(0);
   return at == metrics_.end() ? nullptr : &at->second;
 }

@@ -47,9 +47,9 @@ struct RunStatus {
 
 /// Reads a run's folder again and again; each time only what is new. One
 /// thread. What is not there yet, or cannot be read, is left out.
-class RunReader {
+class StatusReader {
  public:
-  explicit RunReader(std::filesystem::path run) : run_(std::move(run)) {}
+  explicit StatusReader(std::filesystem::path run) : run_(std::move(run)) {}
   [[nodiscard]] RunStatus read();
   /// Of rank 0, as of the last read().
   [[nodiscard]] const MetricsTail* metrics() const;

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "launcher/commands/parse.h"
 #include "launcher/contract.h"
 #include "launcher/monitor/monitor.h"
 #include "runtime/base/error.h"
@@ -23,8 +24,8 @@ constexpr const char* kFooter =
     "From another machine: ssh -L 8080:127.0.0.1:PORT HOST, and then\n"
     "http://127.0.0.1:8080/. Ctrl-C ends it.";
 
-/// Serves until a signal comes, which is returned.
-int serve(const fs::path& run, int port) {
+/// Serves until a signal comes.
+void serve(const fs::path& run, int port) {
   sigset_t signals;
   ::sigemptyset(&signals);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
@@ -36,7 +37,6 @@ int serve(const fs::path& run, int port) {
   std::fflush(stdout);
   int signal = 0;
   ::sigwait(&signals, &signal);
-  return signal;
 }
 
 }  // namespace
@@ -52,16 +52,7 @@ int dashboard(const std::vector<std::string>& arguments) {
       ->check(CLI::Range(0, 65535))
       ->capture_default_str();
   app.footer(kFooter);
-  try {
-    // CLI11 takes the arguments last first.
-    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
-  } catch (const CLI::Success& asked) {
-    return app.exit(asked);
-  } catch (const CLI::ParseError& problem) {
-    fmt::print(stderr, "catena: {}; see `catena dashboard --help`\n",
-               problem.what());
-    return kExitUsage;
-  }
+  if (const auto code = parse_command(app, arguments)) return *code;
   if (!fs::exists(fs::path(run) / "config.toml") &&
       !fs::exists(fs::path(run) / "job.json")) {
     fail(ErrorKind::kUsage,

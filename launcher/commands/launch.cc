@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "launcher/commands/parse.h"
 #include "launcher/contract.h"
 #include "launcher/job_plan.h"
 #include "launcher/local_job.h"
@@ -121,16 +122,7 @@ int launch(const std::vector<std::string>& arguments) {
   add_training(app, options.request);
   add_launching(app, options);
   app.footer(kFooter);
-  try {
-    // CLI11 takes the arguments last first.
-    app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
-  } catch (const CLI::Success& asked) {
-    return app.exit(asked);
-  } catch (const CLI::ParseError& problem) {
-    fmt::print(stderr, "catena: {}; see `catena launch --help`\n",
-               problem.what());
-    return kExitUsage;
-  }
+  if (const auto code = parse_command(app, arguments)) return *code;
   return carry_out(options);
 }
 

@@ -42,7 +42,7 @@ bool print(const std::vector<RankLines>& ranks) {
 }
 
 void follow(const Options& options, RunLogs& logs) {
-  RunReader reader(find_run(options.run));
+  StatusReader reader(find_run(options.run));
   for (;;) {
     // What comes after the end was seen is not missed.
     const bool ended = reader.read().ended;

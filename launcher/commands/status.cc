@@ -15,7 +15,7 @@ int status(const std::vector<std::string>& arguments) {
   add_run(app, run);
   app.add_flag("--json", json, "As one JSON object");
   if (const auto code = parse_command(app, arguments)) return *code;
-  const RunStatus status = RunReader(find_run(run)).read();
+  const RunStatus status = StatusReader(find_run(run)).read();
   const std::string text = json ? status_json(status) : status_text(status);
   std::fputs(text.c_str(), stdout);
   return kExitSuccess;

@@ -68,7 +68,7 @@ class Progress {
 };
 
 int wait_for_end(const Options& options, const LockHolder& holder,
-                 RunReader& reader) {
+                 StatusReader& reader) {
   const auto begin = Clock::now();
   Progress progress;
   for (;;) {
@@ -108,7 +108,7 @@ int stop(const std::vector<std::string>& arguments) {
       ->check(CLI::Range(0.0, kYearSeconds))
       ->capture_default_str();
   if (const auto code = parse_command(app, arguments)) return *code;
-  RunReader reader(find_run(options.run));
+  StatusReader reader(find_run(options.run));
   const RunStatus before = reader.read();
   const auto holder = process_of(before.run);
   if (!holder) return nobody_here(before);

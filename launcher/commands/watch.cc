@@ -59,7 +59,7 @@ class Watch {
   }
 
  private:
-  RunReader reader_;
+  StatusReader reader_;
   Events events_;
 };
 

@@ -133,7 +133,8 @@ std::optional<MetricsRecord> parse_metrics(std::string_view line) {
     record.kind = MetricsRecord::Kind::kEvent;
   } else if (validation) {
     record.kind = MetricsRecord::Kind::kValidation;
-  } else if (member(json, "catena_step_duration_seconds") == nullptr) {
+  } else if (loss == nullptr &&
+             member(json, "catena_step_duration_seconds") == nullptr) {
     return {};
   }
   return record;

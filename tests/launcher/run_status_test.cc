@@ -129,7 +129,7 @@ TEST_F(RunStatusTest, IsReadFromTheFolder) {
   append("metrics.jsonl", step(7, 3.25));
   append("ranks/1/metrics.jsonl", step(6, 3.5));
   append("checkpoints/step-000004/MANIFEST.json", "{}");
-  const RunStatus status = RunReader(run_).read();
+  const RunStatus status = StatusReader(run_).read();
   EXPECT_EQ(status.state, "RUNNING");
   EXPECT_FALSE(status.ended);
   EXPECT_EQ(status.generation, 2);
@@ -154,7 +154,7 @@ TEST_F(RunStatusTest, IsReadFromTheFolder) {
 TEST_F(RunStatusTest, AsManyRanksAreListedAsThereAre) {
   for (const int ranks : {1, 2, 3, 4, 7, 8}) {
     job({{"ranks", ranks}});
-    const RunStatus status = RunReader(run_).read();
+    const RunStatus status = StatusReader(run_).read();
     EXPECT_EQ(status.ranks.size(), static_cast<std::size_t>(ranks));
     EXPECT_EQ(rank_table(status).size(), status.ranks.size() + 1);
   }
@@ -163,7 +163,7 @@ TEST_F(RunStatusTest, AsManyRanksAreListedAsThereAre) {
 TEST_F(RunStatusTest, AJobOfThisMachineWithoutItsLauncherIsLost) {
   job({{"host", own_host()}});
   append("launcher.lock", fmt::format("{}\n", ::getpid()));
-  const RunStatus status = RunReader(run_).read();
+  const RunStatus status = StatusReader(run_).read();
   EXPECT_EQ(status.state, "LOST");
   EXPECT_TRUE(status.ended);
   EXPECT_EQ(status.ranks[0].state, "ended");
@@ -171,10 +171,10 @@ TEST_F(RunStatusTest, AJobOfThisMachineWithoutItsLauncherIsLost) {
 
 TEST_F(RunStatusTest, ARunWithoutALauncherIsRead) {
   append("config.toml", "");
-  EXPECT_EQ(RunReader(run_).read().state, "LOST");
+  EXPECT_EQ(StatusReader(run_).read().state, "LOST");
   {
     const FileLock lock(run_ / "lock");
-    const RunStatus status = RunReader(run_).read();
+    const RunStatus status = StatusReader(run_).read();
     EXPECT_EQ(status.state, "RUNNING");
     EXPECT_EQ(status.process, ::getpid());
     EXPECT_EQ(status.ranks.size(), 1U);
@@ -183,7 +183,7 @@ TEST_F(RunStatusTest, ARunWithoutALauncherIsRead) {
   write_file_atomically(run_ / "result.json",
                         R"({"state": "failed", "error": "no disk",
                             "seconds": 3.5})");
-  const RunStatus status = RunReader(run_).read();
+  const RunStatus status = StatusReader(run_).read();
   EXPECT_EQ(status.state, "FAILED");
   EXPECT_EQ(status.last_error, "no disk");
   EXPECT_EQ(status.ranks.size(), 2U);
@@ -194,7 +194,7 @@ TEST_F(RunStatusTest, DamagedFilesAreNoNews) {
                         "{\"state\": 3, \"ranks\": \"x\", "
                         "\"restarts\": [1, {}]}");
   append("metrics.jsonl", std::string("\0\xff\n{}\n", 6));
-  const RunStatus status = RunReader(run_).read();
+  const RunStatus status = StatusReader(run_).read();
   EXPECT_EQ(status.ranks.size(), 1U);
   EXPECT_FALSE(status_json(status).empty());
 }
