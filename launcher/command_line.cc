@@ -12,6 +12,7 @@
 #include "launcher/commands/look.h"
 #include "launcher/commands/trainer.h"
 #include "launcher/contract.h"
+#include "launcher/remote_agent.h"
 #include "runtime/base/error.h"
 #include "runtime/base/nearest.h"
 
@@ -126,6 +127,8 @@ int run(const std::vector<std::string>& given) {
         return own.run({arguments.begin() + 1, arguments.end()});
       }
     }
+    // Not listed: a launcher starts it, nobody else.
+    if (command == "agent") return run_remote_agent();
     if (is_trainer_command(command)) run_trainer(arguments);
   } catch (const Error& error) {
     complain(error.what());

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <map>
-#include <optional>
+#include <set>
 
 #include "launcher/messages.h"
 
@@ -16,7 +16,9 @@ namespace catena::launcher {
 /// ends its ranks. A coordinator that has heard nothing for a lease says
 /// nothing more to that agent, and after another one and a margin, when the
 /// agent's own lease is over whichever way the wire is cut, knows that its
-/// ranks are dead.
+/// ranks are dead. Where it is seen that the wire is cut, or that the agent has
+/// ended, the first of the two leases is over at once. Then another process
+/// takes the agent's place; the former one is heard no more, whatever it does.
 struct ContactRules {
   Duration heartbeat = {};
   Duration lease = {};
@@ -25,6 +27,9 @@ struct ContactRules {
   [[nodiscard]] bool on() const { return heartbeat > Duration(); }
   [[nodiscard]] Duration until_lost() const { return 2 * lease + margin; }
 };
+
+/// With so long a lease; ten heartbeats are one.
+[[nodiscard]] ContactRules contact_rules(Duration lease);
 
 /// The agents as the coordinator hears them. Pure, as RankState is.
 class Contacts {
@@ -39,6 +44,12 @@ class Contacts {
     kFormer,   ///< of one whose place another has taken: not to be heard
   };
   [[nodiscard]] News heard(int agent, std::uint64_t incarnation, Time now);
+  /// The wire to it is cut: it is silent from now on. Returns whether that is
+  /// news.
+  bool hang_up(int agent, Time now);
+  /// It is lost, and another process is to take its place: none is lost until
+  /// that one has been heard, or hang_up() says that it will not be.
+  void await_another(int agent);
   /// Nothing is said to it.
   [[nodiscard]] bool silent(int agent, Time now) const;
   /// Its ranks are dead.
@@ -50,6 +61,7 @@ class Contacts {
   ContactRules rules_;
   std::map<int, Time> heard_;
   std::map<int, std::uint64_t> incarnations_;
+  std::set<int> over_;  ///< agents of whom another process alone is heard
 };
 
 }  // namespace catena::launcher

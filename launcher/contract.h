@@ -19,6 +19,7 @@ enum ExitCode : int {
   kExitStorage = 74,         ///< cannot write results: disk full, read-only
   kExitPreempted = 75,       ///< stopped on request, state saved: requeue
   kExitNonFinite = 76,       ///< loss or gradient not finite
+  kExitRefused = 77,         ///< agent and launcher of another job, or secret
   kExitConfig = 78,          ///< configuration refused
   kExitNoProgress = 93,      ///< restarts do not help: do not requeue
   kExitNotExecutable = 126,  ///< program to run cannot be run

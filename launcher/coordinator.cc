@@ -3,6 +3,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "launcher/job_text.h"
 #include "runtime/base/log.h"
 
 namespace catena::launcher {
@@ -15,22 +16,23 @@ class Coordinator::Service {
       : hooks_(std::move(hooks)), state_(std::move(options)), timer_(context) {}
 
   void begin() {
-    checkpoint_seen(state_, hooks_.checkpoint_step());
+    see_checkpoint();
     act(launcher::begin(state_, now()));
   }
   void receive(const Report& report) {
-    if (std::holds_alternative<GenerationEmpty>(report.body)) {
-      checkpoint_seen(state_, hooks_.checkpoint_step());
-    }
+    if (may_end_generation(report)) see_checkpoint();
     act(launcher::receive(state_, report, now()));
   }
+  void agent_gone(int agent, const std::string& why) {
+    act(launcher::agent_gone(state_, agent, why, now()));
+  }
   void stop(int signal) {
-    checkpoint_seen(state_, hooks_.checkpoint_step());
+    see_checkpoint();
     act(stop_requested(state_, signal, now()));
   }
   void save() { act(save_requested(state_, now())); }
   void inspect() {
-    checkpoint_seen(state_, hooks_.checkpoint_step());
+    see_checkpoint();
     act(inspect_requested(state_, now()));
   }
   [[nodiscard]] const JobState& state() const { return state_; }
@@ -38,20 +40,39 @@ class Coordinator::Service {
  private:
   static Time now() { return std::chrono::steady_clock::now(); }
 
+  void see_checkpoint() { checkpoint_seen(state_, hooks_.checkpoint_step()); }
+
+  /// Looking for checkpoints takes time, and heartbeats are many.
+  [[nodiscard]] bool may_end_generation(const Report& report) const {
+    const auto* beat = std::get_if<Heartbeat>(&report.body);
+    if (beat != nullptr) {
+      return beat->empty && !state_.empty.contains(report.agent);
+    }
+    return std::holds_alternative<GenerationEmpty>(report.body) ||
+           std::holds_alternative<AgentReady>(report.body);
+  }
+  [[nodiscard]] bool loses_agent() const {
+    for (int agent = 0; agent < agent_count(state_); ++agent) {
+      if (state_.contacts.lost(agent, now())) return true;
+    }
+    return false;
+  }
+
   void act(const JobActions& actions) {
     for (const JobAction& action : actions) {
-      std::visit(Overloaded{[this](const SendCommand& a) {
-                              hooks_.send(a.agent, a.command);
-                            },
-                            [](const Say& say) {
-                              if (say.bad) {
-                                log::error("{}", say.text);
-                              } else {
-                                log::info("{}", say.text);
-                              }
-                            },
-                            [](const Finish&) {}},
-                 action);
+      std::visit(
+          Overloaded{
+              [this](const SendCommand& a) { hooks_.send(a.agent, a.command); },
+              [this](const ReplaceAgent& a) { hooks_.replace(a.agent); },
+              [](const Say& say) {
+                if (say.bad) {
+                  log::error("{}", say.text);
+                } else {
+                  log::info("{}", say.text);
+                }
+              },
+              [](const Finish&) {}},
+          action);
     }
     if (state_.phase != shown_ || state_.generation != shown_generation_) {
       shown_ = state_.phase;
@@ -69,7 +90,9 @@ class Coordinator::Service {
     }
     timer_.expires_at(*deadline);
     timer_.async_wait([this](const boost::system::error_code& error) {
-      if (!error) act(tick(state_, now()));
+      if (error) return;
+      if (loses_agent()) see_checkpoint();
+      act(tick(state_, now()));
     });
   }
 
@@ -88,6 +111,9 @@ Coordinator::~Coordinator() = default;
 
 void Coordinator::begin() { service_->begin(); }
 void Coordinator::receive(const Report& report) { service_->receive(report); }
+void Coordinator::agent_gone(int agent, const std::string& why) {
+  service_->agent_gone(agent, why);
+}
 void Coordinator::stop(int signal) { service_->stop(signal); }
 void Coordinator::save() { service_->save(); }
 void Coordinator::inspect() { service_->inspect(); }

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "launcher/job_state.h"
 
@@ -20,6 +21,9 @@ class Coordinator {
   struct Hooks {
     /// Delivers to an agent, without calling back at once.
     std::function<void(int agent, const Command&)> send;
+    /// Starts another process in the place of an agent, and hears no more of
+    /// the former one. Without calling back at once.
+    std::function<void(int agent)> replace;
     /// Step of the newest checkpoint there is; 0: none.
     std::function<std::int64_t()> checkpoint_step;
     /// After every change of phase, the last one included.
@@ -31,6 +35,8 @@ class Coordinator {
 
   void begin();
   void receive(const Report& report);
+  /// As launcher::agent_gone().
+  void agent_gone(int agent, const std::string& why);
   void stop(int signal);
   /// Ranks that run save, and go on.
   void save();

@@ -1,7 +1,5 @@
 #include "launcher/job_moves.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -175,10 +173,10 @@ bool ranks_run(const JobState& state) {
 }
 
 /// As nobody else says what became of its ranks.
-void blame_agent(JobState& state, int agent, const char* what) {
+void blame_agent(JobState& state, int agent, const std::string& what) {
   if (state.trouble) return;
-  state.trouble = Cause{.code = kExitInternal,
-                        .text = fmt::format("agent {} {}", agent, what)};
+  state.trouble =
+      Cause{.code = kExitInternal, .text = agent_text(state, agent, what)};
 }
 
 void fail_for_agent(JobState& state, Time now, JobActions& actions) {
@@ -201,9 +199,24 @@ void say_again(const JobState& state, int agent, JobActions& actions) {
   }
 }
 
+/// Only when no process of it can have ranks.
+void replace_agent(JobState& state, int agent, JobActions& actions) {
+  state.contacts.await_another(agent);
+  actions.emplace_back(
+      Say{false, agent_text(state, agent, "is started again")});
+  actions.emplace_back(ReplaceAgent{agent});
+}
+
 }  // namespace
 
-void lose_agent(JobState& state, int agent, const char* what, Time now,
+void miss_agent(JobState& state, int agent, const std::string& what, Time now,
+                JobActions& actions) {
+  if (!ranks_run(state) || state.empty.contains(agent)) return;
+  blame_agent(state, agent, what);
+  fail_for_agent(state, now, actions);
+}
+
+void lose_agent(JobState& state, int agent, const std::string& what, Time now,
                 JobActions& actions) {
   state.ready.erase(agent);
   if (!ranks_run(state) || state.empty.contains(agent)) return;
@@ -219,10 +232,9 @@ void keep_contact(JobState& state, Time now, JobActions& actions) {
     if (is_end(state.phase)) return;
     if (state.contacts.lost(agent, now)) {
       lose_agent(state, agent, "was lost", now, actions);
+      if (!is_end(state.phase)) replace_agent(state, agent, actions);
     } else if (state.contacts.silent(agent, now)) {
-      if (!ranks_run(state) || state.empty.contains(agent)) continue;
-      blame_agent(state, agent, "is not heard of any more");
-      fail_for_agent(state, now, actions);
+      miss_agent(state, agent, "is not heard of any more", now, actions);
     } else {
       say_again(state, agent, actions);
     }

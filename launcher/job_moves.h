@@ -38,10 +38,13 @@ void fail_generation(JobState& state, Time now, JobActions& actions);
 void leave_empty(JobState& state, int agent, Time now, JobActions& actions);
 
 /// Its ranks are dead, or as good as that.
-void lose_agent(JobState& state, int agent, const char* what, Time now,
+void lose_agent(JobState& state, int agent, const std::string& what, Time now,
+                JobActions& actions);
+/// It is heard no more, and may still have ranks: the others' are stopped.
+void miss_agent(JobState& state, int agent, const std::string& what, Time now,
                 JobActions& actions);
 /// Every heartbeat: says again what each agent should do, and notes those that
-/// are heard no more.
+/// are heard no more, or are lost and to be replaced.
 void keep_contact(JobState& state, Time now, JobActions& actions);
 /// Without what would go to an agent that is heard no more: its lease is to
 /// end.

@@ -51,13 +51,26 @@ std::vector<std::string> begin_arguments(const LaunchRequest& request) {
   return arguments;
 }
 
-Json json_of(const Cause& cause) {
+RankLayout layout_of(const LaunchRequest& request, const std::string& here) {
+  if (!request.hosts.empty()) return lay_ranks(request.ranks, request.hosts);
+  const auto agents = static_cast<std::size_t>(std::max(1, request.agents));
+  return lay_ranks(request.ranks,
+                   std::vector<Host>(agents, Host{.name = here}));
+}
+
+Json json_of(const JobPlan& plan, const Cause& cause) {
   const RankEnding& ending = cause.ending;
-  return {{"rank", cause.rank},        {"host", host_name()},
-          {"process", ending.process}, {"code", ending.code},
-          {"signal", ending.signal},   {"step", ending.step},
-          {"section", ending.section}, {"hung", ending.hung},
-          {"text", cause.text},        {"last_words", ending.last_words}};
+  return {
+      {"rank", cause.rank},
+      {"host", cause.rank < 0 ? plan.host : host_of(plan.layout, cause.rank)},
+      {"process", ending.process},
+      {"code", ending.code},
+      {"signal", ending.signal},
+      {"step", ending.step},
+      {"section", ending.section},
+      {"hung", ending.hung},
+      {"text", cause.text},
+      {"last_words", ending.last_words}};
 }
 
 const char* state_of(const RankEnding& ending) {
@@ -94,6 +107,9 @@ std::string random_secret() {
 }
 
 int make_plan(const LaunchRequest& request, JobPlan& plan) {
+  plan.host = host_name();
+  plan.layout = layout_of(request, plan.host);
+  if (!request.hosts.empty()) plan.engine = "ssh";
   plan.program = find_trainer();
   const TrainerOutput begun =
       trainer_output(plan.program, begin_arguments(request));
@@ -107,11 +123,11 @@ int make_plan(const LaunchRequest& request, JobPlan& plan) {
   plan.run = json.at("run").get<std::string>();
   plan.does_not_fit = json.at("does_not_fit");
   plan.ranks = request.ranks;
-  plan.host = host_name();
   plan.arguments = {kTrainerName, "train", request.config};
   add_settings(request, plan.arguments);
   // Ranks that are told where to meet are of any machines unless told so.
-  if (request.ranks > 1 && json.at("transport") == "auto") {
+  if (request.ranks > 1 && plan.layout.hosts.size() == 1 &&
+      json.at("transport") == "auto") {
     plan.arguments.insert(plan.arguments.end(),
                           {"--set", "parallel.transport=shared_memory"});
   }
@@ -132,21 +148,25 @@ std::string plan_text(const JobPlan& plan) {
                                              ? "yes"
                                              : "no: " + plan.does_not_fit);
   for (int rank = 0; rank < plan.ranks; ++rank) {
-    text += fmt::format("rank {:<4}on {}, {}\n", rank, plan.host,
-                        rank_log(plan.run, rank).string());
+    text +=
+        fmt::format("rank {:<4}on {}, {}\n", rank, host_of(plan.layout, rank),
+                    rank_log(plan.run, rank).string());
   }
   return text;
 }
 
 std::string plan_json(const JobPlan& plan) {
   Json ranks = Json::array();
-  for (int rank = 0; rank < plan.ranks; ++rank) {
-    ranks.push_back({{"rank", rank},
-                     {"local_rank", rank},
-                     {"host", plan.host},
-                     {"log", rank_log(plan.run, rank).string()}});
+  for (std::size_t i = 0; i < plan.layout.ranks.size(); ++i) {
+    int local = 0;
+    for (const int rank : plan.layout.ranks[i]) {
+      ranks.push_back({{"rank", rank},
+                       {"local_rank", local++},
+                       {"host", plan.layout.hosts[i].name},
+                       {"log", rank_log(plan.run, rank).string()}});
+    }
   }
-  const Json json = {{"engine", "local"},
+  const Json json = {{"engine", plan.engine},
                      {"run", plan.run.string()},
                      {"program", plan.program.string()},
                      {"arguments", plan.arguments},
@@ -159,7 +179,9 @@ std::string plan_json(const JobPlan& plan) {
 std::string result_json(const JobPlan& plan, const JobState& state,
                         double seconds) {
   Json restarts = Json::array();
-  for (const Cause& cause : state.restarted) restarts.push_back(json_of(cause));
+  for (const Cause& cause : state.restarted) {
+    restarts.push_back(json_of(plan, cause));
+  }
   Json json = {
       {"schema", kResultSchema},
       {"job", plan.job},
@@ -179,7 +201,7 @@ std::string result_json(const JobPlan& plan, const JobState& state,
       {"version", CATENA_VERSION}};
   if (is_end(state.phase)) {
     json["exit_code"] = state.exit_code;
-    if (state.cause) json["first_failure"] = json_of(*state.cause);
+    if (state.cause) json["first_failure"] = json_of(plan, *state.cause);
   }
   // What ranks write may be no UTF-8.
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -6,6 +6,7 @@
 
 #include "launcher/job_state.h"
 #include "launcher/local_agent.h"
+#include "launcher/rank_layout.h"
 
 namespace catena::launcher {
 
@@ -22,6 +23,13 @@ struct LaunchRequest {
   Duration grace = std::chrono::seconds(30);
   Duration start_timeout = std::chrono::seconds(600);
   Duration section_timeout = {};  ///< 0: learned
+  /// Agents are processes of their own: so many on this machine, or one on each
+  /// of these, by ssh. Neither: one within the launcher.
+  int agents = 0;
+  std::vector<Host> hosts = {};
+  std::vector<std::string> environment = {};  ///< NAME=VALUE, of every rank
+  std::string address = {};  ///< where they find the launcher; "": chosen
+  Duration lease = std::chrono::seconds(10);
 };
 
 /// Who runs where, and how.
@@ -29,8 +37,10 @@ struct JobPlan {
   std::string job;  ///< random letters and digits
   std::filesystem::path run, program;
   std::vector<std::string> arguments;  ///< of every rank
-  std::string host;
+  std::string host;                    ///< the launcher's
   int ranks = 1;
+  std::string engine = "local";
+  RankLayout layout = {};
   std::string does_not_fit;    ///< with dry_run: why not, or ""
   std::string dashboard = {};  ///< its address; "": there is none
 };
@@ -38,7 +48,8 @@ struct JobPlan {
 /// Has the trainer check the configuration and make or find the run's folder.
 /// What is wrong with it is said on standard error by the trainer itself.
 /// Returns the trainer's exit code; `plan` is complete if that is 0.
-/// Throws: Unsupported where the trainer is missing; Internal.
+/// Throws: Usage as lay_ranks(); Unsupported where the trainer is missing;
+/// Internal.
 [[nodiscard]] int make_plan(const LaunchRequest& request, JobPlan& plan);
 
 /// A table for people, and one JSON object.

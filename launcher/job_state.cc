@@ -174,6 +174,26 @@ JobActions receive(JobState& state, const Report& report, Time now) {
   return without_silent(state, receiver.take(), now);
 }
 
+JobActions agent_gone(JobState& state, int agent, const std::string& why,
+                      Time now) {
+  JobActions actions;
+  if (is_end(state.phase) || !state.contacts.hang_up(agent, now)) {
+    return actions;
+  }
+  const std::string what = fmt::format("is gone: {}", why);
+  if (state.generation == 0) {
+    state.cause = Cause{.code = kExitNotAssembled,
+                        .text = agent_text(state, agent, what)};
+    actions.emplace_back(Say{true, state.cause->text});
+    end(state, JobPhase::kFailed, kExitNotAssembled, actions);
+    return actions;
+  }
+  state.ready.erase(agent);
+  actions.emplace_back(Say{false, agent_text(state, agent, what)});
+  miss_agent(state, agent, what, now, actions);
+  return without_silent(state, std::move(actions), now);
+}
+
 JobActions stop_requested(JobState& state, int signal, Time now) {
   JobActions actions;
   if (is_end(state.phase)) return actions;

@@ -17,6 +17,7 @@ namespace catena::launcher {
 struct JobOptions {
   /// The ranks of each agent: agent 0's are ranks[0]. Rank 0 is agent 0's.
   std::vector<std::vector<int>> ranks = {};
+  std::vector<std::string> hosts = {};  ///< of each agent, for people; or none
   RestartPolicy policy = {};
   /// For all agents to be ready, and for all ranks of a generation to meet.
   Duration start_timeout = std::chrono::seconds(600);
@@ -41,7 +42,7 @@ struct JobOptions {
 /// dropped; no more than policy.most_restarts restarts; an end is final, and
 /// there is one. An agent that is lost (launcher/contact.h), or another process
 /// than before, has no ranks of this generation left; the next one waits until
-/// it is ready.
+/// it, or the process that takes its place, is ready.
 enum class JobPhase {
   kNew,
   kStarting,    ///< agents, then an address for the ranks, are waited for
@@ -103,6 +104,11 @@ struct SendCommand {
   int agent;
   Command command;
 };
+/// Start another process in the place of an agent that is lost. What is left
+/// of the former one is not to be heard any more.
+struct ReplaceAgent {
+  int agent;
+};
 /// For people: how it goes, or (with `bad`) what went wrong.
 struct Say {
   bool bad;
@@ -110,7 +116,7 @@ struct Say {
 };
 /// The job has ended: state.phase and state.exit_code say how. Once.
 struct Finish {};
-using JobAction = std::variant<SendCommand, Say, Finish>;
+using JobAction = std::variant<SendCommand, ReplaceAgent, Say, Finish>;
 using JobActions = std::vector<JobAction>;
 
 // What happens.
@@ -118,6 +124,11 @@ using JobActions = std::vector<JobAction>;
 [[nodiscard]] JobActions begin(JobState& state, Time now);
 [[nodiscard]] JobActions receive(JobState& state, const Report& report,
                                  Time now);
+/// Nothing more is heard of this process of the agent, as its connection or it
+/// itself has ended, or could not be started. Before the first generation that
+/// is the job's end. For agents with contact.on().
+[[nodiscard]] JobActions agent_gone(JobState& state, int agent,
+                                    const std::string& why, Time now);
 /// Signal to the launcher: the first asks for an orderly stop, the second
 /// ends everything at once.
 [[nodiscard]] JobActions stop_requested(JobState& state, int signal, Time now);

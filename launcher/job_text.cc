@@ -15,13 +15,28 @@ double seconds(Duration duration) {
   return std::chrono::duration<double>(duration).count();
 }
 
-std::string list(const std::vector<int>& numbers) {
+std::string digits(int number) { return fmt::format("{}", number); }
+
+template <class Name>
+std::string list(const std::vector<int>& numbers, Name name) {
   std::string text;
   for (std::size_t i = 0; i < numbers.size() && i <= kMostNamed; ++i) {
     if (i > 0) text += ", ";
-    text += i == kMostNamed ? "..." : fmt::format("{}", numbers[i]);
+    text += i == kMostNamed ? "..." : name(numbers[i]);
   }
   return text;
+}
+
+/// "1 (node7)".
+std::string agent_name(const JobState& state, int agent) {
+  const auto& hosts = state.options.hosts;
+  const auto at = static_cast<std::size_t>(agent);
+  return at < hosts.size() ? fmt::format("{} ({})", agent, hosts[at])
+                           : digits(agent);
+}
+
+std::string list_agents(const JobState& state, const std::vector<int>& agents) {
+  return list(agents, [&](int agent) { return agent_name(state, agent); });
 }
 
 /// So much of what a rank wrote; all of it is in its log.
@@ -49,7 +64,7 @@ std::string who_is_missing(const JobState& state) {
   if (who.empty()) return "no address for the ranks to meet";
   return fmt::format("{} of {} {}: {}", who.size(), all,
                      agents ? "agents are not ready" : "ranks have not met",
-                     list(who));
+                     agents ? list_agents(state, who) : list(who, digits));
 }
 
 }  // namespace
@@ -138,7 +153,12 @@ std::string not_empty_text(const JobState& state) {
   return fmt::format(
       "agents {} did not end their ranks; look for processes "
       "that are left there",
-      list(missing(agent_count(state), state.empty)));
+      list_agents(state, missing(agent_count(state), state.empty)));
+}
+
+std::string agent_text(const JobState& state, int agent,
+                       std::string_view what) {
+  return fmt::format("agent {} {}", agent_name(state, agent), what);
 }
 
 }  // namespace catena::launcher

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "launcher/job_state.h"
 
@@ -24,5 +25,8 @@ namespace catena::launcher {
 /// The same when it is too late.
 [[nodiscard]] std::string too_late_text(const JobState& state);
 [[nodiscard]] std::string not_empty_text(const JobState& state);
+/// "agent 1 (node7) was lost".
+[[nodiscard]] std::string agent_text(const JobState& state, int agent,
+                                     std::string_view what);
 
 }  // namespace catena::launcher

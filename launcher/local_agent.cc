@@ -74,17 +74,20 @@ fs::path rank_log(const fs::path& run, int rank) {
 
 class LocalAgent::Service {
  public:
-  Service(asio::io_context& context, int number, RankSetup setup, Tell tell)
+  Service(asio::io_context& context, const AgentPlace& place, RankSetup setup,
+          Tell tell)
       : context_(context),
         setup_(std::move(setup)),
         tell_(std::move(tell)),
-        state_(number, setup_.grace, setup_.section_timeout),
+        state_(place.number, setup_.grace, setup_.section_timeout,
+               place.contact),
         children_(context, SIGCHLD),
         timer_(context),
         glance_(context),
         console_(setup_.console_rank < 0
                      ? fs::path()
                      : rank_log(setup_.run, setup_.console_rank)) {
+    state_.incarnation = place.incarnation;
     adopt_orphans();
     wait_for_children();
   }
@@ -100,7 +103,11 @@ class LocalAgent::Service {
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
 
-  void start() { tell({state_.agent, 0, AgentReady{host_name()}}); }
+  void start() {
+    begin(state_, now());
+    tell({state_.agent, 0, AgentReady{host_name()}, state_.incarnation});
+    set_timer();
+  }
   void receive(const Command& command) {
     act(launcher::receive(state_, command, now()));
   }
@@ -155,21 +162,26 @@ class LocalAgent::Service {
           fmt::format("\nits own stack is in {} if it can still write it",
                       rank_log(setup_.run, suspected.rank).string());
     }
-    tell({state_.agent, action.generation, std::move(suspected)});
+    tell({state_.agent, action.generation, std::move(suspected),
+          state_.incarnation});
   }
 
   /// Held before anybody is told of it, and handed down to rank 0.
   void open_listener(const OpenListener& action) {
-    const asio::ip::tcp::endpoint loopback(asio::ip::address_v4::loopback(), 0);
     try {
-      listener_.emplace(context_, loopback);
+      listener_.emplace(
+          context_,
+          asio::ip::tcp::endpoint(asio::ip::make_address(setup_.address), 0));
     } catch (const boost::system::system_error& error) {
-      log::error("no port for the ranks to meet at: {}", error.what());
+      log::error("no port of {} for the ranks to meet at: {}", setup_.address,
+                 error.what());
       return;  // the coordinator's deadline for the start passes
     }
-    const std::string endpoint =
-        fmt::format("127.0.0.1:{}", listener_->local_endpoint().port());
-    act(listener_opened(state_, action.generation, endpoint));
+    const bool colons = setup_.address.find(':') != std::string::npos;
+    act(listener_opened(
+        state_, action.generation,
+        fmt::format(fmt::runtime(colons ? "[{}]:{}" : "{}:{}"), setup_.address,
+                    listener_->local_endpoint().port())));
   }
 
   void spawn_rank(const SpawnRank& action) {
@@ -314,9 +326,9 @@ class LocalAgent::Service {
   std::vector<std::shared_ptr<Process>> processes_;
 };
 
-LocalAgent::LocalAgent(asio::io_context& context, int number, RankSetup setup,
-                       Tell tell)
-    : service_(std::make_unique<Service>(context, number, std::move(setup),
+LocalAgent::LocalAgent(asio::io_context& context, AgentPlace place,
+                       RankSetup setup, Tell tell)
+    : service_(std::make_unique<Service>(context, place, std::move(setup),
                                          std::move(tell))) {}
 LocalAgent::~LocalAgent() = default;
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/contact.h"
 #include "launcher/messages.h"
 
 namespace boost::asio {
@@ -13,6 +14,13 @@ class io_context;
 }
 
 namespace catena::launcher {
+
+/// Which one of a job's agents this is, and how it keeps in touch.
+struct AgentPlace {
+  int number = 0;
+  std::uint64_t incarnation = 0;  ///< see Report
+  ContactRules contact = {};
+};
 
 /// What every rank of a job is started with.
 struct RankSetup {
@@ -24,6 +32,9 @@ struct RankSetup {
   Duration grace = std::chrono::seconds(30);
   Duration section_timeout = {};  ///< see SectionTimes; 0: learned
   int console_rank = 0;  ///< what it writes is seen here, too; -1: nobody
+  /// Numeric, of this machine: where rank 0 is met by the others.
+  std::string address = "127.0.0.1";
+  std::vector<std::string> environment = {};  ///< NAME=VALUE, over its own
 };
 
 /// The ranks' environment: this process's without what names a rank, and with
@@ -36,7 +47,7 @@ struct RankSetup {
 [[nodiscard]] std::filesystem::path rank_log(const std::filesystem::path& run,
                                              int rank);
 
-/// The agent of this machine, within the launcher's process: does what
+/// The agent of this machine, within this process: does what
 /// AgentState says to real processes, and tells it what they do. They die with
 /// the thread that made it, however that ends.
 /// One at a time in a process; nothing else of it may have children.
@@ -44,8 +55,8 @@ struct RankSetup {
 class LocalAgent {
  public:
   using Tell = std::function<void(const Report&)>;
-  LocalAgent(boost::asio::io_context& context, int number, RankSetup setup,
-             Tell tell);
+  LocalAgent(boost::asio::io_context& context, AgentPlace place,
+             RankSetup setup, Tell tell);
   /// Kills what is left.
   ~LocalAgent();
   LocalAgent(const LocalAgent&) = delete;

@@ -3,14 +3,14 @@
 #include <fmt/format.h>
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <csignal>
-#include <numeric>
+#include <memory>
 #include <optional>
 
+#include "launcher/agents.h"
 #include "launcher/coordinator.h"
-#include "launcher/local_agent.h"
+#include "launcher/engines.h"
 #include "launcher/monitor/monitor.h"
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
@@ -22,34 +22,80 @@ namespace {
 namespace asio = boost::asio;
 using Clock = std::chrono::steady_clock;
 
-JobOptions job_options(const JobPlan& plan, const LaunchRequest& request) {
-  std::vector<int> ranks(static_cast<std::size_t>(plan.ranks));
-  std::iota(ranks.begin(), ranks.end(), 0);
-  return {.ranks = {ranks},
-          .policy = {.most_restarts = request.max_restarts},
-          .start_timeout = request.start_timeout,
-          .grace = request.grace};
+bool is_remote(const LaunchRequest& request) {
+  return request.agents > 0 || !request.hosts.empty();
 }
 
-class LocalJob {
+JobOptions job_options(const JobPlan& plan, const LaunchRequest& request) {
+  JobOptions options{.ranks = plan.layout.ranks,
+                     .policy = {.most_restarts = request.max_restarts},
+                     .start_timeout = request.start_timeout,
+                     .grace = request.grace};
+  for (const Host& host : plan.layout.hosts) options.hosts.push_back(host.name);
+  if (is_remote(request)) options.contact = contact_rules(request.lease);
+  return options;
+}
+
+RankSetup rank_setup(const JobPlan& plan, const LaunchRequest& request) {
+  return {.program = plan.program,
+          .arguments = plan.arguments,
+          .job = plan.job,
+          .token = random_secret(),
+          .run = plan.run,
+          .grace = request.grace,
+          .section_timeout = request.section_timeout,
+          .environment = request.environment};
+}
+
+RemoteOptions remote_options(const JobPlan& plan,
+                             const LaunchRequest& request) {
+  RemoteOptions options{.commands = {},
+                        .hosts = {},
+                        .address = request.address,
+                        .lease = request.lease};
+  for (const Host& host : plan.layout.hosts) {
+    options.hosts.push_back(host.name);
+    options.commands.push_back(request.hosts.empty() ? agent_here()
+                                                     : agent_by_ssh(host));
+  }
+  if (options.address.empty()) {
+    options.address = request.hosts.empty()
+                          ? "127.0.0.1"
+                          : address_towards(plan.layout.hosts);
+  }
+  return options;
+}
+
+std::unique_ptr<Agents> make_agents(asio::io_context& context,
+                                    const JobPlan& plan,
+                                    const LaunchRequest& request,
+                                    Agents::Hooks hooks) {
+  if (!is_remote(request)) {
+    return local_agents(context, rank_setup(plan, request), std::move(hooks));
+  }
+  return remote_agents(context, remote_options(plan, request),
+                       rank_setup(plan, request), std::move(hooks));
+}
+
+class Job {
  public:
-  LocalJob(const JobPlan& plan, const LaunchRequest& request)
+  Job(const JobPlan& plan, const LaunchRequest& request)
       : plan_(plan),
         coordinator_(
             context_, job_options(plan, request),
-            {.send = [this](int, const Command& command) { send(command); },
+            {.send = [this](int agent,
+                            const Command& c) { agents_->send(agent, c); },
+             .replace = [this](int agent) { agents_->replace(agent); },
              .checkpoint_step =
                  [this] { return newest_checkpoint_step(plan_.run); },
              .changed = [this](const JobState& state) { write_down(state); }}),
-        agent_(context_, 0,
-               {.program = plan.program,
-                .arguments = plan.arguments,
-                .job = plan.job,
-                .token = random_secret(),
-                .run = plan.run,
-                .grace = request.grace,
-                .section_timeout = request.section_timeout},
-               [this](const Report& report) { coordinator_.receive(report); }),
+        agents_(make_agents(
+            context_, plan, request,
+            {.reported = [this](const Report& r) { coordinator_.receive(r); },
+             .gone =
+                 [this](int agent, const std::string& why) {
+                   coordinator_.agent_gone(agent, why);
+                 }})),
         signals_(context_, SIGINT, SIGTERM, SIGHUP) {
     for (const int more : {SIGQUIT, SIGUSR1, SIGUSR2}) signals_.add(more);
   }
@@ -57,16 +103,12 @@ class LocalJob {
   int run() {
     wait_for_signals();
     coordinator_.begin();
-    agent_.start();
+    agents_->start();
     context_.run();
     return coordinator_.state().exit_code;
   }
 
  private:
-  void send(const Command& command) {
-    asio::post(context_, [this, command] { agent_.receive(command); });
-  }
-
   void wait_for_signals() {
     signals_.async_wait(
         [this](const boost::system::error_code& error, int signal) {
@@ -110,13 +152,13 @@ class LocalJob {
   const Clock::time_point begin_ = Clock::now();
   asio::io_context context_;
   Coordinator coordinator_;
-  LocalAgent agent_;
+  std::unique_ptr<Agents> agents_;
   asio::signal_set signals_;
 };
 
 }  // namespace
 
-int run_local_job(const JobPlan& plan, const LaunchRequest& request) {
+int run_job(const JobPlan& plan, const LaunchRequest& request) {
   const FileLock lock(plan.run / "launcher.lock");
   if (!lock.held()) {
     fail(ErrorKind::kUsage,
@@ -125,7 +167,7 @@ int run_local_job(const JobPlan& plan, const LaunchRequest& request) {
          plan.run.string());
   }
   log::open_file(plan.run / "launcher.log");
-  log::info("{} ranks on {}, run in {}", plan.ranks, plan.host,
+  log::info("{} ranks on {}, run in {}", plan.ranks, host_names(plan.layout),
             plan.run.string());
   std::optional<Monitor> monitor;
   JobPlan shown = plan;
@@ -135,7 +177,7 @@ int run_local_job(const JobPlan& plan, const LaunchRequest& request) {
     shown.dashboard = monitor->address();
     log::info("dashboard at {}", shown.dashboard);
   }
-  return LocalJob(shown, request).run();
+  return Job(shown, request).run();
 }
 
 }  // namespace catena::launcher

@@ -11,6 +11,10 @@
 namespace catena::launcher {
 namespace {
 
+std::string_view name_of(std::string_view assignment) {
+  return assignment.substr(0, assignment.find('='));
+}
+
 /// Would tell a rank that it is another one, or was started by others.
 constexpr std::array kRemoved = {
     kRankVariable,         kWorldSizeVariable,     kRendezvousVariable,
@@ -24,13 +28,18 @@ std::vector<std::string> rank_environment(const RankSetup& setup,
                                           int generation, int rank, int world,
                                           const std::string& rendezvous) {
   std::vector<std::string> result;
+  const auto is_set = [&](std::string_view name) {
+    return std::any_of(setup.environment.begin(), setup.environment.end(),
+                       [&](const auto& own) { return name_of(own) == name; });
+  };
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
-    const std::string_view text = *entry;
-    const std::string_view name = text.substr(0, text.find('='));
-    if (std::find(kRemoved.begin(), kRemoved.end(), name) == kRemoved.end()) {
-      result.emplace_back(text);
-    }
+    const std::string_view name = name_of(*entry);
+    const bool removed =
+        std::find(kRemoved.begin(), kRemoved.end(), name) != kRemoved.end();
+    if (!removed && !is_set(name)) result.emplace_back(*entry);
   }
+  result.insert(result.end(), setup.environment.begin(),
+                setup.environment.end());
   const auto set = [&](const char* name, const auto& value) {
     result.push_back(fmt::format("{}={}", name, value));
   };

@@ -1,14 +1,20 @@
 #include "launcher/commands/launch.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <cstdio>
+#include <cstdlib>
 
 #include "launcher/commands/parse.h"
 #include "launcher/contract.h"
+#include "launcher/hosts.h"
 #include "launcher/job_plan.h"
 #include "launcher/local_job.h"
+#include "runtime/base/error.h"
+#include "runtime/base/files.h"
 #include "runtime/base/log.h"
 
 namespace catena::launcher {
@@ -20,11 +26,35 @@ constexpr double kYearSeconds = 365 * 24 * 3600.0;
 struct Options {
   LaunchRequest request;
   std::string engine = "auto";
-  double grace = 30, start_timeout = 600, section_timeout = 0;
+  std::string hosts = {}, hostfile = {};
+  double grace = 30, start_timeout = 600, section_timeout = 0, lease = 10;
 };
 
 Duration from_seconds(double seconds) {
   return std::chrono::ceil<Duration>(std::chrono::duration<double>(seconds));
+}
+
+/// What is wrong with it; "": nothing.
+std::string not_an_address(const std::string& text) {
+  std::array<unsigned char, sizeof(in6_addr)> bytes{};
+  const bool good = ::inet_pton(AF_INET, text.c_str(), bytes.data()) == 1 ||
+                    ::inet_pton(AF_INET6, text.c_str(), bytes.data()) == 1;
+  return good ? "" : text + " is no numeric address, such as 10.0.0.1 or ::1";
+}
+
+/// NAME becomes NAME=VALUE.
+std::string with_value(const std::string& text) {
+  const std::string name = text.substr(0, text.find('='));
+  if (name.empty() || name.starts_with("CATENA_")) {
+    throw CLI::ValidationError(
+        "--env", "'" + text + "': a name is wanted, and CATENA_... are ours");
+  }
+  if (name.size() < text.size()) return text;
+  const char* value = std::getenv(name.c_str());
+  if (value == nullptr) {
+    throw CLI::ValidationError("--env", name + " is not set here");
+  }
+  return name + "=" + value;
 }
 
 void add_training(CLI::App& app, LaunchRequest& request) {
@@ -42,15 +72,58 @@ void add_training(CLI::App& app, LaunchRequest& request) {
                  ".safetensors file, as long as there is no checkpoint");
 }
 
+void add_hosts(CLI::App& app, Options& options) {
+  auto* hosts =
+      app.add_option(
+             "--hosts", options.hosts,
+             "HOST,USER@HOST:SLOTS,...: ranks are laid on these machines in "
+             "order, by an agent on each, which ssh starts")
+          ->envname("CATENA_HOSTS");
+  auto* hostfile =
+      app.add_option("--hostfile", options.hostfile,
+                     "The same from a file, a host a line; # comments")
+          ->envname("CATENA_HOSTFILE")
+          ->excludes(hosts);
+  app.add_option("--agents", options.request.agents,
+                 "So many agents on this machine, as if it were as many")
+      ->envname("CATENA_AGENTS")
+      ->check(CLI::Range(1, kMostRanks))
+      ->excludes(hosts)
+      ->excludes(hostfile);
+}
+
+void add_agents(CLI::App& app, Options& options) {
+  LaunchRequest& request = options.request;
+  app.add_option("--env", request.environment,
+                 "NAME=VALUE, or NAME for what it is here: set for every rank; "
+                 "repeatable")
+      ->allow_extra_args(false)
+      ->transform(with_value);
+  app.add_option(
+         "--address", request.address,
+         "Numeric address of this machine where agents find it, and "
+         "where alone it listens; else the one that the way to the first "
+         "host begins with")
+      ->envname("CATENA_ADDRESS")
+      ->check(CLI::Validator(not_an_address, "ADDRESS"));
+  app.add_option("--lease", options.lease,
+                 "Seconds without a word after which agent and launcher take "
+                 "each other for lost")
+      ->envname("CATENA_LEASE")
+      ->check(CLI::Range(0.1, kYearSeconds))
+      ->capture_default_str();
+}
+
 void add_launching(CLI::App& app, Options& options) {
   LaunchRequest& request = options.request;
   app.add_option("-n,--ranks", request.ranks, "Processes to start")
       ->envname("CATENA_RANKS")
       ->check(CLI::Range(1, kMostRanks));
   app.add_option("--engine", options.engine,
-                 "How ranks are started: local (this machine); auto is that")
+                 "How ranks are started: local (this machine) or ssh (--hosts, "
+                 "--hostfile); auto: ssh where there are hosts")
       ->envname("CATENA_ENGINE")
-      ->check(CLI::IsMember({"auto", "local"}));
+      ->check(CLI::IsMember({"auto", "local", "ssh"}));
   app.add_option("--max-restarts", request.max_restarts,
                  "How often the ranks are started again after a failure, from "
                  "the newest checkpoint; three starts in a row without a new "
@@ -93,13 +166,34 @@ constexpr const char* kFooter =
     "  catena launch -n 4 configs/quickstart.toml\n"
     "  catena launch -n 4 configs/quickstart.toml --resume --max-restarts 10\n"
     "  catena launch -n 4 configs/quickstart.toml --dry-run --json\n"
+    "  catena launch -n 16 --hosts node1,me@node2 configs/quickstart.toml\n"
     "Ctrl-C saves a checkpoint and ends (75); a second one ends at once.";
+
+std::vector<Host> hosts_of(const Options& options) {
+  std::vector<Host> hosts;
+  if (!options.hosts.empty()) {
+    hosts = parse_hosts(options.hosts, "--hosts");
+  } else if (!options.hostfile.empty()) {
+    hosts = parse_hostfile(read_file(options.hostfile), options.hostfile);
+  }
+  if (options.engine == "ssh" && hosts.empty()) {
+    fail(ErrorKind::kUsage,
+         "--engine ssh: say with --hosts or --hostfile to which machines");
+  }
+  if (options.engine == "local" && !hosts.empty()) {
+    fail(ErrorKind::kUsage,
+         "--engine local is this machine; --hosts and --hostfile are others");
+  }
+  return hosts;
+}
 
 int carry_out(const Options& options) {
   LaunchRequest request = options.request;
   request.grace = from_seconds(options.grace);
   request.start_timeout = from_seconds(options.start_timeout);
   request.section_timeout = from_seconds(options.section_timeout);
+  request.lease = from_seconds(options.lease);
+  request.hosts = hosts_of(options);
   JobPlan plan;
   if (const int code = make_plan(request, plan); code != kExitSuccess) {
     return code;
@@ -110,7 +204,7 @@ int carry_out(const Options& options) {
     return plan.does_not_fit.empty() ? kExitSuccess : kExitDoesNotFit;
   }
   log::set_prefix("launch: ");
-  return run_local_job(plan, request);
+  return run_job(plan, request);
 }
 
 }  // namespace
@@ -121,6 +215,8 @@ int launch(const std::vector<std::string>& arguments) {
   Options options;
   add_training(app, options.request);
   add_launching(app, options);
+  add_hosts(app, options);
+  add_agents(app, options);
   app.footer(kFooter);
   if (const auto code = parse_command(app, arguments)) return *code;
   return carry_out(options);

@@ -204,12 +204,14 @@ asio::awaitable<std::shared_ptr<Connection>> connect(tcp::endpoint launcher,
                                                      Secret secret,
                                                      Identity identity) {
   const auto executor = co_await asio::this_coro::executor;
-  auto socket = std::make_shared<tcp::socket>(executor);
+  // Theirs, too: the deadline may have passed, and not been told of, when this
+  // is over.
+  const auto socket = std::make_shared<tcp::socket>(executor);
+  const auto late = std::make_shared<bool>(false);
   asio::steady_timer deadline(executor, kHandshakeTime);
-  bool late = false;
-  deadline.async_wait([socket, &late](const error_code& error) {
+  deadline.async_wait([socket, late](const error_code& error) {
     if (error) return;
-    late = true;
+    *late = true;
     error_code ignored;
     socket->close(ignored);
   });
@@ -224,7 +226,7 @@ asio::awaitable<std::shared_ptr<Connection>> connect(tcp::endpoint launcher,
     co_return connection;
   } catch (const system_error& error) {
     deadline.cancel();
-    if (late) throw system_error(asio::error::timed_out);
+    if (*late) throw system_error(asio::error::timed_out);
     if (!reached || error.code() != asio::error::eof) throw;
   }
   fail(ErrorKind::kUsage,

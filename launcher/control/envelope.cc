@@ -48,6 +48,8 @@ void put(const Setup& setup, proto::Setup& to) {
   to.set_run(setup.run);
   to.set_directory(setup.directory);
   to.set_grace_milliseconds(static_cast<std::uint64_t>(setup.grace.count()));
+  to.set_section_timeout_milliseconds(
+      static_cast<std::uint64_t>(setup.section_timeout.count()));
   to.set_console_rank(setup.console_rank);
 }
 
@@ -228,6 +230,8 @@ Setup take(const proto::Setup& from) {
           .run = take_words("run", from.run(), kMaxPathBytes),
           .directory = take_words("directory", from.directory(), kMaxPathBytes),
           .grace = take_time("grace period", from.grace_milliseconds()),
+          .section_timeout =
+              take_time("section timeout", from.section_timeout_milliseconds()),
           .console_rank = from.console_rank()};
 }
 

@@ -22,7 +22,8 @@ struct Setup {
   std::string run;                            ///< the run's folder, absolute
   std::string directory;                      ///< that ranks start in
   std::chrono::milliseconds grace{0};
-  int console_rank = -1;  ///< as RankSetup::console_rank
+  std::chrono::milliseconds section_timeout{0};  ///< 0: learned
+  int console_rank = -1;                         ///< as RankSetup::console_rank
 
   friend bool operator==(const Setup&, const Setup&) = default;
 };

@@ -31,7 +31,7 @@ std::string bytes_of(std::string_view label, const Terms& terms) {
   add(bytes, terms.version);
   add(bytes, terms.identity.job);
   add(bytes, static_cast<std::uint32_t>(terms.identity.agent));
-  add(bytes, static_cast<std::uint32_t>(terms.identity.generation));
+  add(bytes, static_cast<std::uint32_t>(terms.identity.incarnation));
   add(bytes, terms.agent_nonce);
   add(bytes, terms.launcher_nonce);
   return bytes;
@@ -87,7 +87,8 @@ std::string AgentHandshake::hello() const {
   hello.set_version(terms_.version);
   hello.set_job(terms_.identity.job);
   hello.set_agent(static_cast<std::uint32_t>(terms_.identity.agent));
-  hello.set_generation(static_cast<std::uint32_t>(terms_.identity.generation));
+  hello.set_incarnation(
+      static_cast<std::uint32_t>(terms_.identity.incarnation));
   hello.set_nonce(terms_.agent_nonce);
   return greeting.SerializeAsString();
 }
@@ -155,12 +156,12 @@ HandshakeStep LauncherHandshake::challenge(std::string_view content) {
     return refuse(Refusal::kAgent);
   }
   const int agent = static_cast<int>(hello.agent());
-  const auto generation = expected_(agent);
-  if (!generation ||
-      hello.generation() != static_cast<std::uint32_t>(*generation)) {
+  const auto incarnation = expected_(agent);
+  if (!incarnation ||
+      hello.incarnation() != static_cast<std::uint32_t>(*incarnation)) {
     return refuse(Refusal::kAgent);
   }
-  terms_.identity = {job_, agent, *generation};
+  terms_.identity = {job_, agent, *incarnation};
   terms_.agent_nonce = hello.nonce();
   if (!is_nonce(terms_.agent_nonce, terms_.launcher_nonce)) {
     return refuse(Refusal::kNonce);
@@ -177,7 +178,7 @@ HandshakeStep LauncherHandshake::judge(std::string_view content) {
     return refuse(Refusal::kProof);
   }
   // While it proved itself another one may have come in its place.
-  if (expected_(terms_.identity.agent) != terms_.identity.generation) {
+  if (expected_(terms_.identity.agent) != terms_.identity.incarnation) {
     return refuse(Refusal::kAgent);
   }
   proto::Greeting proof;

@@ -13,16 +13,16 @@ namespace catena::launcher::control {
 /// How an agent and its launcher show each other that they know the job's
 /// secret, without saying it:
 ///
-///   agent     Hello      version, job, agent, generation, nonce a
+///   agent     Hello      version, job, agent, incarnation, nonce a
 ///   launcher  Challenge  version, nonce l
 ///   agent     Proof      mac(secret, "agent proves"    | terms)
 ///   launcher  Proof      mac(secret, "launcher proves" | terms)
 ///
-/// terms = version | job | agent | generation | a | l, each of a length that is
-/// known or said. The agent proves first, so that nobody is told a mac who has
-/// not made one. Labels differ, so that no proof can be sent back; nonces are
-/// new each time, so that none can be used again. The keys of the connection's
-/// two directions follow from secret and terms (frame.h).
+/// terms = version | job | agent | incarnation | a | l, each of a length that
+/// is known or said. The agent proves first, so that nobody is told a mac who
+/// has not made one. Labels differ, so that no proof can be sent back; nonces
+/// are new each time, so that none can be used again. The keys of the
+/// connection's two directions follow from secret and terms (frame.h).
 ///
 /// Both ends are pure state machines: content of a frame in, content of a frame
 /// out. Whoever has refused, or is done, refuses all that follows.
@@ -34,7 +34,7 @@ enum class Refusal {
   kMalformed,  ///< no greeting, or not the one that is due
   kVersion,    ///< of another version of this protocol
   kJob,        ///< of another job
-  kAgent,      ///< no such agent is waited for, or in another generation
+  kAgent,      ///< no such agent is waited for, or another process
   kNonce,      ///< of another length, or one's own sent back
   kProof,      ///< the other end does not know the secret
 };
@@ -43,7 +43,7 @@ enum class Refusal {
 struct Identity {
   std::string job;
   int agent = 0;
-  int generation = 0;  ///< of the job, that the agent was started for
+  int incarnation = 0;  ///< of the process that is the agent: see Report
 };
 
 /// Keys to make a Sealer and an Opener of.
@@ -85,7 +85,7 @@ class AgentHandshake {
 
 class LauncherHandshake {
  public:
-  /// The generation for which an agent is waited for; none: it is not.
+  /// The incarnation of an agent that is waited for; none: none is.
   using Expected = std::function<std::optional<int>(int agent)>;
   LauncherHandshake(Secret secret, std::string job, Expected expected,
                     std::string nonce);

@@ -51,7 +51,7 @@ using PendingList = std::list<std::shared_ptr<Pending>>;
 
 /// An agent that may connect or has done so.
 struct Place {
-  int generation = 0;
+  int incarnation = 0;
   std::shared_ptr<Connection> connection = {};
 };
 
@@ -96,10 +96,10 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
   [[nodiscard]] std::uint16_t port() const {
     return acceptor_.local_endpoint().port();
   }
-  void expect(int agent, int generation) {
+  void expect(int agent, int incarnation) {
     Place& place = places_[agent];
     disconnect(place);
-    place.generation = generation;
+    place.incarnation = incarnation;
   }
   void send(int agent, const Message& message) {
     const auto at = places_.find(agent);
@@ -129,7 +129,7 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
   [[nodiscard]] std::optional<int> expected(int agent) const {
     const auto at = places_.find(agent);
     if (at == places_.end() || at->second.connection) return std::nullopt;
-    return at->second.generation;
+    return at->second.incarnation;
   }
 
   asio::awaitable<void> accept_all() {
@@ -229,8 +229,8 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
     places_[agent].connection = connection;
     const auto self = shared_from_this();
     connection->start(
-        {.heard = [self, agent](
-                      const Message& message) { self->hear(agent, message); },
+        {.heard = [self, who = identity](
+                      const Message& message) { self->hear(who, message); },
          .lost =
              [self, agent,
               at = std::weak_ptr(connection)](const std::string& why) {
@@ -249,10 +249,11 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
     hooks_.lost(agent, why);
   }
 
-  void hear(int agent, const Message& message) {
+  void hear(const Identity& who, const Message& message) {
     if (const auto* said = std::get_if<Report>(&message)) {
       Report report = *said;
-      report.agent = agent;
+      report.agent = who.agent;
+      report.incarnation = static_cast<std::uint64_t>(who.incarnation);
       hooks_.reported(report);
     }
   }
@@ -280,8 +281,8 @@ Server::~Server() { close(); }
 void Server::close() { service_->stop(); }
 
 std::uint16_t Server::port() const { return service_->port(); }
-void Server::expect(int agent, int generation) {
-  service_->expect(agent, generation);
+void Server::expect(int agent, int incarnation) {
+  service_->expect(agent, incarnation);
 }
 void Server::send(int agent, const Message& message) {
   service_->send(agent, message);

@@ -30,7 +30,8 @@ class Server {
   };
   struct Hooks {
     std::function<void(int agent)> connected;
-    std::function<void(const Report&)> reported;  ///< `agent` is as proved
+    std::function<void(const Report&)>
+        reported;  ///< `agent`, `incarnation`: as proved
     /// Its connection is gone, without expect() having ended it.
     std::function<void(int agent, const std::string& why)> lost;
   };
@@ -45,9 +46,9 @@ class Server {
   Server& operator=(const Server&) = delete;
 
   [[nodiscard]] std::uint16_t port() const;
-  /// From now on this agent may connect, once, if it was started for this
-  /// generation. What it had before is closed.
-  void expect(int agent, int generation);
+  /// From now on this process may connect as this agent, once. What another
+  /// one had before is closed.
+  void expect(int agent, int incarnation);
   /// To an agent that is connected; else it is dropped.
   void send(int agent, const Message& message);
   /// Closes all connections and listens no more; no hook is called any more.

@@ -1,8 +1,9 @@
 // Whole jobs in virtual time: the state machines of a job and its agents, with
 // ranks that live, hang and die by chance, and messages that come late, twice
 // and in another order. Half of the jobs are on many machines: there messages
-// are lost, too, links are cut in one direction or both, and agents crash and
-// come back. CATENA_SCHEDULES says how many schedules (2000).
+// are lost, too, links are cut in one direction or both, agents crash and come
+// back, and connections end; agents that are lost are replaced.
+// CATENA_SCHEDULES says how many schedules (2000).
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -99,19 +100,50 @@ class Simulation {
       if (chance(0.7)) from_[index] = {begin, until};
       if (chance(0.7)) to_[index] = {begin, until};
     }
-    if (!chance(0.2)) return;
-    const int when = draw(0, 15000);
-    later(when, [this, agent] {
-      at(agent) = new_agent(agent);
-      std::erase_if(alive_,
-                    [agent](const Alive& rank) { return rank.agent == agent; });
-      down_.insert(agent);
-    });
-    if (chance(0.2)) return;
-    later(when + draw(10, 15000), [this, agent] {
-      down_.erase(agent);
+    if (chance(0.2)) later(draw(0, 15000), [this, agent] { crash(agent); });
+    if (chance(0.2)) later(draw(0, 15000), [this, agent] { hang_up(agent); });
+  }
+  void crash(int agent) {
+    std::erase_if(alive_,
+                  [agent](const Alive& rank) { return rank.agent == agent; });
+    // It may take until its lease is over until the coordinator notices.
+    if (chance(0.5)) later(draw(0, 500), [this, agent] { hang_up(agent); });
+    // What is under way to the one before does not reach the next one.
+    at(agent) = new_agent(agent);
+    down_.insert(agent);
+    if (chance(0.5)) begin_later(agent, draw(10, 15000));
+  }
+  void begin_later(int agent, int when) {
+    later(when, [this, agent, which = at(agent).incarnation] {
+      if (at(agent).incarnation != which || !down_.erase(agent)) return;
       begin_agent(agent);
     });
+  }
+  /// The connection ends, and the coordinator sees it; the agent may not, and
+  /// keeps its ranks until its lease is over.
+  void hang_up(int agent) {
+    const auto which = connected_[agent];
+    if (which == 0 || !hung_up_.insert(which).second) return;
+    act(agent_gone(job_, agent, "hung up", now_));
+  }
+  void replace(int agent) {
+    EXPECT_FALSE(finished_ > 0) << "V9: an agent after the end";
+    for (const Alive& rank : alive_) {
+      EXPECT_NE(rank.agent, agent) << "V5: an agent is replaced, and has ranks";
+    }
+    hung_up_.insert(connected_[agent]);
+    const auto former = at(agent).incarnation;
+    if (!down_.contains(agent)) hung_up_.insert(former);
+    at(agent) = new_agent(agent);
+    down_.insert(agent);
+    if (chance(0.2)) {
+      later(draw(10, 5000), [this, agent, which = at(agent).incarnation] {
+        if (at(agent).incarnation != which) return;
+        act(agent_gone(job_, agent, "it does not start", now_));
+      });
+    } else {
+      begin_later(agent, draw(10, 8000));
+    }
   }
   using Cut = std::pair<int, int>;  ///< from, until: milliseconds
   [[nodiscard]] bool lost(const Cut& cut) {
@@ -153,6 +185,7 @@ class Simulation {
     if (lost(from_[static_cast<std::size_t>(report.agent)])) return;
     for (int copy = chance(0.1) ? 2 : 1; copy > 0; --copy) {
       later(draw(0, 200), [this, report] {
+        if (hung_up_.contains(report.incarnation)) return;
         auto& known = connected_[report.agent];
         known = std::max(known, report.incarnation);
         const bool stale = report.generation != job_.generation;
@@ -173,6 +206,7 @@ class Simulation {
     for (int copy = chance(0.1) ? 2 : 1; copy > 0; --copy) {
       later(draw(0, 200), [this, agent, to, command] {
         if (at(agent).incarnation != to || down_.contains(agent)) return;
+        if (hung_up_.contains(to)) return;
         act(agent, receive(at(agent), command, now_));
       });
     }
@@ -184,6 +218,9 @@ class Simulation {
   void act(const JobActions& actions) {
     for (const JobAction& action : actions) {
       if (std::holds_alternative<Finish>(action)) ++finished_;
+      if (const auto* lost = std::get_if<ReplaceAgent>(&action)) {
+        replace(lost->agent);
+      }
       if (const auto* send = std::get_if<SendCommand>(&action)) {
         EXPECT_FALSE(finished_ > 0) << "V9: a command after the end";
         if (std::holds_alternative<StartGeneration>(send->command.body)) {
@@ -323,6 +360,7 @@ class Simulation {
   std::vector<Cut> from_, to_;  ///< by agent: when its messages are lost
   std::set<int> down_;          ///< agents that have crashed
   std::map<int, std::uint64_t> connected_;  ///< the incarnation of each
+  std::set<std::uint64_t> hung_up_;         ///< incarnations
   std::uint64_t incarnations_ = 0;
   std::set<Alive> alive_;
   std::set<std::tuple<std::uint64_t, int, int>> ended_;

@@ -1,104 +1,19 @@
-#include "launcher/job_state.h"
-
-#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <csignal>
 
 #include "launcher/contract.h"
+#include "tests/launcher/job_state_fixture.h"
 
 namespace catena::launcher {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-using ::testing::Contains;
-using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::Not;
-
-/// Two agents of two ranks each. Actions become texts: "0<start 1" is "start
-/// generation 1" to agent 0; what is said to people is kept apart.
-class JobStateTest : public ::testing::Test {
- protected:
-  using Texts = std::vector<std::string>;
-
-  Texts texts(const JobActions& actions) {
-    Texts result;
-    for (const JobAction& action : actions) {
-      if (const auto* say = std::get_if<Say>(&action))
-        said_ += say->text + "\n";
-      if (std::holds_alternative<Finish>(action)) result.emplace_back("finish");
-      const auto* send = std::get_if<SendCommand>(&action);
-      if (send == nullptr) continue;
-      const char* word = std::visit(
-          Overloaded{[](const OpenRendezvous&) { return "open"; },
-                     [](const StartGeneration&) { return "start"; },
-                     [](const Stop& s) { return s.at_once ? "kill" : "stop"; },
-                     [](const Ping&) { return "ping"; },
-                     [](const Save&) { return "save"; },
-                     [](const Inspect&) { return "inspect"; }},
-          send->command.body);
-      result.push_back(
-          fmt::format("{}<{} {}", send->agent, word, send->command.generation));
-    }
-    return result;
-  }
-  Texts hear(int agent, int generation, auto body) {
-    return texts(receive(state_, {agent, generation, body}, now_));
-  }
-  Texts exited(int generation, RankEnding ending) {
-    return hear(ending.rank / 2, generation, RankExited{ending});
-  }
-  Texts empty(int agent, int generation) {
-    return hear(agent, generation, GenerationEmpty{});
-  }
-  Texts later(Duration duration) {
-    now_ += duration;
-    return texts(tick(state_, now_));
-  }
-  Texts asked(int signal) {
-    return texts(stop_requested(state_, signal, now_));
-  }
-
-  void start() {
-    static_cast<void>(texts(begin(state_, now_)));
-    hear(0, 0, AgentReady{});
-    hear(1, 0, AgentReady{});
-    hear(0, 1, RendezvousOpen{"h:1"});
-  }
-  void run() {
-    start();
-    for (int rank = 0; rank < 4; ++rank) {
-      hear(rank / 2, 1, RankJoined{rank});
-    }
-    ASSERT_EQ(state_.phase, JobPhase::kRunning);
-  }
-  static RankEnding killed(int rank) {
-    return {.rank = rank, .process = 1, .signal = SIGKILL, .step = 5};
-  }
-  static RankEnding left(int rank, int code) {
-    return {
-        .rank = rank, .process = 1, .code = code, .done = code == 0, .step = 5};
-  }
-  void expect_end(JobPhase phase, int code) {
-    EXPECT_STREQ(name_of(state_.phase), name_of(phase));
-    EXPECT_EQ(state_.exit_code, code);
-    EXPECT_FALSE(next_deadline(state_).has_value());
-    // An end is final.
-    EXPECT_THAT(asked(SIGTERM), IsEmpty());
-    EXPECT_THAT(empty(0, state_.generation), IsEmpty());
-    EXPECT_THAT(later(seconds(10000)), IsEmpty());
-    EXPECT_EQ(state_.phase, phase);
-  }
-
-  JobState state_{{.ranks = {{0, 1}, {2, 3}}, .grace = seconds(5)}};
-  Time now_ = Time(seconds(1000));
-  std::string said_;
-};
 
 TEST_F(JobStateTest, AJobThatEndsWell) {
   static_cast<void>(begin(state_, now_));
@@ -319,71 +234,6 @@ TEST_F(JobStateTest, SavingAndAskingGoToAllAgentsOnceRanksRun) {
   EXPECT_THAT(texts(inspect_requested(state_, now_)),
               ElementsAre("0<inspect 1", "1<inspect 1"));
   EXPECT_THAT(said_, HasSubstr("RUNNING, generation 1, step 0"));
-}
-
-/// The same over a wire that may be cut.
-class JobContactTest : public JobStateTest {
- protected:
-  JobContactTest() {
-    state_ = JobState({.ranks = {{0, 1}, {2, 3}},
-                       .grace = seconds(5),
-                       .contact = {.heartbeat = seconds(1),
-                                   .lease = seconds(10),
-                                   .margin = seconds(2)}});
-  }
-  Texts beat(int agent, int generation, bool empty,
-             std::uint64_t incarnation = 0) {
-    return texts(receive(
-        state_, {agent, generation, Heartbeat{.empty = empty}, incarnation},
-        now_));
-  }
-  /// A second after the other, in which these are heard.
-  Texts seconds_with(int count, const std::vector<int>& agents) {
-    Texts all;
-    for (int second = 0; second < count; ++second) {
-      for (const int agent : agents) beat(agent, state_.generation, false);
-      const Texts now = later(seconds(1));
-      all.insert(all.end(), now.begin(), now.end());
-    }
-    return all;
-  }
-};
-
-TEST_F(JobContactTest, WhatIsWantedIsSaidAgainUntilItIsDone) {
-  start();
-  EXPECT_THAT(later(seconds(1)), ElementsAre("0<start 1", "1<start 1"));
-  beat(1, 1, false);
-  EXPECT_THAT(later(seconds(1)), ElementsAre("0<start 1", "1<ping 1"));
-}
-
-TEST_F(JobContactTest, AnAgentThatIsHeardNoMoreIsLostAfterTwoLeases) {
-  run();
-  for (const int agent : {0, 1}) beat(agent, 1, false);
-  EXPECT_THAT(seconds_with(9, {0}), Not(Contains("0<stop 1")));
-  // Its own lease is to end: nothing is said to it any more.
-  EXPECT_THAT(seconds_with(1, {0}), ElementsAre("0<ping 1", "0<stop 1"));
-  EXPECT_THAT(seconds_with(11, {0}), Each("0<stop 1"));
-  EXPECT_THAT(empty(0, 1), IsEmpty()) << "it may still have ranks";
-  later(seconds(1));
-  EXPECT_EQ(state_.generation, 2);
-  EXPECT_THAT(said_, HasSubstr("agent 1 is not heard of any more"));
-  // The next generation waits for it.
-  EXPECT_THAT(seconds_with(5, {0}), Each("0<ping 2"));
-  EXPECT_EQ(state_.phase, JobPhase::kStarting);
-  EXPECT_THAT(beat(1, 1, false), IsEmpty()) << "it runs something older";
-  EXPECT_THAT(beat(1, 1, true), ElementsAre("0<open 2"));
-}
-
-TEST_F(JobContactTest, AnotherProcessThanBeforeHasNoneOfItsRanks) {
-  run();
-  for (const int agent : {0, 1}) beat(agent, 1, false);
-  EXPECT_THAT(texts(receive(state_, {1, 0, AgentReady{}, 7}, now_)),
-              ElementsAre("0<stop 1"));
-  EXPECT_THAT(beat(1, 1, false), IsEmpty()) << "of the one before";
-  EXPECT_THAT(empty(0, 1), IsEmpty());
-  EXPECT_THAT(said_, HasSubstr("agent 1 was started again"));
-  EXPECT_EQ(state_.phase, JobPhase::kRestarting);
-  EXPECT_THAT(later(seconds(1)), ElementsAre("0<open 2"));
 }
 
 }  // namespace

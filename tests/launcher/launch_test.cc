@@ -6,14 +6,10 @@
 
 #include <chrono>
 #include <csignal>
-#include <sstream>
 #include <thread>
 
 #include "launcher/contract.h"
-#include "runtime/base/error.h"
-#include "runtime/base/files.h"
-#include "tests/launcher/program.h"
-#include "tests/support/json.h"
+#include "tests/launcher/launched.h"
 
 namespace catena::launcher {
 namespace {
@@ -24,68 +20,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using Json = nlohmann::json;
 
-class LaunchTest : public ::testing::Test {
- protected:
-  LaunchTest() {
-    std::string name = (fs::temp_directory_path() / "launchXXXXXX").string();
-    folder_ = ::mkdtemp(name.data());
-  }
-  ~LaunchTest() override { fs::remove_all(folder_); }
-
-  /// What every rank does; `say WORD` speaks on its control pipe, $RANK is its
-  /// number and $RUN the run's folder.
-  void ranks_do(const std::string& script) const {
-    write_file_atomically(trainer(), fmt::format(R"(#!/bin/sh
-RUN={0}/run
-if [ "$1" = begin ]; then
-  mkdir -p $RUN
-  echo '{{"run": "{0}/run", "transport": "auto", "does_not_fit": ""}}'
-  exit 0
-fi
-RANK=${{CATENA_RANK:-0}}
-say() {{ echo "$1" > /proc/self/fd/$CATENA_CONTROL_FD; }}
-{1}
-)",
-                                                 folder_.string(), script));
-    fs::permissions(trainer(), fs::perms::owner_all);
-  }
-  [[nodiscard]] fs::path trainer() const { return folder_ / "trainer"; }
-  [[nodiscard]] fs::path run() const { return folder_ / "run"; }
-
-  [[nodiscard]] Program start(std::vector<std::string> more) const {
-    more.insert(more.begin(), {"catena", "launch"});
-    more.emplace_back("x.toml");
-    return {CATENA_PROGRAM,
-            more,
-            {fmt::format("{}={}", kTrainerVariable, trainer().string())}};
-  }
-  [[nodiscard]] Outcome launch(const std::vector<std::string>& more) const {
-    return start(more).wait();
-  }
-  [[nodiscard]] Json result() const {
-    return json_of(read_file(run() / "job.json"));
-  }
-  void wait_for(const char* name) const {
-    for (int i = 0; i < 6000 && !fs::exists(run() / name); ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    ASSERT_TRUE(fs::exists(run() / name)) << name;
-  }
-  /// The processes whose numbers are in run/pids.
-  void expect_none_left() const {
-    std::istringstream file(read_file(run() / "pids"));
-    for (int process = 0; file >> process;) {
-      bool gone = false;
-      for (int i = 0; i < 500 && !gone; ++i) {
-        gone = ::kill(process, 0) != 0;
-        if (!gone) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-      }
-      EXPECT_TRUE(gone) << process;
-    }
-  }
-
-  fs::path folder_;
-};
+class LaunchTest : public Launched {};
 
 TEST_F(LaunchTest, RanksAreToldWhoTheyAre) {
   ranks_do(R"(

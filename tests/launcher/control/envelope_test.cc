@@ -39,6 +39,7 @@ control::Setup a_setup() {
           .run = "/run",
           .directory = "/home",
           .grace = std::chrono::milliseconds(30000),
+          .section_timeout = std::chrono::milliseconds(90000),
           .console_rank = 0};
 }
 

@@ -9,23 +9,23 @@
 namespace catena::launcher::control {
 namespace {
 
-constexpr int kAgent = 3, kGeneration = 2;
+constexpr int kAgent = 3, kIncarnation = 2;
 
 Secret secret(char letter = 's') { return Secret(std::string(64, letter)); }
 std::string nonce(char letter) { return std::string(kNonceBytes, letter); }
 
-LauncherHandshake::Expected expects(int agent, int generation) {
-  return [agent, generation](int asked) {
-    return asked == agent ? std::optional(generation) : std::nullopt;
+LauncherHandshake::Expected expects(int agent, int incarnation) {
+  return [agent, incarnation](int asked) {
+    return asked == agent ? std::optional(incarnation) : std::nullopt;
   };
 }
 
 AgentHandshake make_agent(Secret key = secret(),
-                          Identity who = {"job", kAgent, kGeneration}) {
+                          Identity who = {"job", kAgent, kIncarnation}) {
   return {std::move(key), std::move(who), nonce('a')};
 }
 LauncherHandshake make_launcher(char letter = 'l') {
-  return {secret(), "job", expects(kAgent, kGeneration), nonce(letter)};
+  return {secret(), "job", expects(kAgent, kIncarnation), nonce(letter)};
 }
 
 /// What somebody on the wire makes of a greeting.
@@ -93,19 +93,21 @@ TEST(HandshakeTest, TheLauncherRefuses) {
   };
   const Case cases[] = {
       {"a wrong secret", make_agent(secret('x')), Refusal::kProof},
-      {"another job", make_agent(secret(), {"other", kAgent, kGeneration}),
+      {"another job", make_agent(secret(), {"other", kAgent, kIncarnation}),
        Refusal::kJob},
       {"an agent it does not wait for",
-       make_agent(secret(), {"job", 4, kGeneration}), Refusal::kAgent},
-      {"one of an earlier generation",
-       make_agent(secret(), {"job", kAgent, kGeneration - 1}), Refusal::kAgent},
-      {"one of a later generation",
-       make_agent(secret(), {"job", kAgent, kGeneration + 1}), Refusal::kAgent},
+       make_agent(secret(), {"job", 4, kIncarnation}), Refusal::kAgent},
+      {"one of an earlier incarnation",
+       make_agent(secret(), {"job", kAgent, kIncarnation - 1}),
+       Refusal::kAgent},
+      {"one of a later incarnation",
+       make_agent(secret(), {"job", kAgent, kIncarnation + 1}),
+       Refusal::kAgent},
       {"its own nonce, sent back",
-       {secret(), {"job", kAgent, kGeneration}, nonce('l')},
+       {secret(), {"job", kAgent, kIncarnation}, nonce('l')},
        Refusal::kNonce},
       {"a short nonce",
-       {secret(), {"job", kAgent, kGeneration}, "short"},
+       {secret(), {"job", kAgent, kIncarnation}, "short"},
        Refusal::kNonce}};
   for (const Case& each : cases) {
     SCOPED_TRACE(each.what);
@@ -215,34 +217,34 @@ TEST(HandshakeTest, ARecordedHandshakeOpensNothingAgain) {
   EXPECT_EQ(second.receive(proof).refusal, Refusal::kProof);
 }
 
-TEST(HandshakeTest, ARecordedHandshakeOpensNoOtherGeneration) {
-  // Even with nonces that were the same by a fault: the generation is in the
+TEST(HandshakeTest, ARecordedHandshakeOpensNoOtherIncarnation) {
+  // Even with nonces that were the same by a fault: the incarnation is in the
   // proof.
   AgentHandshake agent = make_agent();
   const std::string hello = agent.hello();
   LauncherHandshake first = make_launcher();
   const std::string proof = agent.receive(first.receive(hello).send).send;
-  LauncherHandshake next(secret(), "job", expects(kAgent, kGeneration + 1),
+  LauncherHandshake next(secret(), "job", expects(kAgent, kIncarnation + 1),
                          nonce('l'));
   EXPECT_EQ(next.receive(hello).refusal, Refusal::kAgent);
-  LauncherHandshake again(secret(), "job", expects(kAgent, kGeneration + 1),
+  LauncherHandshake again(secret(), "job", expects(kAgent, kIncarnation + 1),
                           nonce('l'));
   const std::string raised = changed(hello, [](proto::Greeting& g) {
-    g.mutable_hello()->set_generation(kGeneration + 1);
+    g.mutable_hello()->set_incarnation(kIncarnation + 1);
   });
   EXPECT_FALSE(again.receive(raised).refusal.has_value());
   EXPECT_EQ(again.receive(proof).refusal, Refusal::kProof);
 }
 
 TEST(HandshakeTest, AnAgentThatIsReplacedMeanwhileIsTooLate) {
-  int generation = kGeneration;
+  int incarnation = kIncarnation;
   LauncherHandshake launcher(
-      secret(), "job", [&](int) { return std::optional(generation); },
+      secret(), "job", [&](int) { return std::optional(incarnation); },
       nonce('l'));
   AgentHandshake agent = make_agent();
   const HandshakeStep step =
       agent.receive(launcher.receive(agent.hello()).send);
-  ++generation;
+  ++incarnation;
   EXPECT_EQ(launcher.receive(step.send).refusal, Refusal::kAgent);
 }
 

@@ -28,7 +28,7 @@ using std::chrono::seconds;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr int kGeneration = 1;
+constexpr int kIncarnation = 1;
 
 Secret secret(char letter = 's') { return Secret(std::string(64, letter)); }
 
@@ -63,7 +63,7 @@ class ServerTest : public ::testing::Test {
                             events_.push_back(
                                 fmt::format("{} lost: {}", agent, why));
                           }});
-    server_->expect(0, kGeneration);
+    server_->expect(0, kIncarnation);
   }
   tcp::endpoint endpoint() {
     return {asio::ip::address_v4::loopback(), server_->port()};
@@ -81,14 +81,14 @@ class ServerTest : public ::testing::Test {
   }
 
   /// Connects, and keeps the connection or what was said against it.
-  std::shared_ptr<Connection> join(int agent, int generation = kGeneration,
+  std::shared_ptr<Connection> join(int agent, int incarnation = kIncarnation,
                                    const Secret& key = secret(),
                                    Duration lease = seconds(10)) {
     std::shared_ptr<Connection> result;
     bool over = false;
     refusal_.clear();
     asio::co_spawn(context_,
-                   connect(endpoint(), key, {"job", agent, generation}),
+                   connect(endpoint(), key, {"job", agent, incarnation}),
                    [&](const std::exception_ptr& error,
                        const std::shared_ptr<Connection>& connection) {
                      over = true;
@@ -159,19 +159,19 @@ TEST_F(ServerTest, AnAgentAndItsLauncherHearEachOther) {
 }
 
 TEST_F(ServerTest, OnlyWhoIsExpectedComesIn) {
-  EXPECT_FALSE(join(0, kGeneration, secret('x')));
+  EXPECT_FALSE(join(0, kIncarnation, secret('x')));
   EXPECT_THAT(refusal_, HasSubstr("another secret"));
   EXPECT_FALSE(join(1));
-  EXPECT_FALSE(join(0, kGeneration + 1));
+  EXPECT_FALSE(join(0, kIncarnation + 1));
   EXPECT_TRUE(events_.empty());
   EXPECT_EQ(rejected("proof"), 1);
   EXPECT_EQ(rejected("agent"), 2);
   const auto first = join(0);
   EXPECT_TRUE(first);
   EXPECT_FALSE(join(0)) << "its place is taken";
-  server_->expect(0, kGeneration + 1);
-  EXPECT_FALSE(join(0)) << "of an earlier generation";
-  const auto second = join(0, kGeneration + 1);
+  server_->expect(0, kIncarnation + 1);
+  EXPECT_FALSE(join(0)) << "of an earlier incarnation";
+  const auto second = join(0, kIncarnation + 1);
   EXPECT_TRUE(second);
   EXPECT_THAT(events_, ElementsAre("0 came", "0 came"));
   EXPECT_TRUE(run_until([&] { return !why_.empty(); }));
@@ -203,9 +203,10 @@ TEST_F(ServerTest, GarbageIsTurnedAwayAndChangesNothing) {
 
 TEST_F(ServerTest, WhoSaysLittleOrNothingHasTwoSeconds) {
   tcp::socket idle = stranger(), slow = stranger();
-  const std::string hello = frame(
-      AgentHandshake(secret(), {"job", 0, kGeneration}, random_nonce()).hello(),
-      kMaxGreetingBytes);
+  const std::string hello =
+      frame(AgentHandshake(secret(), {"job", 0, kIncarnation}, random_nonce())
+                .hello(),
+            kMaxGreetingBytes);
   const auto begin = std::chrono::steady_clock::now();
   boost::system::error_code error;
   std::size_t sent = 0;
@@ -260,7 +261,7 @@ TEST_F(ServerTest, ThousandsOfStrangersLeaveNoTrace) {
 TEST_F(ServerTest, ASilentAgentIsLostAfterItsLease) {
   open(milliseconds(300));
   // Its own heartbeats are a tenth of a lease that is far too long.
-  const auto agent = join(0, kGeneration, secret(), seconds(100));
+  const auto agent = join(0, kIncarnation, secret(), seconds(100));
   ASSERT_TRUE(agent);
   EXPECT_TRUE(run_until([&] { return events_.size() == 2; }));
   EXPECT_THAT(events_.back(), HasSubstr("nothing was heard of it for 0.3 s"));
@@ -269,7 +270,7 @@ TEST_F(ServerTest, ASilentAgentIsLostAfterItsLease) {
 
 TEST_F(ServerTest, HeartbeatsKeepAConnectionThatIsSilent) {
   open(milliseconds(300));
-  const auto agent = join(0, kGeneration, secret(), milliseconds(300));
+  const auto agent = join(0, kIncarnation, secret(), milliseconds(300));
   ASSERT_TRUE(agent);
   EXPECT_FALSE(
       run_until([&] { return events_.size() > 1; }, milliseconds(1500)));
@@ -278,7 +279,7 @@ TEST_F(ServerTest, HeartbeatsKeepAConnectionThatIsSilent) {
 
 TEST_F(ServerTest, ASilentLauncherIsLostAfterTheLease) {
   open(seconds(100));
-  const auto agent = join(0, kGeneration, secret(), milliseconds(300));
+  const auto agent = join(0, kIncarnation, secret(), milliseconds(300));
   ASSERT_TRUE(agent);
   EXPECT_TRUE(run_until([&] { return !why_.empty(); }));
   EXPECT_THAT(why_, HasSubstr("nothing was heard"));

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "launcher/local_agent.h"
+
+namespace catena::launcher {
+
+/// All agents of a job, wherever they are.
+/// Thread rule: the thread that runs their context, which outlives them. Hooks
+/// are called from it, and never from within a call.
+class Agents {
+ public:
+  struct Hooks {
+    std::function<void(const Report&)> reported;
+    /// Nothing more comes from this process of it.
+    std::function<void(int agent, const std::string& why)> gone;
+  };
+
+  Agents() = default;
+  /// None of their processes on this machine is left.
+  virtual ~Agents() = default;
+  Agents(const Agents&) = delete;
+  Agents& operator=(const Agents&) = delete;
+
+  /// Each says that it is ready, or is gone.
+  virtual void start() = 0;
+  virtual void send(int agent, const Command& command) = 0;
+  /// Starts another process in its place, as start() does. The former one is
+  /// killed, if it is of this machine, and not heard any more.
+  virtual void replace(int agent) = 0;
+};
+
+/// One agent, within this process: its ranks are of this machine.
+[[nodiscard]] std::unique_ptr<Agents> local_agents(
+    boost::asio::io_context& context, RankSetup setup, Agents::Hooks hooks);
+
+/// How agents are started that are processes of their own.
+struct RemoteOptions {
+  /// Of each agent: the program that starts it, and its arguments. What it is
+  /// to know it reads from its standard input (Invitation).
+  std::vector<std::vector<std::string>> commands;
+  std::vector<std::string> hosts;  ///< of each, for people
+  std::string address;             ///< numeric; where agents find the launcher
+  Duration lease = std::chrono::seconds(10);
+};
+/// Throws: Error(kIo) where it cannot listen at `address`; Error(kUsage) where
+/// the setup is more than a message holds.
+[[nodiscard]] std::unique_ptr<Agents> remote_agents(
+    boost::asio::io_context& context, RemoteOptions options,
+    const RankSetup& setup, Agents::Hooks hooks);
+
+}  // namespace catena::launcher

@@ -1,0 +1,86 @@
+#include "launcher/engines.h"
+
+#include <algorithm>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/udp.hpp>
+#include <cctype>
+#include <filesystem>
+#include <string_view>
+
+#include "runtime/base/error.h"
+
+namespace catena::launcher {
+namespace {
+
+namespace asio = boost::asio;
+
+constexpr const char* kAgentCommand = "agent";
+
+bool is_word(std::string_view text, std::string_view more) {
+  return !text.empty() && text.front() != '-' &&
+         std::all_of(text.begin(), text.end(), [&](char letter) {
+           return std::isalnum(static_cast<unsigned char>(letter)) != 0 ||
+                  more.find(letter) != std::string_view::npos;
+         });
+}
+
+std::string own_path() {
+  return std::filesystem::read_symlink("/proc/self/exe").string();
+}
+
+asio::ip::address address_towards(const Host& host) {
+  using asio::ip::udp;
+  constexpr const char* kAnyPort = "9";
+  asio::io_context context;
+  boost::system::error_code error;
+  const auto found = udp::resolver(context).resolve(host.name, kAnyPort, error);
+  for (const auto& entry : found) {
+    udp::socket socket(context);
+    // Nothing is sent: the kernel chooses a way, and with it an address.
+    socket.open(entry.endpoint().protocol(), error);
+    if (!error) socket.connect(entry.endpoint(), error);
+    if (!error) return socket.local_endpoint().address();
+  }
+  fail(ErrorKind::kUsage,
+       "no way to '{}': {}; or say with --address where agents find "
+       "this machine",
+       host.name, error.message());
+}
+
+}  // namespace
+
+std::vector<std::string> agent_here() { return {own_path(), kAgentCommand}; }
+
+std::vector<std::string> agent_by_ssh(const Host& host) {
+  const std::string program = own_path();
+  if (!is_word(program, "/._-+")) {
+    fail(ErrorKind::kUsage,
+         "{}: a shell on the other machine would not take this path as it is; "
+         "install catena under one of letters, digits and / . _ - +",
+         program);
+  }
+  return {"ssh",
+          "-T",
+          "-a",
+          "-x",
+          "-o",
+          "BatchMode=yes",
+          "-o",
+          "ConnectTimeout=10",
+          "-o",
+          "ServerAliveInterval=10",
+          "--",
+          host.user.empty() ? host.name : host.user + "@" + host.name,
+          program + " " + kAgentCommand};
+}
+
+std::string address_towards(const std::vector<Host>& hosts) {
+  asio::ip::address address;
+  for (const Host& host : hosts) {
+    address = address_towards(host);
+    if (!address.is_loopback()) break;
+  }
+  return address.to_string();
+}
+
+}  // namespace catena::launcher

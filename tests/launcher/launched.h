@@ -1,0 +1,89 @@
+#pragma once
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <sstream>
+#include <thread>
+
+#include "launcher/contract.h"
+#include "runtime/base/error.h"
+#include "runtime/base/files.h"
+#include "tests/launcher/program.h"
+#include "tests/support/json.h"
+
+namespace catena::launcher {
+
+/// A folder with a trainer that a shell script plays, and launchers of it.
+class Launched : public ::testing::Test {
+ protected:
+  Launched() {
+    std::string name =
+        (std::filesystem::temp_directory_path() / "launchXXXXXX").string();
+    folder_ = ::mkdtemp(name.data());
+  }
+  ~Launched() override { std::filesystem::remove_all(folder_); }
+
+  /// What every rank does; `say WORD` speaks on its control pipe, $RANK is its
+  /// number and $RUN the run's folder.
+  void ranks_do(const std::string& script) const {
+    write_file_atomically(trainer(), fmt::format(R"(#!/bin/sh
+RUN={0}/run
+if [ "$1" = begin ]; then
+  mkdir -p $RUN
+  echo '{{"run": "{0}/run", "transport": "auto", "does_not_fit": ""}}'
+  exit 0
+fi
+RANK=${{CATENA_RANK:-0}}
+say() {{ echo "$1" > /proc/self/fd/$CATENA_CONTROL_FD; }}
+{1}
+)",
+                                                 folder_.string(), script));
+    std::filesystem::permissions(trainer(), std::filesystem::perms::owner_all);
+  }
+  [[nodiscard]] std::filesystem::path trainer() const {
+    return folder_ / "trainer";
+  }
+  [[nodiscard]] std::filesystem::path run() const { return folder_ / "run"; }
+
+  [[nodiscard]] Program start(std::vector<std::string> more,
+                              std::vector<std::string> environment = {}) const {
+    more.insert(more.begin(), {"catena", "launch"});
+    more.emplace_back("x.toml");
+    environment.push_back(
+        fmt::format("{}={}", kTrainerVariable, trainer().string()));
+    return {CATENA_PROGRAM, more, environment};
+  }
+  [[nodiscard]] Outcome launch(
+      const std::vector<std::string>& more,
+      const std::vector<std::string>& environment = {}) const {
+    return start(more, environment).wait();
+  }
+  [[nodiscard]] nlohmann::json result() const {
+    return json_of(read_file(run() / "job.json"));
+  }
+  void wait_for(const char* name) const {
+    for (int i = 0; i < 6000 && !std::filesystem::exists(run() / name); ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ASSERT_TRUE(std::filesystem::exists(run() / name)) << name;
+  }
+  /// The processes whose numbers are in run/pids.
+  void expect_none_left() const {
+    std::istringstream file(read_file(run() / "pids"));
+    for (int process = 0; file >> process;) {
+      bool gone = false;
+      for (int i = 0; i < 500 && !gone; ++i) {
+        gone = ::kill(process, 0) != 0;
+        if (!gone) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      }
+      EXPECT_TRUE(gone) << process;
+    }
+  }
+
+  std::filesystem::path folder_;
+};
+
+}  // namespace catena::launcher
