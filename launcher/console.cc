@@ -13,7 +13,6 @@ Console::Console(std::filesystem::path log) : log_(std::move(log)) {
 }
 
 void Console::copy() {
-  if (log_.empty()) return;
   std::ifstream file(log_, std::ios::binary);
   file.seekg(0, std::ios::end);
   const std::int64_t size = file.tellg();

@@ -9,7 +9,7 @@ namespace catena::launcher {
 /// the rank's own: a launcher that is held up, or gone, holds up no rank.
 class Console {
  public:
-  /// What is in the file already is not shown. An empty path: nothing ever is.
+  /// What is in the file already is not shown.
   explicit Console(std::filesystem::path log);
   /// Shows what has come since the last time.
   void copy();

@@ -3,6 +3,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include "launcher/job_layout.h"
 #include "launcher/job_text.h"
 #include "runtime/base/log.h"
 

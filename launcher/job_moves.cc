@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "launcher/contract.h"
+#include "launcher/job_layout.h"
 #include "launcher/job_text.h"
 
 namespace catena::launcher {
@@ -11,7 +12,8 @@ void end(JobState& state, JobPhase phase, int code, JobActions& actions) {
   state.phase = phase;
   state.exit_code = code;
   state.start_until = state.note_at = state.settle_until = state.save_until =
-      state.stop_until = state.restart_at = state.repeat_at = std::nullopt;
+      state.stop_until = state.restart_at = state.repeat_at =
+          state.rejoin_until = std::nullopt;
   actions.emplace_back(Finish{});
 }
 
@@ -28,16 +30,16 @@ void wait_for_start(JobState& state, Time now) {
   state.since = now;
   state.start_until = now + state.options.start_timeout;
   state.note_at = now + kBetweenNotes;
+  if (is_elastic(state)) state.rejoin_until = now + state.options.rejoin;
 }
 
 namespace {
 
 void send_start(const JobState& state, int agent, JobActions& actions) {
   send(state, agent,
-       StartGeneration{
-           .world = world_of(state),
-           .ranks = state.options.ranks.at(static_cast<std::size_t>(agent)),
-           .rendezvous = state.rendezvous},
+       StartGeneration{.world = world_of(state),
+                       .ranks = state.ranks.at(static_cast<std::size_t>(agent)),
+                       .rendezvous = state.rendezvous},
        actions);
 }
 
@@ -48,20 +50,29 @@ void start_ranks(JobState& state, const std::string& rendezvous,
   state.phase = JobPhase::kRendezvous;
   state.started = true;
   state.rendezvous = rendezvous;
+  state.rejoin_until.reset();
   for (int agent = 0; agent < agent_count(state); ++agent) {
-    send_start(state, agent, actions);
+    if (takes_part(state, agent)) send_start(state, agent, actions);
   }
 }
 
-bool all_ready(const JobState& state) {
-  return static_cast<int>(state.ready.size()) == agent_count(state);
-}
-
-void find_rendezvous(JobState& state, JobActions& actions) {
+void start_if_ready(JobState& state, Time now, JobActions& actions) {
+  if (state.phase != JobPhase::kStarting || state.started ||
+      !lay_generation(state)) {
+    return;
+  }
+  if (state.generation == 0) {
+    next_generation(state);
+    state.since = now;
+    state.start_until = now + state.options.start_timeout;
+  }
+  if (static_cast<int>(state.ready.size()) < agent_count(state)) {
+    actions.emplace_back(Say{false, fewer_text(state)});
+  }
   if (world_of(state) == 1) {
     start_ranks(state, "", actions);
   } else {
-    send(state, 0, OpenRendezvous{}, actions);
+    send(state, first_agent(state), OpenRendezvous{}, actions);
   }
 }
 
@@ -69,7 +80,7 @@ void begin_generation(JobState& state, Time now, JobActions& actions) {
   state.phase = JobPhase::kStarting;
   state.restart_at.reset();
   wait_for_start(state, now);
-  if (all_ready(state)) find_rendezvous(state, actions);
+  start_if_ready(state, now, actions);
 }
 
 void next_generation(JobState& state) {
@@ -86,13 +97,14 @@ void stop_agents(JobState& state, bool at_once, Time now, JobActions& actions) {
   state.settle_until.reset();
   state.start_until.reset();
   state.note_at.reset();
+  state.rejoin_until.reset();
   state.at_once |= at_once;
   const ContactRules& contact = state.options.contact;
   state.stop_until = now + state.options.margin +
                      (at_once ? Duration() : state.options.grace) +
                      (contact.on() ? contact.until_lost() : Duration());
   for (int agent = 0; agent < agent_count(state); ++agent) {
-    if (!state.empty.contains(agent)) {
+    if (takes_part(state, agent) && !state.empty.contains(agent)) {
       send(state, agent, Stop{at_once}, actions);
     }
   }
@@ -133,6 +145,7 @@ void conclude(JobState& state, Time now, JobActions& actions) {
   const bool tells = cause && (cause->ending.hung ||
                                !(cause->ending.stopped || cause->ending.lost));
   if (state.trouble && !tells) cause = state.trouble;
+  if (cause) cause->host = host_of(state, cause->rank);
   if (state.stop_signal != 0 && (cause || !state.started)) {
     state.cause = cause;
     const bool steps =
@@ -154,22 +167,26 @@ void conclude(JobState& state, Time now, JobActions& actions) {
 }
 
 void conclude_if_empty(JobState& state, Time now, JobActions& actions) {
-  if (static_cast<int>(state.empty.size()) == agent_count(state)) {
-    conclude(state, now, actions);
+  for (int agent = 0; agent < agent_count(state); ++agent) {
+    if (takes_part(state, agent) && !state.empty.contains(agent)) return;
   }
+  conclude(state, now, actions);
 }
 
 }  // namespace
 
 void leave_empty(JobState& state, int agent, Time now, JobActions& actions) {
-  if (state.empty.insert(agent).second) conclude_if_empty(state, now, actions);
+  if (takes_part(state, agent) && state.empty.insert(agent).second) {
+    conclude_if_empty(state, now, actions);
+  }
 }
 
 namespace {
 
-bool ranks_run(const JobState& state) {
+bool ranks_run(const JobState& state, int agent) {
   return state.started && !is_end(state.phase) &&
-         state.phase != JobPhase::kRestarting;
+         state.phase != JobPhase::kRestarting && takes_part(state, agent) &&
+         !state.empty.contains(agent);
 }
 
 /// As nobody else says what became of its ranks.
@@ -186,9 +203,9 @@ void fail_for_agent(JobState& state, Time now, JobActions& actions) {
 /// What it should be doing, said again.
 void say_again(const JobState& state, int agent, JobActions& actions) {
   if (state.phase == JobPhase::kStarting && state.generation > 0 &&
-      agent == 0 && all_ready(state)) {
+      agent == first_agent(state) && all_ready(state)) {
     send(state, agent, OpenRendezvous{}, actions);
-  } else if (!ranks_run(state) || state.empty.contains(agent)) {
+  } else if (!ranks_run(state, agent)) {
     send(state, agent, Ping{}, actions);
   } else if (state.stop_until) {
     send(state, agent, Stop{state.at_once}, actions);
@@ -211,7 +228,7 @@ void replace_agent(JobState& state, int agent, JobActions& actions) {
 
 void miss_agent(JobState& state, int agent, const std::string& what, Time now,
                 JobActions& actions) {
-  if (!ranks_run(state) || state.empty.contains(agent)) return;
+  if (!ranks_run(state, agent)) return;
   blame_agent(state, agent, what);
   fail_for_agent(state, now, actions);
 }
@@ -219,7 +236,7 @@ void miss_agent(JobState& state, int agent, const std::string& what, Time now,
 void lose_agent(JobState& state, int agent, const std::string& what, Time now,
                 JobActions& actions) {
   state.ready.erase(agent);
-  if (!ranks_run(state) || state.empty.contains(agent)) return;
+  if (!ranks_run(state, agent)) return;
   blame_agent(state, agent, what);
   state.empty.insert(agent);
   fail_for_agent(state, now, actions);
@@ -238,6 +255,10 @@ void keep_contact(JobState& state, Time now, JobActions& actions) {
     } else {
       say_again(state, agent, actions);
     }
+  }
+  // One of those that it was to begin on was lost: on whom it can, now.
+  if (state.generation > 0 && !all_ready(state)) {
+    start_if_ready(state, now, actions);
   }
 }
 

@@ -23,9 +23,8 @@ void end(JobState& state, JobPhase phase, int code, JobActions& actions);
 void end_as_asked(JobState& state, JobActions& actions);
 
 void wait_for_start(JobState& state, Time now);
-[[nodiscard]] bool all_ready(const JobState& state);
-/// Once all agents are ready.
-void find_rendezvous(JobState& state, JobActions& actions);
+/// If there are agents enough for it, and nothing runs.
+void start_if_ready(JobState& state, Time now, JobActions& actions);
 void start_ranks(JobState& state, const std::string& rendezvous,
                  JobActions& actions);
 void next_generation(JobState& state);

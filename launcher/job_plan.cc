@@ -15,8 +15,10 @@
 
 #include "launcher/commands/trainer.h"
 #include "launcher/contract.h"
+#include "launcher/job_layout.h"
 #include "launcher/trainer_output.h"
 #include "runtime/base/error.h"
+#include "runtime/base/log.h"
 
 namespace catena::launcher {
 namespace {
@@ -41,12 +43,13 @@ void add_settings(const LaunchRequest& request,
   }
 }
 
-std::vector<std::string> begin_arguments(const LaunchRequest& request) {
+std::vector<std::string> begin_arguments(const LaunchRequest& request,
+                                         int ranks, bool dry_run) {
   std::vector<std::string> arguments = {kTrainerName, kBeginCommand,
                                         request.config, "--ranks",
-                                        fmt::format("{}", request.ranks)};
+                                        fmt::format("{}", ranks)};
   if (request.resume) arguments.emplace_back("--resume");
-  if (request.dry_run) arguments.emplace_back("--dry-run");
+  if (dry_run) arguments.emplace_back("--dry-run");
   add_settings(request, arguments);
   return arguments;
 }
@@ -60,17 +63,16 @@ RankLayout layout_of(const LaunchRequest& request, const std::string& here) {
 
 Json json_of(const JobPlan& plan, const Cause& cause) {
   const RankEnding& ending = cause.ending;
-  return {
-      {"rank", cause.rank},
-      {"host", cause.rank < 0 ? plan.host : host_of(plan.layout, cause.rank)},
-      {"process", ending.process},
-      {"code", ending.code},
-      {"signal", ending.signal},
-      {"step", ending.step},
-      {"section", ending.section},
-      {"hung", ending.hung},
-      {"text", cause.text},
-      {"last_words", ending.last_words}};
+  return {{"rank", cause.rank},
+          {"host", cause.host.empty() ? plan.host : cause.host},
+          {"process", ending.process},
+          {"code", ending.code},
+          {"signal", ending.signal},
+          {"step", ending.step},
+          {"section", ending.section},
+          {"hung", ending.hung},
+          {"text", cause.text},
+          {"last_words", ending.last_words}};
 }
 
 const char* state_of(const RankEnding& ending) {
@@ -93,6 +95,26 @@ std::vector<std::string> rank_states(const JobState& state, int ranks) {
   return states;
 }
 
+/// Whether the job could go on when machines are lost: now is the time to say
+/// it, not then. What is wrong is said by the trainer.
+int check_fewer(const LaunchRequest& request, const JobPlan& plan) {
+  if (request.least_agents == 0) return kExitSuccess;
+  const int machines = static_cast<int>(plan.layout.hosts.size());
+  for (int left = request.least_agents; left < machines; ++left) {
+    const int ranks = request.ranks / machines * left;
+    const TrainerOutput begun =
+        trainer_output(plan.program, begin_arguments(request, ranks, true));
+    if (begun.code != kExitSuccess) {
+      log::error(
+          "on {} of {} machines (--nnodes) {} ranks would be left, "
+          "for which this configuration is not made",
+          left, machines, ranks);
+      return begun.code;
+    }
+  }
+  return kExitSuccess;
+}
+
 }  // namespace
 
 std::string random_secret() {
@@ -111,8 +133,11 @@ int make_plan(const LaunchRequest& request, JobPlan& plan) {
   plan.layout = layout_of(request, plan.host);
   if (!request.hosts.empty()) plan.engine = "ssh";
   plan.program = find_trainer();
-  const TrainerOutput begun =
-      trainer_output(plan.program, begin_arguments(request));
+  if (const int code = check_fewer(request, plan); code != kExitSuccess) {
+    return code;
+  }
+  const TrainerOutput begun = trainer_output(
+      plan.program, begin_arguments(request, request.ranks, request.dry_run));
   if (begun.code != kExitSuccess) return begun.code;
   const Json json = Json::parse(begun.text, nullptr, false);
   if (!json.is_object()) {
@@ -187,13 +212,13 @@ std::string result_json(const JobPlan& plan, const JobState& state,
       {"job", plan.job},
       {"run", plan.run.string()},
       {"host", plan.host},
-      {"ranks", plan.ranks},
+      {"ranks", world_of(state)},
       {"state", name_of(state.phase)},
       {"generation", state.generation},
       {"exit_code", nullptr},
       {"first_failure", nullptr},
       {"restarts", restarts},
-      {"rank_states", rank_states(state, plan.ranks)},
+      {"rank_states", rank_states(state, world_of(state))},
       {"dashboard", plan.dashboard.empty() ? Json() : Json(plan.dashboard)},
       {"last_step", state.step},
       {"checkpoint_step", state.checkpoint_step},

@@ -27,7 +27,10 @@ struct LaunchRequest {
   /// of these, by ssh. Neither: one within the launcher.
   int agents = 0;
   std::vector<Host> hosts = {};
-  std::vector<std::string> environment = {};  ///< NAME=VALUE, of every rank
+  /// How many of the agents are enough to go on with; 0: all.
+  int least_agents = 0;
+  Duration rejoin = std::chrono::seconds(30);  ///< see JobOptions
+  std::vector<std::string> environment = {};   ///< NAME=VALUE, of every rank
   std::string address = {};  ///< where they find the launcher; "": chosen
   Duration lease = std::chrono::seconds(10);
 };
@@ -61,7 +64,7 @@ struct JobPlan {
 /// with its cause), rank_states, dashboard (null: none), last_step,
 /// checkpoint_step, seconds, version. A rank waits, starts (it has not met the
 /// others yet), is running, or has ended: failed, lost (because another did),
-/// stopped, done.
+/// stopped, done. `ranks` is how many there are now.
 [[nodiscard]] std::string result_json(const JobPlan& plan,
                                       const JobState& state, double seconds);
 

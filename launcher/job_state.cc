@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "launcher/contract.h"
+#include "launcher/job_layout.h"
 #include "launcher/job_moves.h"
 #include "launcher/job_text.h"
 
@@ -50,17 +51,13 @@ class Receiver {
   }
   /// It runs nothing that is older than this generation.
   void note_ready() {
-    const bool news = state_.ready.insert(agent_).second;
-    if (!news || state_.phase != JobPhase::kStarting || !all_ready(state_)) {
-      return;
+    if (state_.ready.insert(agent_).second) {
+      start_if_ready(state_, now_, actions_);
     }
-    if (state_.generation > 0) return find_rendezvous(state_, actions_);
-    next_generation(state_);
-    begin_generation(state_, now_, actions_);
   }
   void operator()(const RendezvousOpen& open) {
     if (state_.phase != JobPhase::kStarting || state_.started ||
-        !all_ready(state_)) {
+        agent_ != first_agent(state_) || !all_ready(state_)) {
       return;
     }
     start_ranks(state_, open.endpoint, actions_);
@@ -134,6 +131,16 @@ bool is_news(JobState& state, const Report& report) {
   return true;
 }
 
+/// Those of whom nothing is known to be wrong may be enough.
+bool enough_without_silent(const JobState& state, Time now) {
+  if (!is_elastic(state)) return false;
+  int left = 0;
+  for (int agent = 0; agent < agent_count(state); ++agent) {
+    if (!state.contacts.silent(agent, now)) ++left;
+  }
+  return left >= state.options.least_agents;
+}
+
 bool passed(const std::optional<Time>& deadline, Time now) {
   return deadline && *deadline <= now;
 }
@@ -181,7 +188,7 @@ JobActions agent_gone(JobState& state, int agent, const std::string& why,
     return actions;
   }
   const std::string what = fmt::format("is gone: {}", why);
-  if (state.generation == 0) {
+  if (state.generation == 0 && !enough_without_silent(state, now)) {
     state.cause = Cause{.code = kExitNotAssembled,
                         .text = agent_text(state, agent, what)};
     actions.emplace_back(Say{true, state.cause->text});
@@ -224,7 +231,7 @@ JobActions save_requested(const JobState& state, Time now) {
     return actions;
   }
   for (int agent = 0; agent < agent_count(state); ++agent) {
-    send(state, agent, Save{}, actions);
+    if (takes_part(state, agent)) send(state, agent, Save{}, actions);
   }
   return without_silent(state, std::move(actions), now);
 }
@@ -234,7 +241,7 @@ JobActions inspect_requested(const JobState& state, Time now) {
   actions.emplace_back(Say{false, status_text(state)});
   if (!state.started || is_end(state.phase)) return actions;
   for (int agent = 0; agent < agent_count(state); ++agent) {
-    send(state, agent, Inspect{}, actions);
+    if (takes_part(state, agent)) send(state, agent, Inspect{}, actions);
   }
   return without_silent(state, std::move(actions), now);
 }
@@ -245,9 +252,9 @@ void checkpoint_seen(JobState& state, std::int64_t step) {
 
 std::optional<Time> next_deadline(const JobState& state) {
   std::optional<Time> first;
-  for (const auto& at :
-       {state.start_until, state.note_at, state.settle_until, state.save_until,
-        state.stop_until, state.restart_at, state.repeat_at}) {
+  for (const auto& at : {state.start_until, state.note_at, state.settle_until,
+                         state.save_until, state.stop_until, state.restart_at,
+                         state.repeat_at, state.rejoin_until}) {
     if (at && (!first || *at < *first)) first = at;
   }
   return first;
@@ -264,6 +271,9 @@ JobActions tick(JobState& state, Time now) {
   } else if (passed(state.settle_until, now) || passed(state.save_until, now)) {
     state.save_until.reset();
     fail_generation(state, now, actions);
+  } else if (passed(state.rejoin_until, now)) {
+    state.rejoin_until.reset();
+    start_if_ready(state, now, actions);
   } else if (passed(state.note_at, now)) {
     state.note_at = now + kBetweenNotes;
     actions.emplace_back(Say{false, waiting_text(state, now - state.since)});

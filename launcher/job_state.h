@@ -17,6 +17,11 @@ namespace catena::launcher {
 struct JobOptions {
   /// The ranks of each agent: agent 0's are ranks[0]. Rank 0 is agent 0's.
   std::vector<std::vector<int>> ranks = {};
+  /// How many of them are enough for a generation; 0: all. With fewer, each
+  /// has as many ranks as it is given above, numbered anew from 0.
+  int least_agents = 0;
+  /// For the others to be ready, before it begins without them.
+  Duration rejoin = std::chrono::seconds(30);
   std::vector<std::string> hosts = {};  ///< of each agent, for people; or none
   RestartPolicy policy = {};
   /// For all agents to be ready, and for all ranks of a generation to meet.
@@ -42,7 +47,9 @@ struct JobOptions {
 /// dropped; no more than policy.most_restarts restarts; an end is final, and
 /// there is one. An agent that is lost (launcher/contact.h), or another process
 /// than before, has no ranks of this generation left; the next one waits until
-/// it, or the process that takes its place, is ready.
+/// it, or the process that takes its place, is ready, or (with least_agents)
+/// until that takes too long. Who is left out and ready later has ranks again
+/// in the next generation.
 enum class JobPhase {
   kNew,
   kStarting,    ///< agents, then an address for the ranks, are waited for
@@ -63,6 +70,7 @@ struct JobState {
   explicit JobState(JobOptions job_options)
       : options(std::move(job_options)),
         policy(options.policy),
+        ranks(options.ranks),
         contacts(options.contact) {}
 
   JobOptions options;
@@ -70,6 +78,8 @@ struct JobState {
   JobPhase phase = JobPhase::kNew;
   int generation = 0;
   std::set<int> ready = {};  ///< agents that run nothing older
+  /// Of each agent, in this generation; an agent without any is left out.
+  std::vector<std::vector<int>> ranks;
   Contacts contacts;
 
   // Of this generation.
@@ -86,7 +96,7 @@ struct JobState {
   Time since = {};  ///< that start_until counts from
   std::optional<Time> start_until = {}, note_at = {}, settle_until = {},
                       save_until = {}, stop_until = {}, restart_at = {},
-                      repeat_at = {};
+                      repeat_at = {}, rejoin_until = {};
 
   int stop_signal = 0;                ///< that asked for the end; 0: none has
   bool cancelled = false;             ///< a second one did

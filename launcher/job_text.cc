@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "launcher/job_layout.h"
+
 namespace catena::launcher {
 namespace {
 
@@ -68,16 +70,6 @@ std::string who_is_missing(const JobState& state) {
 }
 
 }  // namespace
-
-int agent_count(const JobState& state) {
-  return static_cast<int>(state.options.ranks.size());
-}
-
-int world_of(const JobState& state) {
-  std::size_t world = 0;
-  for (const auto& ranks : state.options.ranks) world += ranks.size();
-  return static_cast<int>(world);
-}
 
 const char* name_of(JobPhase phase) {
   switch (phase) {
@@ -149,11 +141,25 @@ std::string too_late_text(const JobState& state) {
                      seconds(state.options.start_timeout));
 }
 
+std::string fewer_text(const JobState& state) {
+  std::vector<int> without;
+  for (int agent = 0; agent < agent_count(state); ++agent) {
+    if (!takes_part(state, agent)) without.push_back(agent);
+  }
+  return fmt::format(
+      "generation {} begins without agents {}: {} of {} take part, {} ranks",
+      state.generation, list_agents(state, without),
+      agent_count(state) - static_cast<int>(without.size()), agent_count(state),
+      world_of(state));
+}
+
 std::string not_empty_text(const JobState& state) {
+  std::vector<int> left = missing(agent_count(state), state.empty);
+  std::erase_if(left, [&](int agent) { return !takes_part(state, agent); });
   return fmt::format(
       "agents {} did not end their ranks; look for processes "
       "that are left there",
-      list_agents(state, missing(agent_count(state), state.empty)));
+      list_agents(state, left));
 }
 
 std::string agent_text(const JobState& state, int agent,

@@ -7,9 +7,6 @@
 
 namespace catena::launcher {
 
-[[nodiscard]] int agent_count(const JobState& state);
-[[nodiscard]] int world_of(const JobState& state);
-
 /// What a job says of itself to people, each without a newline at its end.
 
 /// "rank 2 was killed by signal 9 (Killed):" and its last words.
@@ -24,6 +21,8 @@ namespace catena::launcher {
 [[nodiscard]] std::string waiting_text(const JobState& state, Duration waited);
 /// The same when it is too late.
 [[nodiscard]] std::string too_late_text(const JobState& state);
+/// "generation 2 begins without agents 1 (node7): 1 of 2 take part, 4 ranks".
+[[nodiscard]] std::string fewer_text(const JobState& state);
 [[nodiscard]] std::string not_empty_text(const JobState& state);
 /// "agent 1 (node7) was lost".
 [[nodiscard]] std::string agent_text(const JobState& state, int agent,

@@ -83,10 +83,7 @@ class LocalAgent::Service {
                place.contact),
         children_(context, SIGCHLD),
         timer_(context),
-        glance_(context),
-        console_(setup_.console_rank < 0
-                     ? fs::path()
-                     : rank_log(setup_.run, setup_.console_rank)) {
+        glance_(context) {
     state_.incarnation = place.incarnation;
     adopt_orphans();
     wait_for_children();
@@ -98,7 +95,7 @@ class LocalAgent::Service {
     }
     sweep_children();
     remove_shared_memory(setup_.job);
-    console_.copy();
+    copy_to_console();
   }
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
@@ -196,6 +193,8 @@ class LocalAgent::Service {
     process->control.native_non_blocking(true);
     process->generation = action.generation;
     process->rank = action.rank;
+    // Another agent may have had this rank, and shown what it wrote.
+    if (action.rank == setup_.console_rank) console_.emplace(log);
     process->log_begin = begin_log(log, action.generation);
     RankProgram program{
         .path = setup_.program,
@@ -294,7 +293,7 @@ class LocalAgent::Service {
       sweep_children();
       remove_shared_memory(setup_.job);
     }
-    if (process->rank == setup_.console_rank) console_.copy();
+    if (process->rank == setup_.console_rank) copy_to_console();
     const bool killed = WIFSIGNALED(status);
     act(rank_reaped(state_, process->generation, process->rank,
                     killed ? 0 : WEXITSTATUS(status),
@@ -303,13 +302,17 @@ class LocalAgent::Service {
                             process->log_begin, kTailBytes)));
   }
 
+  void copy_to_console() {
+    if (console_) console_->copy();
+  }
+
   void glance() {
     glancing_ = true;
     glance_.expires_after(kGlance);
     glance_.async_wait([this](const error_code& error) {
       glancing_ = false;
       if (error) return;
-      console_.copy();
+      copy_to_console();
       if (!processes_.empty()) glance();
     });
   }
@@ -321,7 +324,7 @@ class LocalAgent::Service {
   asio::signal_set children_;
   asio::steady_timer timer_, glance_;
   bool glancing_ = false;
-  Console console_;
+  std::optional<Console> console_;  ///< of a rank that runs or ran here
   std::optional<asio::ip::tcp::acceptor> listener_;
   std::vector<std::shared_ptr<Process>> processes_;
 };

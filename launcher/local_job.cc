@@ -28,6 +28,8 @@ bool is_remote(const LaunchRequest& request) {
 
 JobOptions job_options(const JobPlan& plan, const LaunchRequest& request) {
   JobOptions options{.ranks = plan.layout.ranks,
+                     .least_agents = request.least_agents,
+                     .rejoin = request.rejoin,
                      .policy = {.most_restarts = request.max_restarts},
                      .start_timeout = request.start_timeout,
                      .grace = request.grace};

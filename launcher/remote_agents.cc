@@ -137,9 +137,7 @@ class RemoteAgents : public Agents {
 
   void greet(int agent) {
     connected_.insert(agent);
-    control::Setup setup = setup_;
-    if (agent != 0) setup.console_rank = -1;
-    server_.send(agent, setup);
+    server_.send(agent, setup_);
   }
 
   void wait_for_children() {

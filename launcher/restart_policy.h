@@ -14,6 +14,7 @@ struct Cause {
   int rank = -1;
   int code = 0;            ///< what the job ends with, if it ends for this
   std::string text = {};   ///< "was killed by signal 9 (Killed)"
+  std::string host = {};   ///< where that rank was; "": not known
   RankEnding ending = {};  ///< of that rank
 };
 

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
+#include <sched.h>
 
 #include <CLI/CLI.hpp>
 #include <array>
@@ -13,6 +14,7 @@
 #include "launcher/hosts.h"
 #include "launcher/job_plan.h"
 #include "launcher/local_job.h"
+#include "launcher/node_choice.h"
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
@@ -25,9 +27,11 @@ constexpr double kYearSeconds = 365 * 24 * 3600.0;
 
 struct Options {
   LaunchRequest request;
+  NodeRequest nodes;
   std::string engine = "auto";
   std::string hosts = {}, hostfile = {};
-  double grace = 30, start_timeout = 600, section_timeout = 0, lease = 10;
+  double grace = 30, start_timeout = 600, section_timeout = 0, lease = 10,
+         rejoin = 30;
 };
 
 Duration from_seconds(double seconds) {
@@ -84,12 +88,26 @@ void add_hosts(CLI::App& app, Options& options) {
                      "The same from a file, a host a line; # comments")
           ->envname("CATENA_HOSTFILE")
           ->excludes(hosts);
-  app.add_option("--agents", options.request.agents,
+  app.add_option("--agents", options.nodes.agents,
                  "So many agents on this machine, as if it were as many")
       ->envname("CATENA_AGENTS")
       ->check(CLI::Range(1, kMostRanks))
       ->excludes(hosts)
       ->excludes(hostfile);
+  app.add_option("--nnodes", options.nodes.nodes,
+                 "N or N:M machines: the first M of the hosts, or M agents "
+                 "here. After a loss the job goes on with N or more of them")
+      ->envname("CATENA_NNODES");
+  app.add_option("--nproc-per-node", options.nodes.ranks_per_node,
+                 "Ranks of every machine, instead of -n; auto: the hosts' "
+                 "slots, or as many as this machine has cores")
+      ->envname("CATENA_NPROC_PER_NODE");
+  app.add_option("--rejoin-timeout", options.rejoin,
+                 "With N:M: seconds that a start waits for all machines before "
+                 "it does with fewer")
+      ->envname("CATENA_REJOIN_TIMEOUT")
+      ->check(CLI::Range(0.0, kYearSeconds))
+      ->capture_default_str();
 }
 
 void add_agents(CLI::App& app, Options& options) {
@@ -116,7 +134,8 @@ void add_agents(CLI::App& app, Options& options) {
 
 void add_launching(CLI::App& app, Options& options) {
   LaunchRequest& request = options.request;
-  app.add_option("-n,--ranks", request.ranks, "Processes to start")
+  app.add_option("-n,--ranks", options.nodes.ranks,
+                 "Processes to start; else the hosts' slots, or 1")
       ->envname("CATENA_RANKS")
       ->check(CLI::Range(1, kMostRanks));
   app.add_option("--engine", options.engine,
@@ -167,6 +186,8 @@ constexpr const char* kFooter =
     "  catena launch -n 4 configs/quickstart.toml --resume --max-restarts 10\n"
     "  catena launch -n 4 configs/quickstart.toml --dry-run --json\n"
     "  catena launch -n 16 --hosts node1,me@node2 configs/quickstart.toml\n"
+    "  catena launch --hostfile hosts --nnodes 3:4 --nproc-per-node 8 "
+    "configs/coe-2-4-64.toml\n"
     "Ctrl-C saves a checkpoint and ends (75); a second one ends at once.";
 
 std::vector<Host> hosts_of(const Options& options) {
@@ -187,13 +208,27 @@ std::vector<Host> hosts_of(const Options& options) {
   return hosts;
 }
 
+/// That this process may run on.
+int cores() {
+  cpu_set_t set;
+  return ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
 int carry_out(const Options& options) {
   LaunchRequest request = options.request;
   request.grace = from_seconds(options.grace);
   request.start_timeout = from_seconds(options.start_timeout);
   request.section_timeout = from_seconds(options.section_timeout);
   request.lease = from_seconds(options.lease);
-  request.hosts = hosts_of(options);
+  request.rejoin = from_seconds(options.rejoin);
+  NodeRequest nodes = options.nodes;
+  nodes.hosts = hosts_of(options);
+  nodes.cores = cores();
+  NodeChoice choice = choose_nodes(std::move(nodes));
+  request.ranks = choice.ranks;
+  request.agents = choice.agents;
+  request.least_agents = choice.least_agents;
+  request.hosts = std::move(choice.hosts);
   JobPlan plan;
   if (const int code = make_plan(request, plan); code != kExitSuccess) {
     return code;

@@ -287,6 +287,37 @@ TEST_F(RemoteLaunchTest, AHostfileSaysHowManyRanksAHostTakes) {
   EXPECT_EQ(with("2").code, kExitConfig);
 }
 
+TEST_F(RemoteLaunchTest, AJobOfOneToTwoMachinesGoesOnWithOne) {
+  // The machine "node1" can be reached once.
+  const std::string path =
+      ssh_does(fmt::format("case \"$*\" in *node1*)\n"
+                           "  mkdir {0}/once || exit 255;; esac\n"
+                           "for last; do :; done\n"
+                           "exec sh -c \"exec $last\"\n",
+                           folder_.string()));
+  ranks_do(note_agent() + R"(
+echo "rank $CATENA_RANK of $CATENA_WORLD_SIZE in $CATENA_GENERATION"
+say joined; say "step 3"
+[ $CATENA_GENERATION = 1 ] || { say done; exit 0; }
+[ $RANK = 3 ] && touch $RUN/ready
+exec sleep 100)");
+  Program program = start(
+      {"--hosts", "node1,node2", "--nnodes", "1:2", "--nproc-per-node", "2",
+       "--address", "127.0.0.1", "--lease", "1", "--rejoin-timeout", "1"},
+      {path});
+  wait_for("ready");
+  ::kill(agent_of(0), SIGKILL);
+  const Outcome outcome = program.wait();
+  EXPECT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_THAT(outcome.error,
+              AllOf(HasSubstr("begins without agents 0 (node1): 1 of 2"),
+                    HasSubstr("\nrank 0 of 2 in 2\n")));
+  EXPECT_EQ(result()["generation"], 2);
+  EXPECT_EQ(result()["ranks"], 2);
+  EXPECT_EQ(result()["rank_states"].size(), 2U);
+  expect_none_left();
+}
+
 TEST_F(RemoteLaunchTest, AHostThatCannotBeReachedEndsTheJobAndIsNamed) {
   ranks_do("");
   const Outcome outcome =

@@ -1,0 +1,123 @@
+#include "launcher/node_choice.h"
+
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+
+#include "runtime/base/error.h"
+
+namespace catena::launcher {
+namespace {
+
+constexpr int kMostNodes = 65536;
+
+int parse_count(std::string_view flag, std::string_view all,
+                std::string_view text) {
+  int count = 0;
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), count);
+  if (error != std::errc() || end != text.data() + text.size() || count < 1 ||
+      count > kMostNodes) {
+    fail(ErrorKind::kUsage, "{} {}: '{}' is no number from 1 to {}", flag, all,
+         text, kMostNodes);
+  }
+  return count;
+}
+
+struct Range {
+  int least, most;
+};
+
+Range parse_nodes(std::string_view text) {
+  const auto colon = text.find(':');
+  const int least = parse_count("--nnodes", text, text.substr(0, colon));
+  const int most = colon == std::string_view::npos
+                       ? least
+                       : parse_count("--nnodes", text, text.substr(colon + 1));
+  if (least > most) {
+    fail(ErrorKind::kUsage, "--nnodes {}: the fewest come first, as in {}:{}",
+         text, most, least);
+  }
+  return {least, most};
+}
+
+/// All slots together; 0: some host does not say them.
+int all_slots(const std::vector<Host>& hosts) {
+  int sum = 0;
+  for (const Host& host : hosts) {
+    if (host.slots == 0) return 0;
+    sum += host.slots;
+  }
+  return sum;
+}
+
+int count_ranks(const NodeRequest& request, int machines) {
+  const int slots = all_slots(request.hosts);
+  if (request.ranks_per_node.empty()) {
+    if (request.ranks > 0) return request.ranks;
+    return slots > 0 ? slots : machines;
+  }
+  if (request.ranks > 0) {
+    fail(ErrorKind::kUsage,
+         "-n {} and --nproc-per-node {}: say one of them; the other follows "
+         "from it",
+         request.ranks, request.ranks_per_node);
+  }
+  if (request.ranks_per_node != "auto") {
+    return machines * parse_count("--nproc-per-node", request.ranks_per_node,
+                                  request.ranks_per_node);
+  }
+  return slots > 0 ? slots : machines * request.cores;
+}
+
+void take_first_hosts(NodeRequest& request, int machines) {
+  const auto count = static_cast<std::size_t>(machines);
+  if (count > request.hosts.size()) {
+    fail(ErrorKind::kUsage, "--nnodes {}, and there are {} hosts",
+         request.nodes, request.hosts.size());
+  }
+  request.hosts.resize(count);
+}
+
+/// A machine that is lost takes as many ranks with it whichever it is.
+void check_elastic(const NodeRequest& request, int ranks, int machines) {
+  const bool uneven = std::any_of(
+      request.hosts.begin(), request.hosts.end(), [&](const Host& host) {
+        return host.slots != request.hosts.front().slots;
+      });
+  if (ranks % machines == 0 && !uneven) return;
+  fail(ErrorKind::kUsage,
+       "--nnodes {} with {} ranks: every machine must have as many as any "
+       "other; say --nproc-per-node, and the same slots for all hosts or none",
+       request.nodes, ranks);
+}
+
+}  // namespace
+
+NodeChoice choose_nodes(NodeRequest request) {
+  Range nodes{0, 0};
+  if (!request.nodes.empty()) {
+    nodes = parse_nodes(request.nodes);
+    if (!request.hosts.empty()) {
+      take_first_hosts(request, nodes.most);
+    } else if (request.agents != 0 && request.agents != nodes.most) {
+      fail(ErrorKind::kUsage, "--nnodes {} and --agents {} differ",
+           request.nodes, request.agents);
+    } else {
+      request.agents = nodes.most;
+    }
+  }
+  const int machines = request.hosts.empty()
+                           ? std::max(1, request.agents)
+                           : static_cast<int>(request.hosts.size());
+  NodeChoice choice{.ranks = count_ranks(request, machines),
+                    .agents = request.agents};
+  if (nodes.least < nodes.most) {
+    check_elastic(request, choice.ranks, machines);
+    choice.least_agents = nodes.least;
+  }
+  choice.hosts = std::move(request.hosts);
+  return choice;
+}
+
+}  // namespace catena::launcher

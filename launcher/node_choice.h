@@ -1,0 +1,35 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "launcher/hosts.h"
+
+namespace catena::launcher {
+
+/// What a command line says of machines and ranks; 0 and "": nothing.
+struct NodeRequest {
+  int ranks = 0;                    ///< -n
+  std::string nodes = {};           ///< --nnodes, "2" or "1:4"
+  std::string ranks_per_node = {};  ///< --nproc-per-node, "8" or "auto"
+  int agents = 0;                   ///< --agents
+  std::vector<Host> hosts = {};
+  int cores = 1;  ///< of this machine
+};
+
+/// What is meant by it.
+struct NodeChoice {
+  int ranks = 1;
+  int agents = 0;        ///< of this machine; 0: the launcher is the only one
+  int least_agents = 0;  ///< enough to go on with; 0: all
+  std::vector<Host> hosts = {};
+};
+
+/// The first M of the hosts where --nnodes says N:M, or else so many agents of
+/// this machine. Ranks are -n; or M times --nproc-per-node, where "auto" means
+/// the hosts' slots, or one rank for each of `cores`; or the hosts' slots; or
+/// one. Where N is less than M every machine has as many ranks as any other.
+/// Throws: Error(kUsage).
+[[nodiscard]] NodeChoice choose_nodes(NodeRequest request);
+
+}  // namespace catena::launcher
