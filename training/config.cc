@@ -198,14 +198,16 @@ void describe_run(config::Schema& s, Config& c) {
         config::Integer{1, kMany, "rows",
                         "First rows of data.validation that are used."});
   s.section("metrics",
-            "What is written to RUN/metrics.jsonl and "
-            "RUN/routing.jsonl.");
+            "What is written to RUN/metrics.jsonl, RUN/routing.jsonl and "
+            "RUN/tensorboard.");
   s.add("metrics.every", c.metrics.every,
         config::Integer{1, kMany, "steps", "One line of metrics."});
   s.add("metrics.routing_every", c.metrics.routing_every,
         config::Integer{0, kMany, "steps",
                         "Load of every expert and transitions between "
                         "iterations; 0 is never."});
+  s.add("metrics.tensorboard", c.metrics.tensorboard,
+        config::Switch{"Files that TensorBoard reads, in RUN/tensorboard."});
   CheckpointConfig& p = c.checkpoint;
   s.section("checkpoint",
             "What a run goes on from after it was stopped. One is always "

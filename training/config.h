@@ -53,6 +53,7 @@ struct ValidationConfig {
 /// `[metrics]`.
 struct MetricsConfig {
   std::int64_t every = 1, routing_every = 50;
+  bool tensorboard = true;
 };
 
 /// `[checkpoint]`.

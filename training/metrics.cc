@@ -7,6 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <utility>
 
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
@@ -80,6 +81,34 @@ void add_traffic(const StepReport& r, Json& json) {
   json["catena_rows_beyond_budget"] = r.traffic.rows_beyond_budget;
 }
 
+/// Every number of `json`, under `tag` and its place; `depth` lists deep.
+void add_scalars(const Json& json, const std::string& tag, int depth,
+                 std::vector<Scalar>& found) {
+  if (json.is_number()) found.push_back({tag, json.get<double>()});
+  if (json.is_object()) {
+    for (const auto& item : json.items()) {
+      add_scalars(item.value(), tag + "/" + item.key(), depth, found);
+    }
+  }
+  if (!json.is_array()) return;
+  for (std::size_t i = 0; i < json.size(); ++i) {
+    const char* index = depth == 0 ? "layer" : "iteration";
+    add_scalars(json[i], fmt::format("{}/{}_{}", tag, index, i), depth + 1,
+                found);
+  }
+}
+
+/// Those of a line of metrics.
+std::vector<Scalar> scalars_of(const Json& line) {
+  std::vector<Scalar> found;
+  for (const auto& item : line.items()) {
+    if (item.key().starts_with("catena_") && item.key() != "catena_step") {
+      add_scalars(item.value(), item.key(), 0, found);
+    }
+  }
+  return found;
+}
+
 }  // namespace
 
 double StepReport::tokens_per_second() const {
@@ -94,11 +123,13 @@ double StepReport::mfu() const {
   return peak_flops > 0 && seconds > 0 ? flops / seconds / peak_flops : 0;
 }
 
-MetricsWriter::MetricsWriter(const std::filesystem::path& folder)
+MetricsWriter::MetricsWriter(const std::filesystem::path& folder,
+                             std::unique_ptr<EventFile> events)
     : metrics_path_(folder / "metrics.jsonl"),
       routing_path_(folder / "routing.jsonl"),
       metrics_(open_append(metrics_path_)),
-      routing_(open_append(routing_path_)) {}
+      routing_(open_append(routing_path_)),
+      events_(std::move(events)) {}
 
 MetricsWriter::~MetricsWriter() {
   std::fclose(metrics_);
@@ -149,6 +180,14 @@ void MetricsWriter::write_step(const StepReport& r) {
   if (r.replayed) json["catena_routes_replayed"] = true;
   if (r.several_ranks) add_traffic(r, json);
   append(metrics_, json.dump(), metrics_path_);
+  if (events_ == nullptr) return;
+  // After a rewind steps come again.
+  if (r.step <= std::exchange(last_step_, r.step)) events_->restart(r.step);
+  std::vector<Scalar> scalars = scalars_of(json);
+  scalars.push_back(
+      {"catena_expert_load_max_to_mean_ratio/worst", worst_balance(r).ratio});
+  if (r.several_ranks) scalars.push_back({"catena_exposed_ratio", r.exposed()});
+  events_->write(r.step, scalars);
 }
 
 void MetricsWriter::write_validation(std::int64_t step, double loss,
@@ -157,6 +196,10 @@ void MetricsWriter::write_validation(std::int64_t step, double loss,
                   {"catena_loss", {{"validation", loss}}},
                   {"catena_trained_tokens", tokens}};
   append(metrics_, json.dump(), metrics_path_);
+  if (events_ == nullptr) return;
+  // The tokens would have the tag of a step's.
+  const Scalar scalar{"catena_loss/validation", loss};
+  events_->write(step, {&scalar, 1});
 }
 
 void MetricsWriter::write_routing(std::int64_t step,
@@ -181,6 +224,9 @@ void MetricsWriter::write_event(const char* event, std::int64_t step,
   Json json{{"catena_event", event}, {"catena_step", step}};
   json.update(Json::parse(facts));
   append(metrics_, json.dump(), metrics_path_);
+  if (events_ == nullptr) return;
+  const std::vector<Scalar> scalars = scalars_of(json);
+  if (!scalars.empty()) events_->write(step, scalars);
 }
 
 void keep_metrics_up_to(std::int64_t step,

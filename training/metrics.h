@@ -2,11 +2,13 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "layers/statistics.h"
 #include "parallel/traffic.h"
+#include "training/event_file.h"
 
 namespace catena {
 
@@ -41,12 +43,17 @@ struct StepReport {
 /// RUN/metrics.jsonl, one object a line, flushed each time, with the names of
 /// docs/operations.md, and RUN/routing.jsonl with the load of every expert and
 /// the transitions between iterations.
+/// With `events` every number that begins with catena_ goes there, too, under
+/// its path in the line: catena_loss/train, catena_experts_idle/layer_0/
+/// iteration_1; and of a step catena_expert_load_max_to_mean_ratio/worst and
+/// catena_exposed_ratio, which the lines leave to their readers.
 /// A line that cannot be written (the disk is full) is left out, with a
 /// warning: training goes on.
 /// Throws: Error(kIo) if the files cannot be opened.
 class MetricsWriter {
  public:
-  explicit MetricsWriter(const std::filesystem::path& folder);
+  explicit MetricsWriter(const std::filesystem::path& folder,
+                         std::unique_ptr<EventFile> events = nullptr);
   ~MetricsWriter();
   MetricsWriter(const MetricsWriter&) = delete;
   MetricsWriter& operator=(const MetricsWriter&) = delete;
@@ -66,7 +73,9 @@ class MetricsWriter {
   std::filesystem::path metrics_path_, routing_path_;
   std::FILE* metrics_;
   std::FILE* routing_;
-  bool broken_ = false;  ///< the last line could not be written
+  bool broken_ = false;                ///< the last line could not be written
+  std::unique_ptr<EventFile> events_;  ///< null: none
+  std::int64_t last_step_ = -1;        ///< that was written
 };
 
 /// Drops the lines of steps after `step`, and a line cut short by a crash,

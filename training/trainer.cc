@@ -217,7 +217,7 @@ Trainer::Trainer(const config::Schema& schema, const Config& config,
   std::filesystem::remove(run_.result());  // it has not ended yet
   first_step_ = state_.step;
   keep_metrics_up_to(state_.step, run_.path);
-  metrics_ = std::make_unique<MetricsWriter>(run_.path);
+  metrics_ = std::make_unique<MetricsWriter>(run_.path, make_event_file());
   peak_flops_ = probe_peak_flops(*backend_, precision_.compute);
   log::info("peak     {}FLOP/s measured", human_number(peak_flops_));
 }

@@ -70,6 +70,8 @@ class Trainer {
   /// Whether any rank was asked to stop, or to save: see training/stop.h.
   void agree_on_requests();
   void print_start(const Estimate& estimate) const;
+  /// Null: not this rank's, or not wanted.
+  [[nodiscard]] std::unique_ptr<EventFile> make_event_file() const;
   void describe_state(const config::Schema& schema);
   void resume(const std::filesystem::path& checkpoint);
   void check_probe(const TrainingState& before);

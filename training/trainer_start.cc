@@ -22,6 +22,12 @@ void Trainer::describe_state(const config::Schema& schema) {
   state_.tokenizer_hash = hexadecimal(hash64(tokenizer_.json()));
 }
 
+std::unique_ptr<EventFile> Trainer::make_event_file() const {
+  if (!leads() || !config_.metrics.tensorboard) return nullptr;
+  return std::make_unique<EventFile>(run_.path / "tensorboard",
+                                     first_step_ > 0 ? first_step_ + 1 : 0);
+}
+
 void Trainer::print_start(const Estimate& needs) const {
   const ModelConfig& m = config_.model;
   log::info("run      {}", run_.path.string());
