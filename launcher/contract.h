@@ -56,7 +56,8 @@ inline constexpr const char* kRunVariable = "CATENA_RUN_DIR";
 /// the steps it has taken ("step 12"); while it waits for another rank, every
 /// second, for which and in what ("waits 2 all_reduce (control)"); that it has
 /// come to the end of its work, without which code 0 is no success; that it
-/// ends because another rank did, or did not answer.
+/// ends because another rank did, or did not answer; where `catena train` is to
+/// show it, the run's folder ("run /home/me/runs/quickstart").
 /// One that says sections answers SIGUSR2 with its stack on standard error, and
 /// SIGUSR1 with a checkpoint after the step under way.
 inline constexpr const char* kControlVariable = "CATENA_CONTROL_FD";
@@ -64,8 +65,14 @@ inline constexpr const char* kSaidJoined = "joined";
 inline constexpr const char* kSaidStep = "step ";
 inline constexpr const char* kSaidSection = "section ";
 inline constexpr const char* kSaidWaits = "waits ";
+inline constexpr const char* kSaidRun = "run ";
 inline constexpr const char* kSaidDone = "done";
 inline constexpr const char* kSaidLost = "lost";
+
+/// `catena train --dashboard[=[ADDRESS:]PORT]`: `catena` serves the run, and
+/// the trainer knows the flag, so that it is in its help, and says kSaidRun.
+inline constexpr const char* kTrainCommand = "train";
+inline constexpr const char* kDashboardFlag = "--dashboard";
 
 /// Sections: until all ranks have met; data, weights and checkpoint; steps; a
 /// pass over the validation data; saving; all that follows the last step.

@@ -5,8 +5,11 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstdlib>
+#include <ctime>
 #include <mutex>
 #include <string>
 
@@ -31,13 +34,31 @@ std::int64_t step_taken = 0;
 const char* section = "";
 bool section_owed = false;  ///< it is not said yet: the pipe was full
 
+/// A pipe that nobody reads any more ends no rank: write() without SIGPIPE,
+/// which comes to the thread that wrote.
+ssize_t write_quietly(const std::string& line) {
+  sigset_t broken, before;
+  ::sigemptyset(&broken);
+  ::sigaddset(&broken, SIGPIPE);
+  ::pthread_sigmask(SIG_BLOCK, &broken, &before);
+  const ssize_t count = ::write(pipe_end, line.data(), line.size());
+  if (count < 0 && errno == EPIPE) {
+    const std::timespec at_once{};
+    ::sigtimedwait(&broken, nullptr, &at_once);
+    ::close(pipe_end);
+    pipe_end = -1;
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return count;
+}
+
 // A line is shorter than PIPE_BUF: it is written whole or not at all.
 bool write_line(const std::string& line, int patience) {
   pollfd ready{pipe_end, POLLOUT, 0};
   if (::poll(&ready, 1, patience) <= 0 || (ready.revents & POLLOUT) == 0) {
     return false;
   }
-  return ::write(pipe_end, line.data(), line.size()) >= 0;
+  return write_quietly(line) >= 0;
 }
 
 /// In the order in which things happened: what was owed first.
@@ -88,6 +109,11 @@ void open() {
   install_save_signal();
   set_wait_listener(say_wait);
   begin_section(kSectionStart);
+}
+
+bool is_open() {
+  const std::lock_guard lock(mutex);
+  return pipe_end >= 0;
 }
 
 void say(const char* word) {

@@ -8,7 +8,7 @@ namespace catena::control_line {
 /// kControlVariable of launcher/contract.h names; without one, nothing is said.
 /// Nothing here throws, and a launcher that does not listen holds up nobody:
 /// sections are said later then, steps and waits not at all, and anything else
-/// waits a second at most.
+/// waits a second at most. Once it is gone nothing is said any more.
 /// Thread rule: any thread.
 
 /// Takes the pipe from the environment, and says kSectionStart. Programs that
@@ -17,7 +17,10 @@ namespace catena::control_line {
 /// this rank waits for in exchanges (parallel/wait_listener.h) is said.
 void open();
 
-/// kSaidJoined, kSaidDone or kSaidLost.
+/// Whether there is somebody to tell, as far as is known.
+[[nodiscard]] bool is_open();
+
+/// kSaidJoined, kSaidDone, kSaidLost, or kSaidRun and a path.
 void say(const char* word);
 
 /// That it does this from now on: one of contract.h, which lives on. Costs
