@@ -10,6 +10,7 @@
 #include "launcher/commands/dashboard.h"
 #include "launcher/commands/launch.h"
 #include "launcher/commands/look.h"
+#include "launcher/commands/train_dashboard.h"
 #include "launcher/commands/trainer.h"
 #include "launcher/contract.h"
 #include "launcher/remote_agent.h"
@@ -129,6 +130,9 @@ int run(const std::vector<std::string>& given) {
     }
     // Not listed: a launcher starts it, nobody else.
     if (command == "agent") return run_remote_agent();
+    if (command == kTrainCommand) {
+      if (const auto place = dashboard_place(arguments)) serve_beside(*place);
+    }
     if (is_trainer_command(command)) run_trainer(arguments);
   } catch (const Error& error) {
     complain(error.what());

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
@@ -27,7 +26,6 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 constexpr int kResultSchema = 1;
-constexpr std::string_view kStepPrefix = "step-";
 constexpr int kMillisecond = 1000;
 
 std::string host_name() {
@@ -230,24 +228,6 @@ std::string result_json(const JobPlan& plan, const JobState& state,
   }
   // What ranks write may be no UTF-8.
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-}
-
-std::int64_t newest_checkpoint_step(const fs::path& run) {
-  std::int64_t newest = 0;
-  std::error_code none;
-  for (const auto& entry : fs::directory_iterator(run / "checkpoints", none)) {
-    const std::string name = entry.path().filename().string();
-    std::int64_t step = 0;
-    if (!name.starts_with(kStepPrefix)) continue;
-    const char* end = name.data() + name.size();
-    const auto [stop, error] =
-        std::from_chars(name.data() + kStepPrefix.size(), end, step);
-    if (error != std::errc() || stop != end) continue;
-    if (fs::exists(entry.path() / "MANIFEST.json", none)) {
-      newest = std::max(newest, step);
-    }
-  }
-  return newest;
 }
 
 }  // namespace catena::launcher

@@ -7,6 +7,8 @@
 #include "launcher/job_state.h"
 #include "launcher/local_agent.h"
 #include "launcher/rank_layout.h"
+#include "launcher/monitor/monitor.h"
+#include "launcher/run_files.h"
 
 namespace catena::launcher {
 
@@ -19,7 +21,7 @@ struct LaunchRequest {
   bool resume = false, dry_run = false, json = false;
   int max_restarts = 3;
   bool dashboard = true;
-  int dashboard_port = 0;  ///< 0: one that is free
+  MonitorPlace dashboard_at = {};
   Duration grace = std::chrono::seconds(30);
   Duration start_timeout = std::chrono::seconds(600);
   Duration section_timeout = {};  ///< 0: learned
@@ -67,10 +69,6 @@ struct JobPlan {
 /// stopped, done. `ranks` is how many there are now.
 [[nodiscard]] std::string result_json(const JobPlan& plan,
                                       const JobState& state, double seconds);
-
-/// Step of the newest folder RUN/checkpoints/step-N with a manifest; 0: none.
-[[nodiscard]] std::int64_t newest_checkpoint_step(
-    const std::filesystem::path& run);
 
 /// 64 hexadecimal digits of random bits from the operating system.
 [[nodiscard]] std::string random_secret();

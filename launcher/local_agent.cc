@@ -68,10 +68,6 @@ std::int64_t begin_log(const fs::path& path, int generation) {
 
 }  // namespace
 
-fs::path rank_log(const fs::path& run, int rank) {
-  return run / "logs" / fmt::format("rank-{}.log", rank);
-}
-
 class LocalAgent::Service {
  public:
   Service(asio::io_context& context, const AgentPlace& place, RankSetup setup,

@@ -8,6 +8,7 @@
 
 #include "launcher/contact.h"
 #include "launcher/messages.h"
+#include "launcher/run_files.h"
 
 namespace boost::asio {
 class io_context;
@@ -42,10 +43,6 @@ struct RankSetup {
 [[nodiscard]] std::vector<std::string> rank_environment(
     const RankSetup& setup, int generation, int rank, int world,
     const std::string& rendezvous);
-
-/// RUN/logs/rank-K.log: all that rank K writes, generation after generation.
-[[nodiscard]] std::filesystem::path rank_log(const std::filesystem::path& run,
-                                             int rank);
 
 /// The agent of this machine, within this process: does what
 /// AgentState says to real processes, and tells it what they do. They die with

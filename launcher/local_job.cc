@@ -174,8 +174,7 @@ int run_job(const JobPlan& plan, const LaunchRequest& request) {
   std::optional<Monitor> monitor;
   JobPlan shown = plan;
   if (request.dashboard) {
-    monitor.emplace(plan.run,
-                    static_cast<std::uint16_t>(request.dashboard_port));
+    monitor.emplace(plan.run, request.dashboard_at);
     shown.dashboard = monitor->address();
     log::info("dashboard at {}", shown.dashboard);
   }

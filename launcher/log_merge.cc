@@ -7,7 +7,7 @@
 #include <map>
 #include <unordered_map>
 
-#include "launcher/local_agent.h"
+#include "launcher/run_files.h"
 #include "launcher/run_status.h"
 
 namespace catena::launcher {

@@ -9,7 +9,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 
-#include "launcher/job_plan.h"
+#include "launcher/run_files.h"
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
 

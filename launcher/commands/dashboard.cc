@@ -25,14 +25,14 @@ constexpr const char* kFooter =
     "http://127.0.0.1:8080/. Ctrl-C ends it.";
 
 /// Serves until a signal comes.
-void serve(const fs::path& run, int port) {
+void serve(const fs::path& run, const MonitorPlace& place) {
   sigset_t signals;
   ::sigemptyset(&signals);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
     ::sigaddset(&signals, signal);
   }
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  const Monitor monitor(run, static_cast<std::uint16_t>(port));
+  const Monitor monitor(run, place);
   fmt::print("{}\n", monitor.address());
   std::fflush(stdout);
   int signal = 0;
@@ -45,11 +45,16 @@ int dashboard(const std::vector<std::string>& arguments) {
   CLI::App app("Shows a run, under way or finished, in a browser.",
                "catena dashboard");
   std::string run;
-  int port = 0;
+  MonitorPlace place;
   app.add_option("run", run, "Folder of the run")->required();
-  app.add_option("--port", port, "On 127.0.0.1; 0: one that is free")
+  app.add_option("--port", place.port, "0: one that is free")
       ->envname("CATENA_DASHBOARD_PORT")
       ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  app.add_option("--address", place.address,
+                 "Numeric, of this machine; 0.0.0.0: all it has, so that "
+                 "whoever reaches it sees the run")
+      ->envname("CATENA_DASHBOARD_ADDRESS")
       ->capture_default_str();
   app.footer(kFooter);
   if (const auto code = parse_command(app, arguments)) return *code;
@@ -60,7 +65,7 @@ int dashboard(const std::vector<std::string>& arguments) {
          "`catena train` or `catena launch` said",
          run);
   }
-  serve(run, port);
+  serve(run, place);
   return kExitSuccess;
 }
 

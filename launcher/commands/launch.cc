@@ -170,10 +170,15 @@ void add_launching(CLI::App& app, Options& options) {
   app.add_flag("!--no-dashboard", request.dashboard,
                "Serve no dashboard and no /metrics while the job runs")
       ->envname("CATENA_DASHBOARD");
-  app.add_option("--dashboard-port", request.dashboard_port,
-                 "Port of the dashboard, on 127.0.0.1; 0: one that is free")
+  app.add_option("--dashboard-port", request.dashboard_at.port,
+                 "Port of the dashboard; 0: one that is free")
       ->envname("CATENA_DASHBOARD_PORT")
       ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
+  app.add_option("--dashboard-address", request.dashboard_at.address,
+                 "Numeric, of this machine; 0.0.0.0: all it has, so that "
+                 "whoever reaches it sees the run")
+      ->envname("CATENA_DASHBOARD_ADDRESS")
       ->capture_default_str();
   app.add_flag("--dry-run", request.dry_run,
                "Print which ranks would run where, and whether they fit");

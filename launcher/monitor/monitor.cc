@@ -12,8 +12,10 @@
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http/read.hpp>
 #include <boost/beast/http/write.hpp>
+#include <charconv>
 #include <csignal>
 #include <optional>
+#include <sstream>
 #include <thread>
 #include <utility>
 
@@ -35,6 +37,12 @@ constexpr std::chrono::seconds kForRequest(5), kIdle(15), kForAnswer(10);
 constexpr std::chrono::milliseconds kAfterTrouble(100);
 constexpr int kNice = 10;
 constexpr unsigned kVersion = 11;  // HTTP/1.1
+
+std::string text_of(const tcp::endpoint& endpoint) {
+  std::ostringstream text;
+  text << endpoint;
+  return text.str();
+}
 
 /// One connection: a request, its answer, and the next one. It lives as long
 /// as something of it is under way.
@@ -117,10 +125,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
 class Monitor::Service {
  public:
-  Service(const std::filesystem::path& run, std::uint16_t port)
+  Service(const std::filesystem::path& run, const MonitorPlace& place)
       : site_(run), acceptor_(context_) {
-    const tcp::endpoint wanted(asio::ip::address_v4::loopback(), port);
     error_code error;
+    const auto address = asio::ip::make_address(place.address, error);
+    if (error) {
+      fail(ErrorKind::kUsage,
+           "dashboard: {} is no numeric address, such as 127.0.0.1 or 0.0.0.0",
+           place.address);
+    }
+    const tcp::endpoint wanted(address, place.port);
     acceptor_.open(wanted.protocol(), error);
     if (!error) {
       ::fcntl(acceptor_.native_handle(), F_SETFD, FD_CLOEXEC);
@@ -130,11 +144,11 @@ class Monitor::Service {
     if (!error) acceptor_.listen(kMostConnections, error);
     if (error) {
       fail(ErrorKind::kIo,
-           "dashboard: cannot listen on 127.0.0.1:{}: {}; choose another "
-           "--dashboard-port, or 0 for any",
-           port, error.message());
+           "dashboard: cannot listen on {}: {}; choose another port, or 0 for "
+           "one that is free",
+           text_of(wanted), error.message());
     }
-    port_ = acceptor_.local_endpoint().port();
+    at_ = acceptor_.local_endpoint();
     accept();
     thread_ = std::thread([this] { serve(); });
   }
@@ -145,7 +159,7 @@ class Monitor::Service {
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
 
-  [[nodiscard]] std::uint16_t port() const { return port_; }
+  [[nodiscard]] const tcp::endpoint& at() const { return at_; }
 
  private:
   // Signals are for the program's own thread.
@@ -183,19 +197,46 @@ class Monitor::Service {
   asio::io_context context_{1};
   tcp::acceptor acceptor_;
   asio::steady_timer pause_{context_};
-  std::uint16_t port_ = 0;
+  tcp::endpoint at_;
   std::thread thread_;
 };
 
-Monitor::Monitor(const std::filesystem::path& run, std::uint16_t port)
-    : service_(std::make_unique<Service>(run, port)) {}
+Monitor::Monitor(const std::filesystem::path& run, const MonitorPlace& place)
+    : service_(std::make_unique<Service>(run, place)) {}
 
 Monitor::~Monitor() = default;
 
-std::uint16_t Monitor::port() const { return service_->port(); }
+std::uint16_t Monitor::port() const { return service_->at().port(); }
 
 std::string Monitor::address() const {
-  return fmt::format("http://127.0.0.1:{}/", port());
+  return fmt::format("http://{}/", text_of(service_->at()));
+}
+
+MonitorPlace parse_place(std::string_view text, const char* from) {
+  MonitorPlace place;
+  std::string_view port = text;
+  if (const auto colon = text.rfind(':'); colon != std::string_view::npos) {
+    std::string_view address = text.substr(0, colon);
+    port.remove_prefix(colon + 1);
+    if (address.starts_with('[') && address.ends_with(']')) {
+      address = address.substr(1, address.size() - 2);
+    }
+    place.address = address;
+    error_code error;
+    static_cast<void>(asio::ip::make_address(place.address, error));
+    if (error) {
+      fail(ErrorKind::kUsage,
+           "{}={}: {} is no numeric address, such as 0.0.0.0", from, text,
+           place.address);
+    }
+  }
+  const char* end = port.data() + port.size();
+  const auto [stop, error] = std::from_chars(port.data(), end, place.port);
+  if (error != std::errc() || stop != end) {
+    fail(ErrorKind::kUsage, "{}={}: a port is a number from 0 to 65535", from,
+         text);
+  }
+  return place;
 }
 
 }  // namespace catena::launcher

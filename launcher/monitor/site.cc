@@ -8,9 +8,9 @@
 #include <charconv>
 #include <fstream>
 
-#include "launcher/job_plan.h"
 #include "launcher/monitor/assets.h"
 #include "launcher/monitor/run_json.h"
+#include "launcher/run_files.h"
 
 namespace catena::launcher {
 namespace {

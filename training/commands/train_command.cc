@@ -25,6 +25,7 @@ struct Options {
   bool resume = false;
   std::string resume_from, init_from;
   std::string record_routing, record_steps, replay_routing;
+  std::string dashboard;  ///< its port, which is the launcher's; "": none
   RankOptions ranks;
   /// Of a rank that a launcher started: the run's folder; else empty.
   std::string launched_run;
@@ -145,6 +146,10 @@ int train_rank(const RunStart& run_start, const Options& options,
   speak_as(rank);
   log::open_file(run.path / "log.txt");
   control_line::say(kSaidJoined);
+  if (rank == 0 && !options.dashboard.empty()) {
+    const auto shown = std::filesystem::absolute(all.path);
+    control_line::say((kSaidRun + shown.string()).c_str());
+  }
   control_line::say_section(kSectionLoad);
   Trainer trainer(schema, config, run, run_start.start, transport,
                   routing_files(options, config));
@@ -234,6 +239,11 @@ int train_here(const RankStart& ranks, const Options& options,
 }
 
 int train(Options options) {
+  if (!options.dashboard.empty() && !control_line::is_open()) {
+    fail(ErrorKind::kUsage,
+         "{}: the page is served by the program catena: catena train {} {}",
+         kDashboardFlag, options.config, kDashboardFlag);
+  }
   if (const char* run = std::getenv(kRunVariable)) options.launched_run = run;
   Config config;
   config::Schema schema;
@@ -339,6 +349,11 @@ void add_train_command(CLI::App& app, Action& action) {
   command->add_option("--replay-routing", options->replay_routing,
                       "Choose the experts that such a file names; weights "
                       "still come from the scores");
+  command->add_flag(
+      std::string(kDashboardFlag) + "{0}", options->dashboard,
+      "Serve page and /metrics of the run until it ends; =[ADDRESS:]PORT: "
+      "there, else on 127.0.0.1, at CATENA_DASHBOARD_PORT or where one is "
+      "free");
   command->footer(
       std::string("Examples:\n"
                   "  catena train configs/quickstart.toml\n"
@@ -347,6 +362,7 @@ void add_train_command(CLI::App& app, Action& action) {
                   "  catena train configs/quickstart.toml --resume --set "
                   "train.steps=400\n"
                   "  catena train configs/quickstart.toml --ranks 2\n"
+                  "  catena train configs/quickstart.toml --dashboard\n"
                   "  catena train configs/quickstart.toml --record-routing "
                   "routes.bin --record-steps 1:20\n"
                   "  catena train configs/quickstart.toml --ranks 4 --set "

@@ -1,5 +1,5 @@
-// `catena dashboard`, and the dashboard of `catena launch`, with real
-// processes; a shell script plays the trainer.
+// `catena dashboard`, `catena train --dashboard` and the dashboard of `catena
+// launch`, with real processes; a shell script plays the trainer.
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -11,10 +11,14 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "launcher/commands/train_dashboard.h"
 #include "launcher/contract.h"
+#include "launcher/monitor/monitor.h"
+#include "runtime/base/error.h"
 #include "runtime/base/files.h"
 #include "tests/launcher/monitor/run_files.h"
 #include "tests/launcher/program.h"
+#include "tests/support/http_client.h"
 
 namespace catena::launcher {
 namespace {
@@ -25,21 +29,10 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using Json = nlohmann::json;
 
-/// Whether something answers at "... http://127.0.0.1:PORT/ ...".
+/// Whether something answers at the text's "http://127.0.0.1:PORT/".
 bool answers(const std::string& text) {
-  const auto begin = text.find("http://");
-  if (begin == std::string::npos) return false;
-  const auto end = text.find('/', begin + 7);
-  const std::string address = text.substr(begin, end - begin);
-  const auto port = address.substr(address.rfind(':') + 1);
-  return std::system(
-             fmt::format("exec 3<>/dev/tcp/127.0.0.1/{0}; printf 'GET /healthz "
-                         "HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3; "
-                         "grep -q '^ok' <&3",
-                         port)
-                 .insert(0, "bash -c \"")
-                 .append("\" 2> /dev/null")
-                 .c_str()) == 0;
+  const std::uint16_t port = port_in(text);
+  return port != 0 && http_get(port, "/healthz") == "ok\n";
 }
 
 template <class Condition>
@@ -93,6 +86,57 @@ TEST_F(DashboardTest, WhatIsNoRunIsRefused) {
   EXPECT_THAT(outcome.error, HasSubstr("no run is there"));
 }
 
+TEST_F(DashboardTest, ServesBesideATrainerAndEndsWithIt) {
+  trainer_does(R"(
+echo "$@" > $RUN/arguments
+printf 'joined\nrun %s\nstep 1\n' $RUN > /proc/self/fd/$CATENA_CONTROL_FD
+while [ ! -e $RUN/go ]; do sleep 0.01; done
+exit 5)");
+  const std::string said = (files_.path() / "said").string();
+  Program program("/bin/sh",
+                  {"sh", "-c",
+                   fmt::format("exec {} train x.toml --dashboard=0 2> {}",
+                               CATENA_PROGRAM, said)},
+                  environment());
+  ASSERT_TRUE(
+      wait_for([&] { return fs::exists(said) && answers(read_file(said)); }));
+  EXPECT_EQ(read_file(files_.path() / "arguments"),
+            "train x.toml --dashboard=0\n");
+  let_go();
+  EXPECT_EQ(program.wait().code, 5);
+  EXPECT_TRUE(wait_for([&] { return !answers(read_file(said)); }));
+}
+
+TEST_F(DashboardTest, APortThatIsTakenHoldsUpNoTrainer) {
+  const Monitor taken(files_.path());
+  trainer_does(R"(
+printf 'run %s\n' $RUN > /proc/self/fd/$CATENA_CONTROL_FD
+while [ ! -e $RUN/go ]; do sleep 0.01; done)");
+  const std::string said = (files_.path() / "said").string();
+  Program program("/bin/sh",
+                  {"sh", "-c",
+                   fmt::format("exec {} train x.toml --dashboard={} 2> {}",
+                               CATENA_PROGRAM, taken.port(), said)},
+                  environment());
+  EXPECT_TRUE(wait_for([&] {
+    return fs::exists(said) &&
+           read_file(said).find("choose another port") != std::string::npos;
+  }));
+  let_go();
+  EXPECT_EQ(program.wait().code, 0);
+}
+
+TEST_F(DashboardTest, APortThatIsNoneIsRefusedBeforeAnythingBegins) {
+  trainer_does("touch $RUN/began");
+  const Outcome outcome =
+      Program(CATENA_PROGRAM, {"catena", "train", "x.toml", "--dashboard=x"},
+              environment())
+          .wait();
+  EXPECT_EQ(outcome.code, kExitUsage);
+  EXPECT_THAT(outcome.error, HasSubstr("--dashboard=x: a port is a number"));
+  EXPECT_FALSE(fs::exists(files_.path() / "began"));
+}
+
 TEST_F(DashboardTest, ALaunchSaysWhereItsDashboardIs) {
   files_.append("run/config.toml", "[train]\nsteps = 5\n");
   trainer_does(R"(
@@ -139,6 +183,31 @@ echo done > /proc/self/fd/$CATENA_CONTROL_FD)");
   EXPECT_TRUE(Json::parse(read_file(files_.path() / "run/job.json"))
                   .at("dashboard")
                   .is_null());
+}
+
+TEST(DashboardPlaceTest, IsTheFlagsOrTheVariablesOrAny) {
+  const auto place = [](std::vector<std::string> words) -> std::string {
+    const auto found = dashboard_place(words);
+    return found ? fmt::format("{}:{}", found->address, found->port) : "none";
+  };
+  ::unsetenv("CATENA_DASHBOARD_PORT");
+  ::unsetenv("CATENA_DASHBOARD_ADDRESS");
+  EXPECT_EQ(place({"train", "x.toml"}), "none");
+  EXPECT_EQ(place({"train", "--dashboards"}), "none");
+  EXPECT_EQ(place({"train", "x.toml", "--dashboard"}), "127.0.0.1:0");
+  EXPECT_EQ(place({"train", "--dashboard=65535", "x"}), "127.0.0.1:65535");
+  EXPECT_EQ(place({"train", "--dashboard=0.0.0.0:7"}), "0.0.0.0:7");
+  EXPECT_THROW(place({"--dashboard="}), Error);
+  ::setenv("CATENA_DASHBOARD_PORT", "80", 1);
+  EXPECT_EQ(place({"--dashboard"}), "127.0.0.1:80");
+  EXPECT_EQ(place({"--dashboard=7"}), "127.0.0.1:7");
+  EXPECT_EQ(place({"train"}), "none");
+  ::setenv("CATENA_DASHBOARD_ADDRESS", "0.0.0.0", 1);
+  EXPECT_EQ(place({"--dashboard"}), "0.0.0.0:80");
+  ::setenv("CATENA_DASHBOARD_PORT", "eighty", 1);
+  EXPECT_THROW(place({"--dashboard"}), Error);
+  ::unsetenv("CATENA_DASHBOARD_PORT");
+  ::unsetenv("CATENA_DASHBOARD_ADDRESS");
 }
 
 }  // namespace

@@ -3,16 +3,13 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <thread>
 #include <vector>
 
 #include "runtime/base/error.h"
 #include "tests/launcher/monitor/run_files.h"
+#include "tests/support/http_client.h"
 
 namespace catena::launcher {
 namespace {
@@ -22,58 +19,14 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-/// A connection to the server that sends what it is told to.
-class Client {
- public:
-  explicit Client(std::uint16_t port)
-      : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(port);
-    connected_ = ::connect(socket_, reinterpret_cast<sockaddr*>(&address),
-                           sizeof address) == 0;
-  }
-  ~Client() { ::close(socket_); }
-  Client(const Client&) = delete;
-  Client& operator=(const Client&) = delete;
-
-  [[nodiscard]] bool connected() const { return connected_; }
-  void send(const std::string& bytes) const {
-    std::size_t sent = 0;
-    while (sent < bytes.size()) {
-      const ssize_t count = ::send(socket_, bytes.data() + sent,
-                                   bytes.size() - sent, MSG_NOSIGNAL);
-      if (count <= 0) return;
-      sent += static_cast<std::size_t>(count);
-    }
-  }
-  /// All that comes until it is closed, or nothing comes for `seconds`.
-  [[nodiscard]] std::string receive(int seconds = 30) {
-    std::string all;
-    for (;;) {
-      pollfd ready{socket_, POLLIN, 0};
-      if (::poll(&ready, 1, seconds * 1000) <= 0) return all + "<open>";
-      char piece[4096];
-      const ssize_t count = ::recv(socket_, piece, sizeof piece, 0);
-      if (count <= 0) return all;
-      all.append(piece, static_cast<std::size_t>(count));
-    }
-  }
-
- private:
-  int socket_;
-  bool connected_ = false;
-};
-
 class MonitorTest : public ::testing::Test {
  protected:
   MonitorTest() {
     files_.write_run();
-    monitor_.emplace(files_.path(), 0);
+    monitor_.emplace(files_.path());
   }
   std::string exchange(const std::string& request) {
-    Client client(monitor_->port());
+    HttpClient client(monitor_->port());
     EXPECT_TRUE(client.connected());
     client.send(request);
     return client.receive();
@@ -96,6 +49,29 @@ TEST_F(MonitorTest, ServesOnTheLoopbackAddress) {
                     HasSubstr("Content-Security-Policy: default-src 'none'"),
                     HasSubstr("X-Content-Type-Options: nosniff"),
                     HasSubstr("Content-Length: 3\r\n")));
+}
+
+TEST_F(MonitorTest, ServesWhereItIsTold) {
+  const Monitor everywhere(files_.path(), {.address = "0.0.0.0"});
+  EXPECT_EQ(everywhere.address(),
+            fmt::format("http://0.0.0.0:{}/", everywhere.port()));
+  EXPECT_EQ(http_get(everywhere.port(), "/healthz"), "ok\n");
+  EXPECT_THROW(Monitor(files_.path(), {.address = "example.org"}), Error);
+}
+
+TEST(MonitorPlaceTest, IsAPortOrAnAddressAndAPort) {
+  const auto of = [](const char* text) {
+    const MonitorPlace place = parse_place(text, "--here");
+    return fmt::format("{} {}", place.address, place.port);
+  };
+  EXPECT_EQ(of("0"), "127.0.0.1 0");
+  EXPECT_EQ(of("65535"), "127.0.0.1 65535");
+  EXPECT_EQ(of("0.0.0.0:80"), "0.0.0.0 80");
+  EXPECT_EQ(of("[::1]:8080"), "::1 8080");
+  for (const char* bad : {"", "x", "-1", "65536", "1x", " 1", ":80", "0.0.0.0:",
+                          "0.0.0.0", "example.org:80", "[::1]", "::1:x"}) {
+    EXPECT_THROW((void)of(bad), Error) << bad;
+  }
 }
 
 TEST_F(MonitorTest, ServesMetricsInPrometheusFormat) {
@@ -150,20 +126,20 @@ TEST_F(MonitorTest, TooMuchIsRefused) {
 }
 
 TEST_F(MonitorTest, ASlowRequestIsClosedAndHoldsUpNobody) {
-  Client slow(monitor_->port());
+  HttpClient slow(monitor_->port());
   slow.send("GET / HT");
   EXPECT_THAT(exchange(get("/healthz")), HasSubstr("ok"));
   EXPECT_EQ(slow.receive(), "");
 }
 
 TEST_F(MonitorTest, ConnectionsBeyondTheMostAreClosedAtOnce) {
-  std::vector<std::unique_ptr<Client>> held;
+  std::vector<std::unique_ptr<HttpClient>> held;
   for (int i = 0; i < 64; ++i) {
-    held.push_back(std::make_unique<Client>(monitor_->port()));
+    held.push_back(std::make_unique<HttpClient>(monitor_->port()));
     held.back()->send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n");
   }
   // Those in the queue of the system are taken in their turn.
-  Client more(monitor_->port());
+  HttpClient more(monitor_->port());
   EXPECT_EQ(more.receive(), "");
   held.clear();
   std::string answer;
@@ -191,7 +167,7 @@ TEST_F(MonitorTest, ManyAskAtOnceWhileTheRunGoesOn) {
 }
 
 TEST_F(MonitorTest, EndsWithClientsConnected) {
-  Client waiting(monitor_->port());
+  HttpClient waiting(monitor_->port());
   waiting.send("GET / HTTP");
   EXPECT_THAT(exchange(get("/healthz")), HasSubstr("ok"));
   monitor_.reset();
@@ -200,7 +176,7 @@ TEST_F(MonitorTest, EndsWithClientsConnected) {
 
 TEST_F(MonitorTest, APortThatIsTakenIsAnError) {
   try {
-    const Monitor second(files_.path(), monitor_->port());
+    const Monitor second(files_.path(), {.port = monitor_->port()});
     FAIL() << "taken twice";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("choose another"));
