@@ -1,13 +1,16 @@
-// The page in a real browser, on a run of two ranks.
+// The page in a real browser, on the files of a run of two ranks.
 
-#include <fmt/format.h>
+#include "tests/support/browser.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <thread>
 
 #include "launcher/monitor/monitor.h"
-#include "runtime/base/files.h"
 #include "tests/launcher/monitor/run_files.h"
 
 namespace catena::launcher {
@@ -20,23 +23,23 @@ using ::testing::Not;
 class BrowserTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (std::system("command -v chromium > /dev/null 2>&1") != 0) {
+    if (!Browser::installed()) {
       GTEST_SKIP() << "NO BROWSER: chromium is not installed, and the page is "
                       "not looked at (Debian: chromium)";
     }
     files_.write_run();
-    monitor_.emplace(files_.path(), 0);
+    monitor_.emplace(files_.path());
   }
-  /// What the page has become after some seconds of the browser's own time.
+  /// What the page has become once it has drawn.
   std::string page() {
-    const std::string output = (files_.path() / "page.html").string();
-    const std::string command = fmt::format(
-        "chromium --headless --no-sandbox --disable-gpu "
-        "--disable-dev-shm-usage --user-data-dir={}/profile "
-        "--virtual-time-budget=8000 --dump-dom {} > {} 2> {}.errors",
-        files_.path().string(), monitor_->address(), output, output);
-    EXPECT_EQ(std::system(command.c_str()), 0) << read_file(output + ".errors");
-    return read_file(output);
+    const RunFiles own;
+    Browser browser(own.path());
+    browser.open(monitor_->address());
+    for (int i = 0; i < 600; ++i) {
+      if (browser.value("document.body.dataset.drawn") == "yes") break;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    return browser.value("document.documentElement.outerHTML");
   }
 
   RunFiles files_;
