@@ -236,6 +236,11 @@ void add_checkpoints(Families& all, const RunView& view) {
   all.begin("catena_checkpoint_failures_total",
             "Checkpoints that could not be written.", MetricType::Counter);
   all.add(static_cast<double>(view.checkpoint_failures), {{"reason", "write"}});
+  if (view.checkpoint_every > 0) {
+    all.gauge("catena_checkpoint_interval_steps",
+              "Steps from one checkpoint to the next, as configured.",
+              static_cast<double>(view.checkpoint_every));
+  }
   if (view.checkpoint_step == 0) return;
   all.gauge("catena_checkpoint_last_step", "Step of the newest checkpoint.",
             static_cast<double>(view.checkpoint_step));

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <limits>
 
-#include "launcher/job_plan.h"
 #include "launcher/monitor/run_settings.h"
+#include "launcher/run_files.h"
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
 
@@ -78,7 +78,13 @@ RunReader::RunReader(fs::path run)
     : run_(std::move(run)), routing_(run_ / "routing.jsonl") {
   fs::path named = run_.filename().empty() ? run_.parent_path() : run_;
   view_.name = named.filename().string();
-  view_.steps = steps_of(run_ / "config.toml");
+  read_settings();
+}
+
+void RunReader::read_settings() {
+  const RunSettings settings = settings_of(run_ / "config.toml");
+  view_.steps = settings.steps;
+  view_.checkpoint_every = settings.checkpoint_every;
 }
 
 void RunReader::find_ranks() {
@@ -109,7 +115,7 @@ void RunReader::read_small_files() {
   read("job.json", view_.job);
   read("result.json", view_.result);
   view_.job_modified = modified(run_ / "job.json");
-  if (view_.steps == 0) view_.steps = steps_of(run_ / "config.toml");
+  if (view_.steps == 0) read_settings();
   const std::int64_t step = newest_checkpoint_step(run_);
   if (step == view_.checkpoint_step) return;
   view_.checkpoint_step = step;

@@ -35,6 +35,7 @@ class RunReader {
     LineFollower lines;
     std::int64_t step = 0;  ///< of the last logged step
   };
+  void read_settings();
   void find_ranks();
   void read_small_files();
   bool read_rank(std::size_t rank);

@@ -8,14 +8,18 @@
 
 namespace catena::launcher {
 
-std::int64_t steps_of(const std::filesystem::path& config) {
+RunSettings settings_of(const std::filesystem::path& config) {
   try {
     const toml::table table = toml::parse(read_file(config));
-    return std::max<std::int64_t>(0, table["train"]["steps"].value_or(0));
+    const auto count = [&table](const char* group, const char* key) {
+      return std::max<std::int64_t>(
+          0, table[group][key].value_or(std::int64_t{0}));
+    };
+    return {count("train", "steps"), count("checkpoint", "every")};
   } catch (const Error&) {
-    return 0;
+    return {};
   } catch (const toml::parse_error&) {
-    return 0;
+    return {};
   }
 }
 

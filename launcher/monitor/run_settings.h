@@ -5,7 +5,11 @@
 
 namespace catena::launcher {
 
-/// train.steps of a run's config.toml; 0 where it cannot be read.
-[[nodiscard]] std::int64_t steps_of(const std::filesystem::path& config);
+/// Of a run's config.toml; 0 where it cannot be read.
+struct RunSettings {
+  std::int64_t steps = 0;             ///< train.steps
+  std::int64_t checkpoint_every = 0;  ///< steps; 0: at the end alone
+};
+[[nodiscard]] RunSettings settings_of(const std::filesystem::path& config);
 
 }  // namespace catena::launcher

@@ -84,9 +84,10 @@ struct RunView {
 
   RunView();
 
-  std::string name = {};    ///< of the folder
-  std::int64_t steps = 0;   ///< train.steps; 0: unknown
-  nlohmann::json job = {};  ///< job.json; null: none
+  std::string name = {};              ///< of the folder
+  std::int64_t steps = 0;             ///< train.steps; 0: unknown
+  std::int64_t checkpoint_every = 0;  ///< steps; 0: unknown, or at the end
+  nlohmann::json job = {};            ///< job.json; null: none
   double job_modified = 0;
   nlohmann::json result = {};        ///< result.json; null: none
   std::vector<RankView> ranks = {};  ///< [0] is rank 0

@@ -87,7 +87,7 @@ std::string RunFiles::job(const std::string& state) {
 }
 
 void RunFiles::write_run() const {
-  append("config.toml", "[train]\nsteps = 20\n");
+  append("config.toml", "[train]\nsteps = 20\n[checkpoint]\nevery = 5\n");
   append("metrics.jsonl", validation(0, 9.5));
   for (int number = 1; number <= 10; ++number) {
     append("metrics.jsonl", step(number));

@@ -55,6 +55,7 @@ TEST(RunMetricsTest, SaysWhatIsKnownUnderTheNamesOfTheDocumentation) {
           HasSubstr("catena_memory_bytes{rank=\"1\",kind=\"host\"} 1048576\n"),
           HasSubstr("catena_checkpoint_bytes_total 5000\n"),
           HasSubstr("catena_checkpoint_last_step 10\n"),
+          HasSubstr("catena_checkpoint_interval_steps 5\n"),
           HasSubstr("catena_productive_seconds_total 6.25\n")));
 }
 
