@@ -43,6 +43,9 @@ usage: ./catena.sh COMMAND
               Linux with a processor of x86-64-v3 or what CATENA_ARCH names
   test        install what is missing, build, and run every test, with
               sanitizers, fuzzers and planted bugs: up to an hour on 2 cores
+  chaos       inject faults into jobs of four ranks, and check what must hold
+              after each: [--trials N] [--only G1,G7] [--seed S] [--resume]
+              [--prove] [--list]; see docs/results/reliability.md
   bench [N]   install PyTorch (2.5 GB to fetch, 6 GB in build/bench-venv),
               measure speed beside it in N rounds (3; about 40 minutes), and
               print the tables of docs/results/cpu.md; goes on where it stopped
@@ -262,6 +265,17 @@ run_tests() {
     -LE '^fuzz$'
 }
 
+# Everything that is started here is looked at from outside, by Python.
+chaos() {
+  install build test
+  begin "building with tests in build/"
+  configure build -DCMAKE_BUILD_TYPE=Release -DCATENA_TESTS=ON
+  ninja -C build -j "$jobs" catena catena-train troubled_disk moved_clock
+  begin "injecting faults; results are in build/chaos/results.jsonl"
+  trap - EXIT
+  exec tests/chaos/run build "$@"
+}
+
 # The newest PyTorch, for comparison, in a folder of its own. Where it cannot
 # be installed the rest is measured without it.
 newest_pytorch() {
@@ -299,6 +313,7 @@ case ${1:-help} in
   build) build ;;
   package) package ;;
   test) run_tests ;;
+  chaos) chaos "${@:2}" ;;
   bench) bench "${2:-3}" ;;
   check)
     install build test

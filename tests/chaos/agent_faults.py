@@ -1,0 +1,55 @@
+"""G5 and G8: what befalls agents that are processes of their own."""
+import os
+import signal
+import time
+
+import phases
+import processes
+from trial import STEPS, Skipped, row
+
+LONG = 80  # steps
+LEASE = 2.0  # seconds: --lease
+
+
+def require_agents(trial):
+    if not trial.site.agents:
+        raise Skipped("catena launch has no agents of their own: --agents")
+
+
+@row("G5", "SIGKILL of an agent")
+def agent_is_killed(trial):
+    require_agents(trial)
+    trial.phase = phases.of_trial(trial.rng, trial.number)
+    if trial.phase == "end":
+        trial.phase = "step"
+    job = trial.launch()
+    phases.reach(job, trial.phase, trial.rng, STEPS)
+    agent = trial.rng.choice(job.agent_processes())
+    orphans = processes.children(agent)
+    job.inject(lambda: os.kill(agent, signal.SIGKILL))
+    job.wait("the end of its ranks", lambda: not any(
+        map(processes.alive, orphans)), glance=0.005)
+    trial.require(time.monotonic() - job.injected <= 2,
+                  "its ranks lived on for more than 2 s")
+    job.wait_for_end()
+    trial.check(job, steps=STEPS, restarts=(1, 1))
+
+
+@row("G8", "SIGSTOP of an agent or the launcher, for less or more than the "
+           "lease")
+def is_held_up(trial):
+    require_agents(trial)
+    kind = trial.choose(("an agent, shortly", "the launcher, shortly",
+                         "an agent, for long", "the launcher, for long"))
+    job = trial.launch(steps=LONG)
+    trial.phase = "step"
+    phases.reach(job, "step", trial.rng, STEPS)
+    victim = (trial.rng.choice(job.agent_processes())
+              if kind.startswith("an agent") else job.launcher)
+    seconds = LEASE / 2 if kind.endswith("shortly") else 3 * LEASE
+    job.inject(lambda: os.kill(victim, signal.SIGSTOP))
+    job.linger(seconds)
+    os.kill(victim, signal.SIGCONT)
+    job.wait_for_end()
+    restarts = (0, 0) if kind.endswith("shortly") else (0, 1)
+    trial.check(job, steps=LONG, restarts=restarts)
