@@ -93,6 +93,8 @@ RankActions hear(RankState& state, std::string_view line, SectionTimes& times,
     ending.joined = true;
     raise_phase(state, RankState::Phase::kJoined);
   }
+  // That it is ended has it go on, and tells nothing of where it hung.
+  if (ending.hung) return {};
   if (take_prefix(line, kSaidSection)) {
     return hear_section(state, line, times, now);
   }

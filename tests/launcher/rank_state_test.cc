@@ -140,6 +140,13 @@ TEST_F(RankHangTest, TheSecondTimeoutIsTheVerdict) {
   EXPECT_TRUE(state_.ending.hung);
   EXPECT_EQ(state_.ending.section, "step");
   EXPECT_EQ(state_.ending.silent_seconds, 80);
+  // It goes on to hear of its end, and says more: what counts is where it hung.
+  static_cast<void>(say("waits 2 all_reduce (control)"));
+  static_cast<void>(say("step 3"));
+  static_cast<void>(say("section end"));
+  EXPECT_EQ(state_.ending.section, "step");
+  EXPECT_EQ(state_.ending.step, 2);
+  EXPECT_EQ(state_.ending.waits_for, -1);
   // Within five seconds, though a rank that is to save may have thirty.
   EXPECT_EQ(numbers(later(seconds(5))), std::vector{SIGKILL});
   EXPECT_FALSE(next_deadline(state_).has_value());
