@@ -36,6 +36,7 @@ double bound_percent(const Config& config, const StepOptions& options,
 struct Row {
   Config config;
   std::vector<double> fast{}, slow{}, exposed{}, bound{}, above{};
+  std::vector<double> times_first{};  ///< fast, of the first row's that round
   Link found{};
 };
 
@@ -69,13 +70,17 @@ void measure_chain(const StepOptions& options, int iterations, SlowWire* real) {
   }
   Link link{.latency_seconds = kSimulatedLatency};
   for (int round = 0; round < options.rounds; ++round) {
-    for (Row& row : rows) measure_row(options, real, link, row);
+    for (Row& row : rows) {
+      measure_row(options, real, link, row);
+      row.times_first.push_back(row.fast.back() / rows.front().fast.back());
+    }
   }
   for (const Row& row : rows) {
     std::printf(
-        "| %d | %d | %s | %.3f | %s | %.1f | %s | %.0f | %.0f | %.0f |\n",
+        "| %d | %d | %s | %s | %.3f | %s | %.1f | %s | %.0f | %.0f | %.0f |\n",
         iterations, static_cast<int>(row.config.parallel.chunks),
-        with_spread(row.fast, 3).c_str(), median(row.slow),
+        with_spread(row.fast, 3).c_str(),
+        with_spread(row.times_first, 2).c_str(), median(row.slow),
         with_spread(row.exposed, 1).c_str(), median(row.bound),
         with_spread(row.above, 1).c_str(), link.bytes_per_second * 1e-6,
         row.found.bytes_per_second * 1e-6, row.found.latency_seconds * 1e6);
@@ -96,9 +101,10 @@ void measure_overlap(const StepOptions& options) {
   std::printf(
       "Wire: %s.\n\n"
       "Medians of %d rounds of %d steps (lowest-highest).\n\n"
-      "| C | chunks | step, fast wire, s | step, slow wire, s | exposed %% | "
-      "by the order of issue %% | above, points | wire set to, MB/s | %s, MB/s "
-      "| latency, us |\n|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+      "| C | chunks | step, fast wire, s | times that of the first | step, "
+      "slow wire, s | exposed %% | by the order of issue %% | above, points | "
+      "wire set to, MB/s | %s, MB/s | latency, us |\n"
+      "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
       real ? "Gloo over TCP between two network namespaces, a veth pair with "
              "tc-tbf each way"
            : "shared memory, made slow (simulated)",
