@@ -196,8 +196,12 @@ void blame_agent(JobState& state, int agent, const std::string& what) {
       Cause{.code = kExitInternal, .text = agent_text(state, agent, what)};
 }
 
+/// The others' ranks wait for those of that agent, and cannot save without
+/// them: nothing is gained by letting them end in order.
 void fail_for_agent(JobState& state, Time now, JobActions& actions) {
-  if (!state.stop_until) fail_generation(state, now, actions);
+  if (state.stop_until) return;
+  state.phase = JobPhase::kStopping;
+  stop_agents(state, true, now, actions);
 }
 
 /// What it should be doing, said again.

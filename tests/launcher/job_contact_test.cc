@@ -61,10 +61,10 @@ TEST_F(JobContactTest, WhatIsWantedIsSaidAgainUntilItIsDone) {
 TEST_F(JobContactTest, AnAgentThatIsHeardNoMoreIsLostAfterTwoLeases) {
   run();
   for (const int agent : {0, 1}) beat(agent, 1, false);
-  EXPECT_THAT(seconds_with(9, {0}), Not(Contains("0<stop 1")));
+  EXPECT_THAT(seconds_with(9, {0}), Not(Contains("0<kill 1")));
   // Its own lease is to end: nothing is said to it any more.
-  EXPECT_THAT(seconds_with(1, {0}), ElementsAre("0<ping 1", "0<stop 1"));
-  EXPECT_THAT(seconds_with(11, {0}), Each("0<stop 1"));
+  EXPECT_THAT(seconds_with(1, {0}), ElementsAre("0<ping 1", "0<kill 1"));
+  EXPECT_THAT(seconds_with(11, {0}), Each("0<kill 1"));
   EXPECT_THAT(empty(0, 1), IsEmpty()) << "it may still have ranks";
   EXPECT_THAT(later(seconds(1)), ElementsAre("0<ping 1", "replace 1"));
   EXPECT_EQ(state_.generation, 2);
@@ -84,7 +84,7 @@ TEST_F(JobContactTest, AnotherProcessThanBeforeHasNoneOfItsRanks) {
   run();
   for (const int agent : {0, 1}) beat(agent, 1, false);
   EXPECT_THAT(texts(receive(state_, {1, 0, AgentReady{}, 7}, now_)),
-              ElementsAre("0<stop 1"));
+              ElementsAre("0<kill 1"));
   EXPECT_THAT(beat(1, 1, false), IsEmpty()) << "of the one before";
   EXPECT_THAT(empty(0, 1), IsEmpty());
   EXPECT_THAT(said_, HasSubstr("agent 1 (n2) was started again"));
@@ -94,7 +94,7 @@ TEST_F(JobContactTest, AnotherProcessThanBeforeHasNoneOfItsRanks) {
 
 TEST_F(JobContactTest, AnAgentThatIsGoneIsReplacedAfterOneLease) {
   run();
-  EXPECT_THAT(gone(1), ElementsAre("0<stop 1"));
+  EXPECT_THAT(gone(1), ElementsAre("0<kill 1"));
   EXPECT_THAT(gone(1), IsEmpty()) << "known";
   EXPECT_THAT(hear(1, 0, AgentReady{}), IsEmpty()) << "late";
   EXPECT_THAT(empty(0, 1), IsEmpty());
