@@ -83,7 +83,9 @@ class Charts {
                          {stacked: true, min: 0})}),
       balance: makeChart('balance', 'Busiest over mean, over steps', one),
       gradient: makeChart('gradient', 'Gradient norm over steps', {
-        y: axis('', 'left'), rate: axis('', 'right', v => v.toExponential(0))}),
+        y: axis('', 'left'),
+        // A line that is level would have an axis from -1 to 1 about it.
+        rate: {...axis('', 'right', v => v.toExponential(0)), min: 0}}),
       memory: makeChart('memory', 'Resident memory over steps', one),
     };
     byId('loss-log').addEventListener('change', event => {
