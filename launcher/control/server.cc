@@ -41,9 +41,11 @@ struct Pending {
   asio::steady_timer deadline;
   const char* closed_for = "closed";
 
+  /// Reset, and not closed: nobody has judged it, and an agent may try again.
   void end(const char* why) {
     closed_for = why;
     error_code ignored;
+    socket.set_option(asio::socket_base::linger(true, 0), ignored);
     socket.close(ignored);
   }
 };
@@ -193,7 +195,8 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
     pending_.remove(pending);
     if (!refusal.empty()) {
       reject(refusal, pending->address);
-      pending->end("closed");
+      error_code ignored;
+      pending->socket.close(ignored);
     }
   }
 

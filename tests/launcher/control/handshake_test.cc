@@ -118,6 +118,16 @@ TEST(HandshakeTest, TheLauncherRefuses) {
   }
 }
 
+TEST(HandshakeTest, WhatAStrangerSaysIsNotWrittenAnywhere) {
+  proto::Greeting greeting;
+  ASSERT_TRUE(greeting.ParseFromString(make_agent().hello()));
+  greeting.mutable_hello()->set_job("\xff\xfe");
+  const std::string hello = greeting.SerializeAsString();
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(make_launcher().receive(hello).refusal, Refusal::kJob);
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+}
+
 TEST(HandshakeTest, WhatIsChangedOnTheWireIsRefused) {
   struct Case {
     const char* what;

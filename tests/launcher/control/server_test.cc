@@ -10,13 +10,12 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/read.hpp>
 #include <boost/asio/write.hpp>
-#include <filesystem>
 
 #include "launcher/control/connection.h"
 #include "launcher/control/handshake.h"
 #include "runtime/base/error.h"
+#include "tests/launcher/control/server_fixture.h"
 
 namespace catena::launcher::control {
 namespace {
@@ -27,121 +26,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-constexpr int kIncarnation = 1;
-
-Secret secret(char letter = 's') { return Secret(std::string(64, letter)); }
-
-std::size_t open_descriptors() {
-  std::size_t count = 0;
-  for ([[maybe_unused]] const auto& entry :
-       std::filesystem::directory_iterator("/proc/self/fd")) {
-    ++count;
-  }
-  return count;
-}
-
-class ServerTest : public ::testing::Test {
- protected:
-  ServerTest() { open(seconds(10)); }
-
-  void open(Duration lease) {
-    server_ = std::make_unique<Server>(
-        context_, secret(), Server::Options{.job = "job", .lease = lease},
-        Server::Hooks{.connected =
-                          [this](int agent) {
-                            events_.push_back(fmt::format("{} came", agent));
-                          },
-                      .reported =
-                          [this](const Report& report) {
-                            events_.push_back(fmt::format(
-                                "{} says {}", report.agent,
-                                std::get<AgentReady>(report.body).host));
-                          },
-                      .lost =
-                          [this](int agent, const std::string& why) {
-                            events_.push_back(
-                                fmt::format("{} lost: {}", agent, why));
-                          }});
-    server_->expect(0, kIncarnation);
-  }
-  tcp::endpoint endpoint() {
-    return {asio::ip::address_v4::loopback(), server_->port()};
-  }
-
-  /// Until `done`, ten seconds at most.
-  template <class Done>
-  bool run_until(Done done, Duration most = seconds(10)) {
-    const auto until = std::chrono::steady_clock::now() + most;
-    while (!done() && std::chrono::steady_clock::now() < until) {
-      context_.run_for(milliseconds(2));
-      context_.restart();
-    }
-    return done();
-  }
-
-  /// Connects, and keeps the connection or what was said against it.
-  std::shared_ptr<Connection> join(int agent, int incarnation = kIncarnation,
-                                   const Secret& key = secret(),
-                                   Duration lease = seconds(10)) {
-    std::shared_ptr<Connection> result;
-    bool over = false;
-    refusal_.clear();
-    asio::co_spawn(context_,
-                   connect(endpoint(), key, {"job", agent, incarnation}),
-                   [&](const std::exception_ptr& error,
-                       const std::shared_ptr<Connection>& connection) {
-                     over = true;
-                     result = connection;
-                     try {
-                       if (error) std::rethrow_exception(error);
-                     } catch (const std::exception& problem) {
-                       refusal_ = problem.what();
-                     }
-                   });
-    EXPECT_TRUE(run_until([&] { return over; }));
-    if (result) {
-      result->start({.heard = [this](const Message& m) { heard_.push_back(m); },
-                     .lost = [this](const std::string& why) { why_ = why; }},
-                    lease);
-    }
-    return result;
-  }
-
-  tcp::socket stranger() {
-    tcp::socket socket(context_);
-    socket.connect(endpoint());
-    return socket;
-  }
-  /// Whether the other end closes it, and says no more than `most` bytes.
-  bool is_closed(tcp::socket& socket, Duration most, std::size_t bytes = 0) {
-    std::string said(4096, '\0');
-    bool closed = false;
-    std::size_t got = 0;
-    asio::async_read(socket, asio::buffer(said),
-                     [&](const boost::system::error_code&, std::size_t count) {
-                       closed = true;
-                       got = count;
-                     });
-    run_until([&] { return closed; }, most);
-    if (!closed) {
-      socket.cancel();
-      run_until([&] { return closed; });
-      return false;
-    }
-    return got <= bytes;
-  }
-  std::int64_t rejected(const std::string& reason) {
-    const auto at = server_->rejected().find(reason);
-    return at == server_->rejected().end() ? 0 : at->second;
-  }
-
-  asio::io_context context_;
-  std::vector<std::string> events_;
-  std::vector<Message> heard_;
-  std::string refusal_, why_;
-  std::unique_ptr<Server> server_;
-};
 
 TEST_F(ServerTest, AnAgentAndItsLauncherHearEachOther) {
   const auto agent = join(0);
@@ -243,19 +127,18 @@ TEST_F(ServerTest, AThousandIdleConnectionsKeepNoAgentOut) {
   EXPECT_THAT(events_, ElementsAre("0 came"));
 }
 
-TEST_F(ServerTest, ThousandsOfStrangersLeaveNoTrace) {
-  const std::size_t before = open_descriptors();
-  for (int i = 0; i < 2000; ++i) {
-    tcp::socket socket = stranger();
-    asio::write(socket, asio::buffer("GET / HTTP/1.1\r\n\r\n", 18));
-    // Else the kernel would keep the ports for a minute.
-    socket.set_option(asio::socket_base::linger(true, 0));
-    socket.close();
-    context_.poll();
-    context_.restart();
+// An agent takes an orderly end for a refusal, and gives up; after a reset it
+// tries again.
+TEST_F(ServerTest, WhoIsCrowdedOutOrLateIsNotRefused) {
+  tcp::socket crowded_out = stranger();
+  std::vector<tcp::socket> others;
+  for (std::size_t i = 0; i < Server::kMostOfOneAddress; ++i) {
+    others.push_back(stranger());
   }
-  EXPECT_TRUE(run_until([&] { return open_descriptors() <= before; }));
-  EXPECT_TRUE(join(0)) << refusal_;
+  EXPECT_EQ(end_of(crowded_out), asio::error::connection_reset);
+  EXPECT_EQ(rejected("crowded"), 1);
+  EXPECT_EQ(end_of(others.back()), asio::error::connection_reset);
+  EXPECT_EQ(rejected("deadline"), 8);
 }
 
 TEST_F(ServerTest, ASilentAgentIsLostAfterItsLease) {
