@@ -2,7 +2,9 @@
 // folder named "checkpoints" waits or fails as the file that CATENA_TROUBLE
 // names says, from the moment it is there until it is gone. It holds the name
 // of a call and what befalls it, such as "fsync wait", "write 122" (an error
-// number) or "renameat2 kill".
+// number) or "renameat2 kill". The file that CATENA_DISK_LOG names gets a line
+// for every such call that went well: its name and path, and for one that
+// renames both paths.
 
 #include <dlfcn.h>
 #include <signal.h>
@@ -33,12 +35,26 @@ int trouble(const char* call, const char* path) {
   }
 }
 
-int trouble(const char* call, int descriptor) {
-  char link[64], path[4096];
-  std::snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
-  const ssize_t size = ::readlink(link, path, sizeof path - 1);
-  path[size < 0 ? 0 : size] = '\0';
-  return trouble(call, path);
+struct Path {
+  explicit Path(int descriptor) {
+    char link[64];
+    std::snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+    const ssize_t size = ::readlink(link, text, sizeof text - 1);
+    text[size < 0 ? 0 : size] = '\0';
+  }
+  char text[4096];
+};
+
+void note(const char* call, const char* path, const char* to = "") {
+  const char* const file = std::getenv("CATENA_DISK_LOG");
+  // The folder itself, too.
+  if (file == nullptr || std::strstr(path, "/checkpoints") == nullptr) return;
+  const int before = errno;
+  if (std::FILE* const log = std::fopen(file, "ae")) {
+    std::fprintf(log, "%s %s %s\n", call, path, to);
+    std::fclose(log);
+  }
+  errno = before;
 }
 
 template <class Function>
@@ -57,20 +73,36 @@ extern "C" {
 
 ssize_t write(int descriptor, const void* data, size_t size) {
   static auto* const next = real<decltype(::write)>("write");
-  if (fails(trouble("write", descriptor))) return -1;
-  return next(descriptor, data, size);
+  const Path path(descriptor);
+  if (fails(trouble("write", path.text))) return -1;
+  const ssize_t count = next(descriptor, data, size);
+  if (count > 0) note("write", path.text);
+  return count;
 }
 
 int fsync(int descriptor) {
   static auto* const next = real<decltype(::fsync)>("fsync");
-  return fails(trouble("fsync", descriptor)) ? -1 : next(descriptor);
+  const Path path(descriptor);
+  if (fails(trouble("fsync", path.text))) return -1;
+  const int result = next(descriptor);
+  if (result == 0) note("fsync", path.text);
+  return result;
+}
+
+int rename(const char* from, const char* to) noexcept {
+  static auto* const next = real<decltype(::rename)>("rename");
+  const int result = next(from, to);
+  if (result == 0) note("rename", from, to);
+  return result;
 }
 
 int renameat2(int from_folder, const char* from, int to_folder, const char* to,
               unsigned int flags) noexcept {
   static auto* const next = real<decltype(::renameat2)>("renameat2");
   if (fails(trouble("renameat2", from))) return -1;
-  return next(from_folder, from, to_folder, to, flags);
+  const int result = next(from_folder, from, to_folder, to, flags);
+  if (result == 0) note("renameat2", from, to);
+  return result;
 }
 
 }  // extern "C"

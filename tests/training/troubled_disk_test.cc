@@ -4,6 +4,9 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <set>
+#include <sstream>
 
 #include "tests/training/run_fixture.h"
 
@@ -100,6 +103,58 @@ TEST_F(TroubledDiskTest, ASecondSignalEndsTheRunAtOnce) {
     EXPECT_THAT(resumed.err, HasSubstr("resumed  " + left->folder.string()));
     EXPECT_TRUE(final_state("run") == final_state("whole"));
   }
+}
+
+/// A checkpoint as the calls that made it show it.
+class Durability {
+ public:
+  void see(const std::string& line) {
+    std::istringstream words(line);
+    std::string call;
+    fs::path path, to;
+    words >> call >> path >> to;
+    if (call == "write") {
+      unwritten_.insert(path);
+    } else if (call == "fsync") {
+      unwritten_.erase(path);
+      unnamed_.erase(path);
+    } else {
+      EXPECT_FALSE(unwritten_.contains(path)) << line;
+      if (call == "renameat2") see_publication(path);
+      unnamed_.insert(to.parent_path());
+    }
+  }
+  [[nodiscard]] int published() const { return published_; }
+  /// Files and folders that a crash may leave without their content.
+  [[nodiscard]] std::set<fs::path> at_risk() const {
+    std::set<fs::path> result = unwritten_;
+    result.insert(unnamed_.begin(), unnamed_.end());
+    return result;
+  }
+
+ private:
+  void see_publication(const fs::path& folder) {
+    ++published_;
+    EXPECT_THAT(unwritten_, IsEmpty());
+    EXPECT_FALSE(unnamed_.contains(folder)) << folder;
+  }
+  std::set<fs::path> unwritten_, unnamed_;
+  int published_ = 0;
+};
+
+TEST_F(TroubledDiskTest, WhatACheckpointHoldsIsOnDiskBeforeItHasItsName) {
+  const fs::path log = folder_ / "calls";
+  const pid_t child =
+      start(small("run", "--set train.steps=6"),
+            fmt::format("export LD_PRELOAD='{}' CATENA_DISK_LOG='{}';",
+                        CATENA_TROUBLED_DISK, log.string()));
+  const Outcome ended = wait(child);
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  Durability durability;
+  std::ifstream calls(log);
+  for (std::string line; std::getline(calls, line);) durability.see(line);
+  EXPECT_GE(durability.published(), 2);
+  EXPECT_THAT(durability.at_risk(), IsEmpty());
 }
 
 struct Refusal {
