@@ -145,7 +145,7 @@ void conclude(JobState& state, Time now, JobActions& actions) {
   const bool tells = cause && (cause->ending.hung ||
                                !(cause->ending.stopped || cause->ending.lost));
   if (state.trouble && !tells) cause = state.trouble;
-  if (cause) cause->host = host_of(state, cause->rank);
+  if (cause && cause->rank >= 0) cause->host = host_of(state, cause->rank);
   if (state.stop_signal != 0 && (cause || !state.started)) {
     state.cause = cause;
     const bool steps =
@@ -192,8 +192,11 @@ bool ranks_run(const JobState& state, int agent) {
 /// As nobody else says what became of its ranks.
 void blame_agent(JobState& state, int agent, const std::string& what) {
   if (state.trouble) return;
-  state.trouble =
-      Cause{.code = kExitInternal, .text = agent_text(state, agent, what)};
+  const auto& hosts = state.options.hosts;
+  const auto index = static_cast<std::size_t>(agent);
+  state.trouble = Cause{.code = kExitInternal,
+                        .text = agent_text(state, agent, what),
+                        .host = index < hosts.size() ? hosts[index] : ""};
 }
 
 /// The others' ranks wait for those of that agent, and cannot save without
@@ -218,6 +221,21 @@ void say_again(const JobState& state, int agent, JobActions& actions) {
   } else {
     send(state, agent, Ping{}, actions);
   }
+}
+
+/// A machine that a running generation does without is asked for less and less
+/// often; one that is waited for, whenever it is lost.
+bool may_try_again(JobState& state, int agent, Time now) {
+  constexpr std::chrono::minutes kLongest(10);
+  constexpr int kMostDoublings = 10;
+  JobState::Absence& absence = state.absences[agent];
+  const bool missed = !state.started || takes_part(state, agent);
+  if (!missed && now < absence.until) return false;
+  absence.until =
+      now + std::min<Duration>(kLongest, state.options.contact.until_lost() *
+                                             (1 << absence.tries));
+  absence.tries = std::min(absence.tries + 1, kMostDoublings);
+  return true;
 }
 
 /// Only when no process of it can have ranks.
@@ -253,7 +271,9 @@ void keep_contact(JobState& state, Time now, JobActions& actions) {
     if (is_end(state.phase)) return;
     if (state.contacts.lost(agent, now)) {
       lose_agent(state, agent, "was lost", now, actions);
-      if (!is_end(state.phase)) replace_agent(state, agent, actions);
+      if (!is_end(state.phase) && may_try_again(state, agent, now)) {
+        replace_agent(state, agent, actions);
+      }
     } else if (state.contacts.silent(agent, now)) {
       miss_agent(state, agent, "is not heard of any more", now, actions);
     } else {

@@ -51,6 +51,7 @@ class Receiver {
   }
   /// It runs nothing that is older than this generation.
   void note_ready() {
+    state_.absences.erase(agent_);
     if (state_.ready.insert(agent_).second) {
       start_if_ready(state_, now_, actions_);
     }

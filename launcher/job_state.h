@@ -81,6 +81,13 @@ struct JobState {
   /// Of each agent, in this generation; an agent without any is left out.
   std::vector<std::vector<int>> ranks;
   Contacts contacts;
+  /// Agents that are lost, and left out: how often another process was started
+  /// in their place, and from when on it may be tried again.
+  struct Absence {
+    int tries = 0;
+    Time until = {};
+  };
+  std::map<int, Absence> absences = {};
 
   // Of this generation.
   bool started = false;  ///< agents were told to start ranks

@@ -116,6 +116,32 @@ TEST_F(JobElasticTest, WhoIsBackHasRanksInTheNextGeneration) {
               ElementsAre("0<start 3", "1<start 3", "2<start 3"));
 }
 
+TEST_F(JobElasticTest, WhoStaysAwayIsAskedForLessAndLessOften) {
+  begin_with_all();
+  lose(2);
+  pass(15, {0, 1});
+  hear(0, 2, RendezvousOpen{"h:2"});
+  for (int rank = 0; rank < 4; ++rank) hear(rank / 2, 2, RankJoined{rank});
+  static_cast<void>(texts(agent_gone(state_, 2, "no route", now_)));
+  const auto tries = [&](int minutes) {
+    int count = 0;
+    for (int second = 0; second < 60 * minutes; ++second) {
+      for (const std::string& text : pass(1, {0, 1})) {
+        if (text != "replace 2") continue;
+        ++count;
+        static_cast<void>(texts(agent_gone(state_, 2, "no route", now_)));
+      }
+    }
+    return count;
+  };
+  EXPECT_GE(tries(5), 3);
+  static_cast<void>(tries(30));
+  EXPECT_EQ(tries(20), 2);
+  EXPECT_EQ(state_.restarted.front().host, "n3");
+  ready(2, 9);
+  EXPECT_TRUE(state_.absences.empty());
+}
+
 TEST_F(JobElasticTest, TooFewAreWaitedForUntilTheEndOfTheStart) {
   state_.options.start_timeout = seconds(40);
   begin_with_all();
