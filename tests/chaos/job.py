@@ -13,7 +13,7 @@ import processes
 
 TAG = "CATENA_CHAOS"
 GRACE = 5.0  # seconds: --grace-period
-LIMIT = 150  # seconds: longer than any sound job here takes
+LIMIT = 300  # seconds: longer than any sound job here takes
 GLANCE = 0.01  # seconds
 ENDS = ("SUCCEEDED", "FAILED", "PREEMPTED", "CANCELLED")
 

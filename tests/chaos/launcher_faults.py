@@ -19,11 +19,16 @@ def expect_killed(trial, job):
 
 @row("G4", "SIGKILL of the launcher")
 def launcher_is_killed(trial):
+    # One that runs meets a pipe without a reader, and dies of that, too.
+    kind = trial.choose(("alone", "with a rank stopped"))
     trial.phase = phases.of_trial(trial.rng, trial.number)
     if trial.phase == "end":
         trial.phase = "step"
     job = trial.launch(steps=LONG)
     phases.reach(job, trial.phase, trial.rng, STEPS)
+    there = list(job.ranks().values())
+    if kind == "with a rank stopped" and there:
+        os.kill(trial.rng.choice(there), signal.SIGSTOP)
     job.inject(lambda: os.kill(job.launcher, signal.SIGKILL))
     job.wait_for_end()
     expect_killed(trial, job)
