@@ -22,6 +22,7 @@ enum ExitCode : int {
   kExitRefused = 77,         ///< agent and launcher of another job, or secret
   kExitConfig = 78,          ///< configuration refused
   kExitNoProgress = 93,      ///< restarts do not help: do not requeue
+  kExitTimeLimit = 124,      ///< time limit reached, nothing saved
   kExitNotExecutable = 126,  ///< program to run cannot be run
   kExitNotFound = 127,       ///< program to run was not found
 };

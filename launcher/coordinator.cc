@@ -59,6 +59,10 @@ class Coordinator::Service {
     return false;
   }
 
+  [[nodiscard]] bool ends_in_time() const {
+    return state_.job_until && *state_.job_until <= now();
+  }
+
   void act(const JobActions& actions) {
     for (const JobAction& action : actions) {
       std::visit(
@@ -92,7 +96,7 @@ class Coordinator::Service {
     timer_.expires_at(*deadline);
     timer_.async_wait([this](const boost::system::error_code& error) {
       if (error) return;
-      if (loses_agent()) see_checkpoint();
+      if (loses_agent() || ends_in_time()) see_checkpoint();
       act(tick(state_, now()));
     });
   }

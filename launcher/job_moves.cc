@@ -13,7 +13,7 @@ void end(JobState& state, JobPhase phase, int code, JobActions& actions) {
   state.exit_code = code;
   state.start_until = state.note_at = state.settle_until = state.save_until =
       state.stop_until = state.restart_at = state.repeat_at =
-          state.rejoin_until = std::nullopt;
+          state.rejoin_until = state.job_until = std::nullopt;
   actions.emplace_back(Finish{});
 }
 
@@ -21,8 +21,7 @@ void end_as_asked(JobState& state, JobActions& actions) {
   if (!state.cancelled && state.checkpoint_step > 0) {
     end(state, JobPhase::kPreempted, kExitPreempted, actions);
   } else {
-    end(state, JobPhase::kCancelled, kDiedOfSignal + state.stop_signal,
-        actions);
+    end(state, JobPhase::kCancelled, state.stop_code, actions);
   }
 }
 
@@ -146,15 +145,14 @@ void conclude(JobState& state, Time now, JobActions& actions) {
                                !(cause->ending.stopped || cause->ending.lost));
   if (state.trouble && !tells) cause = state.trouble;
   if (cause && cause->rank >= 0) cause->host = host_of(state, cause->rank);
-  if (state.stop_signal != 0 && (cause || !state.started)) {
+  if (state.stop_code != 0 && (cause || !state.started)) {
     state.cause = cause;
     const bool steps =
         std::any_of(state.endings.begin(), state.endings.end(),
                     [](const RankEnding& e) { return e.step > 0; });
     if (state.phase == JobPhase::kSaving && steps) {
       // They were to be saved, and not all ranks did.
-      return end(state, JobPhase::kCancelled, kDiedOfSignal + state.stop_signal,
-                 actions);
+      return end(state, JobPhase::kCancelled, state.stop_code, actions);
     }
     return end_as_asked(state, actions);
   }

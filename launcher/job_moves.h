@@ -10,7 +10,6 @@ namespace catena::launcher {
 /// changes the state and adds to `actions`.
 
 inline constexpr std::chrono::seconds kBetweenNotes(10);
-inline constexpr int kDiedOfSignal = 128;
 
 template <class Body>
 void send(const JobState& state, int agent, Body body, JobActions& actions) {

@@ -6,8 +6,8 @@
 
 #include "launcher/job_state.h"
 #include "launcher/local_agent.h"
-#include "launcher/rank_layout.h"
 #include "launcher/monitor/monitor.h"
+#include "launcher/rank_layout.h"
 #include "launcher/run_files.h"
 
 namespace catena::launcher {
@@ -25,6 +25,7 @@ struct LaunchRequest {
   Duration grace = std::chrono::seconds(30);
   Duration start_timeout = std::chrono::seconds(600);
   Duration section_timeout = {};  ///< 0: learned
+  Duration time_limit = {};       ///< 0: none
   /// Agents are processes of their own: so many on this machine, or one on each
   /// of these, by ssh. Neither: one within the launcher.
   int agents = 0;

@@ -132,6 +132,32 @@ bool is_news(JobState& state, const Report& report) {
   return true;
 }
 
+void stop_job(JobState& state, int code, Time now, JobActions& actions) {
+  const bool second = state.stop_code != 0;
+  if (!second) state.stop_code = code;
+  state.cancelled = second;
+  if (!state.started) {
+    // No rank runs: an agent that listens already stops when told so.
+    if (state.generation > 0) stop_agents(state, true, now, actions);
+    end_as_asked(state, actions);
+  } else if (second) {
+    state.phase = JobPhase::kStopping;
+    stop_agents(state, true, now, actions);
+  } else if (state.phase != JobPhase::kStopping) {
+    const bool failed = state.settle_until.has_value();
+    state.phase = failed ? JobPhase::kStopping : JobPhase::kSaving;
+    state.save_until.reset();
+    stop_agents(state, false, now, actions);
+  }
+}
+
+void end_in_time(JobState& state, Time now, JobActions& actions) {
+  state.job_until.reset();
+  if (state.stop_code != 0) return;
+  actions.emplace_back(Say{false, time_limit_text(state)});
+  stop_job(state, kExitTimeLimit, now, actions);
+}
+
 /// Those of whom nothing is known to be wrong may be enough.
 bool enough_without_silent(const JobState& state, Time now) {
   if (!is_elastic(state)) return false;
@@ -156,6 +182,9 @@ JobActions begin(JobState& state, Time now) {
   state.policy.checkpoint_step = state.checkpoint_step;
   wait_for_start(state, now);
   if (state.options.contact.on()) state.repeat_at = now;
+  if (state.options.time_limit > Duration()) {
+    state.job_until = now + state.options.time_limit;
+  }
   return {};
 }
 
@@ -203,24 +232,10 @@ JobActions agent_gone(JobState& state, int agent, const std::string& why,
 }
 
 JobActions stop_requested(JobState& state, int signal, Time now) {
+  constexpr int kDiedOfSignal = 128;
   JobActions actions;
   if (is_end(state.phase)) return actions;
-  const bool second = state.stop_signal != 0;
-  if (!second) state.stop_signal = signal;
-  state.cancelled = second;
-  if (!state.started) {
-    // No rank runs: an agent that listens already stops when told so.
-    if (state.generation > 0) stop_agents(state, true, now, actions);
-    end_as_asked(state, actions);
-  } else if (second) {
-    state.phase = JobPhase::kStopping;
-    stop_agents(state, true, now, actions);
-  } else if (state.phase != JobPhase::kStopping) {
-    const bool failed = state.settle_until.has_value();
-    state.phase = failed ? JobPhase::kStopping : JobPhase::kSaving;
-    state.save_until.reset();
-    stop_agents(state, false, now, actions);
-  }
+  stop_job(state, kDiedOfSignal + signal, now, actions);
   return without_silent(state, std::move(actions), now);
 }
 
@@ -253,9 +268,10 @@ void checkpoint_seen(JobState& state, std::int64_t step) {
 
 std::optional<Time> next_deadline(const JobState& state) {
   std::optional<Time> first;
-  for (const auto& at : {state.start_until, state.note_at, state.settle_until,
-                         state.save_until, state.stop_until, state.restart_at,
-                         state.repeat_at, state.rejoin_until}) {
+  for (const auto& at :
+       {state.start_until, state.note_at, state.settle_until, state.save_until,
+        state.stop_until, state.restart_at, state.repeat_at, state.rejoin_until,
+        state.job_until}) {
     if (at && (!first || *at < *first)) first = at;
   }
   return first;
@@ -265,6 +281,8 @@ JobActions tick(JobState& state, Time now) {
   JobActions actions;
   if (passed(state.stop_until, now)) {
     stop_too_slow(state, actions);
+  } else if (passed(state.job_until, now)) {
+    end_in_time(state, now, actions);
   } else if (passed(state.restart_at, now)) {
     begin_generation(state, now, actions);
   } else if (passed(state.start_until, now)) {

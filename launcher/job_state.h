@@ -32,6 +32,8 @@ struct JobOptions {
   Duration settle = std::chrono::milliseconds(500);
   /// What an agent may take longer than `grace` to be empty.
   Duration margin = std::chrono::seconds(10);
+  /// For the whole job, from begin(); then it is stopped in order. 0: none.
+  Duration time_limit = {};
   ContactRules contact = {};
 };
 
@@ -103,9 +105,10 @@ struct JobState {
   Time since = {};  ///< that start_until counts from
   std::optional<Time> start_until = {}, note_at = {}, settle_until = {},
                       save_until = {}, stop_until = {}, restart_at = {},
-                      repeat_at = {}, rejoin_until = {};
+                      repeat_at = {}, rejoin_until = {}, job_until = {};
 
-  int stop_signal = 0;                ///< that asked for the end; 0: none has
+  /// What the job ends with if nothing is saved; 0: no end was asked for.
+  int stop_code = 0;
   bool cancelled = false;             ///< a second one did
   std::int64_t checkpoint_step = 0;   ///< newest there is
   std::int64_t step = 0;              ///< furthest that a rank said

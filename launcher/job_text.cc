@@ -153,6 +153,13 @@ std::string fewer_text(const JobState& state) {
       world_of(state));
 }
 
+std::string time_limit_text(const JobState& state) {
+  return fmt::format(
+      "the time limit of {:.3g} s (--time-limit) is reached: ranks save and "
+      "end",
+      seconds(state.options.time_limit));
+}
+
 std::string not_empty_text(const JobState& state) {
   std::vector<int> left = missing(agent_count(state), state.empty);
   std::erase_if(left, [&](int agent) { return !takes_part(state, agent); });

@@ -23,6 +23,8 @@ namespace catena::launcher {
 [[nodiscard]] std::string too_late_text(const JobState& state);
 /// "generation 2 begins without agents 1 (node7): 1 of 2 take part, 4 ranks".
 [[nodiscard]] std::string fewer_text(const JobState& state);
+/// "the time limit of 60 s is reached: ranks save and end".
+[[nodiscard]] std::string time_limit_text(const JobState& state);
 [[nodiscard]] std::string not_empty_text(const JobState& state);
 /// "agent 1 (node7) was lost".
 [[nodiscard]] std::string agent_text(const JobState& state, int agent,

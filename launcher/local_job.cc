@@ -32,7 +32,8 @@ JobOptions job_options(const JobPlan& plan, const LaunchRequest& request) {
                      .rejoin = request.rejoin,
                      .policy = {.most_restarts = request.max_restarts},
                      .start_timeout = request.start_timeout,
-                     .grace = request.grace};
+                     .grace = request.grace,
+                     .time_limit = request.time_limit};
   for (const Host& host : plan.layout.hosts) options.hosts.push_back(host.name);
   if (is_remote(request)) options.contact = contact_rules(request.lease);
   return options;
@@ -127,7 +128,7 @@ class Job {
     }
     if (signal == SIGUSR2) return coordinator_.inspect();
     log::info("{}: {}", strsignal(signal),
-              coordinator_.state().stop_signal == 0
+              coordinator_.state().stop_code == 0
                   ? "ranks save and end; again to end at once"
                   : "ending at once");
     coordinator_.stop(signal);

@@ -31,7 +31,7 @@ struct Options {
   std::string engine = "auto";
   std::string hosts = {}, hostfile = {};
   double grace = 30, start_timeout = 600, section_timeout = 0, lease = 10,
-         rejoin = 30;
+         rejoin = 30, time_limit = 0;
 };
 
 Duration from_seconds(double seconds) {
@@ -160,6 +160,12 @@ void add_launching(CLI::App& app, Options& options) {
       ->envname("CATENA_START_TIMEOUT")
       ->check(CLI::Range(0.1, kYearSeconds))
       ->capture_default_str();
+  app.add_option("--time-limit", options.time_limit,
+                 "Seconds after which the job is stopped as by Ctrl-C: 75, or "
+                 "124 where nothing is saved. 0: none")
+      ->envname("CATENA_TIME_LIMIT")
+      ->check(CLI::Range(0.0, kYearSeconds))
+      ->capture_default_str();
   app.add_option("--section-timeout", options.section_timeout,
                  "Seconds in which a rank must come further in what it does; "
                  "then it is warned of, and after as many more it is ended as "
@@ -224,6 +230,7 @@ int carry_out(const Options& options) {
   request.grace = from_seconds(options.grace);
   request.start_timeout = from_seconds(options.start_timeout);
   request.section_timeout = from_seconds(options.section_timeout);
+  request.time_limit = from_seconds(options.time_limit);
   request.lease = from_seconds(options.lease);
   request.rejoin = from_seconds(options.rejoin);
   NodeRequest nodes = options.nodes;

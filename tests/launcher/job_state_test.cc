@@ -113,6 +113,27 @@ TEST_F(JobStateTest, AnOrderlyStopIsPreempted) {
   expect_end(JobPhase::kPreempted, kExitPreempted);
 }
 
+TEST_F(JobStateTest, ATimeLimitStopsInOrder) {
+  state_.options.time_limit = std::chrono::seconds(60);
+  run();
+  ASSERT_EQ(next_deadline(state_), now_ + std::chrono::seconds(60));
+  EXPECT_THAT(later(std::chrono::seconds(59)), IsEmpty());
+  EXPECT_THAT(later(std::chrono::seconds(1)),
+              ElementsAre("0<stop 1", "1<stop 1"));
+  for (int rank = 0; rank < 4; ++rank) exited(1, left(rank, kExitPreempted));
+  empty(0, 1);
+  EXPECT_THAT(empty(1, 1), ElementsAre("finish"));
+  expect_end(JobPhase::kPreempted, kExitPreempted);
+}
+
+TEST_F(JobStateTest, ATimeLimitBeforeAnythingIsSavedHasACodeOfItsOwn) {
+  state_.options.time_limit = std::chrono::seconds(60);
+  static_cast<void>(texts(begin(state_, now_)));
+  EXPECT_THAT(later(std::chrono::seconds(60)), ElementsAre("finish"));
+  EXPECT_THAT(said_, HasSubstr("the time limit of 60 s"));
+  expect_end(JobPhase::kCancelled, kExitTimeLimit);
+}
+
 TEST_F(JobStateTest, AnOrderlyStopThatDoesNotSaveSaysSo) {
   run();
   asked(SIGTERM);

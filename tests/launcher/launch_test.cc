@@ -138,6 +138,18 @@ TEST_F(LaunchTest, RanksThatDoNotMeetAreNamed) {
   EXPECT_THAT(outcome.error, HasSubstr("1 of 2 ranks have not met: 1 after"));
 }
 
+TEST_F(LaunchTest, ATimeLimitStopsInOrder) {
+  ranks_do(R"(
+trap 'exit 75' TERM
+echo $$ >> $RUN/pids; say joined; say "step 1"
+while :; do sleep 0.05; done)");
+  const Outcome outcome = launch({"-n", "2", "--time-limit", "1"});
+  EXPECT_EQ(outcome.code, kExitPreempted) << outcome.error;
+  EXPECT_THAT(outcome.error, HasSubstr("(--time-limit) is reached"));
+  EXPECT_EQ(result()["state"], "PREEMPTED");
+  expect_none_left();
+}
+
 TEST_F(LaunchTest, OneSignalStopsInOrderTwoAtOnce) {
   ranks_do(R"(
 trap 'sleep 0.2; exit 75' TERM
