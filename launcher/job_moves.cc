@@ -89,6 +89,7 @@ void next_generation(JobState& state) {
   state.empty.clear();
   state.joined.clear();
   state.endings.clear();
+  state.ended.clear();
   state.trouble.reset();
 }
 

@@ -25,11 +25,9 @@ void note_ending(JobState& state, const RankEnding& ending, Time now) {
 }
 
 bool adds(JobState& state, const RankEnding& ending) {
-  const bool known =
-      std::any_of(state.endings.begin(), state.endings.end(),
-                  [&](const RankEnding& e) { return e.rank == ending.rank; });
-  if (!known) state.endings.push_back(ending);
-  return !known;
+  const bool is_new = state.ended.insert(ending.rank).second;
+  if (is_new) state.endings.push_back(ending);
+  return is_new;
 }
 
 class Receiver {

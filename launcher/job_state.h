@@ -99,6 +99,7 @@ struct JobState {
   std::set<int> empty = {};              ///< agents
   std::set<int> joined = {};             ///< ranks
   std::vector<RankEnding> endings = {};  ///< in the order of their reports
+  std::set<int> ended = {};              ///< the ranks of `endings`
   std::optional<Cause> trouble = {};     ///< that is no rank's end
 
   // Deadlines.
