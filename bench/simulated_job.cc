@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "launcher/contract.h"
-#include "launcher/job_text.h"
+#include "launcher/job_layout.h"
 #include "runtime/base/error.h"
 
 namespace catena::bench {

@@ -4,15 +4,28 @@
 #include <numeric>
 
 namespace catena::launcher {
+namespace {
+
+void count(JobState& state) {
+  state.world = state.agents = 0;
+  for (const auto& ranks : state.ranks) {
+    state.world += static_cast<int>(ranks.size());
+    if (!ranks.empty()) ++state.agents;
+  }
+}
+
+}  // namespace
+
+JobState::JobState(JobOptions job_options)
+    : options(std::move(job_options)),
+      policy(options.policy),
+      ranks(options.ranks),
+      contacts(options.contact) {
+  count(*this);
+}
 
 int agent_count(const JobState& state) {
   return static_cast<int>(state.options.ranks.size());
-}
-
-int world_of(const JobState& state) {
-  std::size_t world = 0;
-  for (const auto& ranks : state.ranks) world += ranks.size();
-  return static_cast<int>(world);
 }
 
 bool takes_part(const JobState& state, int agent) {
@@ -63,6 +76,7 @@ bool lay_generation(JobState& state) {
     std::iota(ranks.begin(), ranks.end(), first);
     first += static_cast<int>(ranks.size());
   }
+  count(state);
   return true;
 }
 

@@ -7,7 +7,6 @@ namespace catena::launcher {
 /// Which agents a generation of a job has, and which ranks each of them.
 
 [[nodiscard]] int agent_count(const JobState& state);  ///< of the whole job
-[[nodiscard]] int world_of(const JobState& state);     ///< ranks now
 [[nodiscard]] bool takes_part(const JobState& state, int agent);
 /// The agent of rank 0.
 [[nodiscard]] int first_agent(const JobState& state);

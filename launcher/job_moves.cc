@@ -36,7 +36,7 @@ namespace {
 
 void send_start(const JobState& state, int agent, JobActions& actions) {
   send(state, agent,
-       StartGeneration{.world = world_of(state),
+       StartGeneration{.world = state.world,
                        .ranks = state.ranks.at(static_cast<std::size_t>(agent)),
                        .rendezvous = state.rendezvous},
        actions);
@@ -68,7 +68,7 @@ void start_if_ready(JobState& state, Time now, JobActions& actions) {
   if (static_cast<int>(state.ready.size()) < agent_count(state)) {
     actions.emplace_back(Say{false, fewer_text(state)});
   }
-  if (world_of(state) == 1) {
+  if (state.world == 1) {
     start_ranks(state, "", actions);
   } else {
     send(state, first_agent(state), OpenRendezvous{}, actions);
@@ -166,10 +166,9 @@ void conclude(JobState& state, Time now, JobActions& actions) {
 }
 
 void conclude_if_empty(JobState& state, Time now, JobActions& actions) {
-  for (int agent = 0; agent < agent_count(state); ++agent) {
-    if (takes_part(state, agent) && !state.empty.contains(agent)) return;
+  if (static_cast<int>(state.empty.size()) == state.agents) {
+    conclude(state, now, actions);
   }
-  conclude(state, now, actions);
 }
 
 }  // namespace

@@ -65,7 +65,7 @@ class Receiver {
   void operator()(const RankJoined& joined) {
     state_.joined.insert(joined.rank);
     if (state_.phase != JobPhase::kRendezvous ||
-        static_cast<int>(state_.joined.size()) < world_of(state_)) {
+        static_cast<int>(state_.joined.size()) < state_.world) {
       return;
     }
     state_.phase = JobPhase::kRunning;

@@ -69,11 +69,7 @@ enum class JobPhase {
 [[nodiscard]] bool is_end(JobPhase phase);
 
 struct JobState {
-  explicit JobState(JobOptions job_options)
-      : options(std::move(job_options)),
-        policy(options.policy),
-        ranks(options.ranks),
-        contacts(options.contact) {}
+  explicit JobState(JobOptions job_options);
 
   JobOptions options;
   RestartPolicy policy;
@@ -82,6 +78,8 @@ struct JobState {
   std::set<int> ready = {};  ///< agents that run nothing older
   /// Of each agent, in this generation; an agent without any is left out.
   std::vector<std::vector<int>> ranks;
+  int world = 0;   ///< ranks of all
+  int agents = 0;  ///< that have ranks
   Contacts contacts;
   /// Agents that are lost, and left out: how often another process was started
   /// in their place, and from when on it may be tried again.
@@ -96,7 +94,7 @@ struct JobState {
   std::string rendezvous = {};
   bool at_once = false;                  ///< as Stop says
   std::set<int> known = {};              ///< agents that were heard in it
-  std::set<int> empty = {};              ///< agents
+  std::set<int> empty = {};              ///< agents, of those with ranks
   std::set<int> joined = {};             ///< ranks
   std::vector<RankEnding> endings = {};  ///< in the order of their reports
   std::set<int> ended = {};              ///< the ranks of `endings`

@@ -61,7 +61,7 @@ std::vector<int> missing(int all, const std::set<int>& there) {
 
 std::string who_is_missing(const JobState& state) {
   const bool agents = !state.started;
-  const int all = agents ? agent_count(state) : world_of(state);
+  const int all = agents ? agent_count(state) : state.world;
   const auto who = missing(all, agents ? state.ready : state.joined);
   if (who.empty()) return "no address for the ranks to meet";
   return fmt::format("{} of {} {}: {}", who.size(), all,
@@ -122,7 +122,7 @@ std::string fewer_text(const JobState& state) {
       "generation {} begins without agents {}: {} of {} take part, {} ranks",
       state.generation, list_agents(state, without),
       agent_count(state) - static_cast<int>(without.size()), agent_count(state),
-      world_of(state));
+      state.world);
 }
 
 std::string time_limit_text(const JobState& state) {

@@ -59,7 +59,7 @@ class JobElasticTest : public JobStateTest {
     hear(0, 1, RendezvousOpen{"h:1"});
     for (int rank = 0; rank < 6; ++rank) hear(rank / 2, 1, RankJoined{rank});
     ASSERT_EQ(state_.phase, JobPhase::kRunning);
-    ASSERT_EQ(world_of(state_), 6);
+    ASSERT_EQ(state_.world, 6);
   }
   /// Its connection ends, and no other process takes its place.
   void lose(int agent) {
@@ -87,7 +87,7 @@ TEST_F(JobElasticTest, GoesOnWithoutTheOneThatIsNotBack) {
   EXPECT_THAT(hear(2, 2, RendezvousOpen{"h:3"}), IsEmpty());
   EXPECT_THAT(hear(1, 2, RendezvousOpen{"h:2"}),
               ElementsAre("1<start 2", "2<start 2"));
-  EXPECT_EQ(world_of(state_), 4);
+  EXPECT_EQ(state_.world, 4);
   EXPECT_EQ(state_.ranks[2], (std::vector<int>{2, 3}));
   EXPECT_EQ(host_of(state_, 0), "n2");
   for (int rank = 0; rank < 4; ++rank) {
@@ -102,16 +102,16 @@ TEST_F(JobElasticTest, WhoIsBackHasRanksInTheNextGeneration) {
   pass(6, {0, 1});
   pass(9, {0, 1});
   hear(0, 2, RendezvousOpen{"h:2"});
-  ASSERT_EQ(world_of(state_), 4);
+  ASSERT_EQ(state_.world, 4);
   EXPECT_THAT(ready(2, 1), IsEmpty());
-  EXPECT_EQ(world_of(state_), 4) << "nothing is stopped for it";
+  EXPECT_EQ(state_.world, 4) << "nothing is stopped for it";
   hear(0, 2, RankExited{killed(0)});
   later(seconds(1));
   empty(0, 2);
   empty(1, 2);
   later(seconds(2));
   EXPECT_EQ(state_.generation, 3);
-  EXPECT_EQ(world_of(state_), 6);
+  EXPECT_EQ(state_.world, 6);
   EXPECT_THAT(hear(0, 3, RendezvousOpen{"h:3"}),
               ElementsAre("0<start 3", "1<start 3", "2<start 3"));
 }
@@ -151,7 +151,7 @@ TEST_F(JobElasticTest, TooFewAreWaitedForUntilTheEndOfTheStart) {
   EXPECT_EQ(state_.phase, JobPhase::kStarting);
   // One more is enough, as the time of the others is over.
   EXPECT_THAT(ready(2, 1), ElementsAre("0<open 2"));
-  EXPECT_EQ(world_of(state_), 4);
+  EXPECT_EQ(state_.world, 4);
 }
 
 TEST_F(JobElasticTest, TheFirstStartIsWithThoseThatCome) {
@@ -161,7 +161,7 @@ TEST_F(JobElasticTest, TheFirstStartIsWithThoseThatCome) {
   EXPECT_FALSE(is_end(state_.phase));
   ready(2);
   EXPECT_THAT(pass(9, {1, 2}), Contains("1<open 1"));
-  EXPECT_EQ(world_of(state_), 4);
+  EXPECT_EQ(state_.world, 4);
 }
 
 TEST_F(JobElasticTest, TooFewAtTheFirstStartAreTheEnd) {
@@ -183,7 +183,7 @@ TEST_F(JobElasticTest, OneThatIsLostBeforeRanksMeetIsLeftOutToo) {
   EXPECT_THAT(pass(2, {2}), Contains("2<open 2"));
   EXPECT_THAT(hear(1, 2, RendezvousOpen{"h:2"}), IsEmpty());
   EXPECT_THAT(hear(2, 2, RendezvousOpen{"h:3"}), ElementsAre("2<start 2"));
-  EXPECT_EQ(world_of(state_), 2);
+  EXPECT_EQ(state_.world, 2);
 }
 
 }  // namespace
