@@ -10,8 +10,10 @@ ContactRules contact_rules(Duration lease) {
 }
 
 Contacts::News Contacts::heard(int agent, std::uint64_t incarnation, Time now) {
-  const auto at = incarnations_.emplace(agent, incarnation).first;
-  const bool is_over = incarnation == at->second && over_.contains(agent);
+  const auto [at, first] = incarnations_.emplace(agent, incarnation);
+  // One whose connection ended before it said anything has no number here.
+  const bool is_over =
+      !first && incarnation == at->second && over_.contains(agent);
   if (incarnation < at->second || is_over) return News::kFormer;
   over_.erase(agent);
   heard_[agent] = now;

@@ -55,6 +55,7 @@ bool is_elastic(const JobState& state) {
 }
 
 bool all_ready(const JobState& state) {
+  if (!state.laid) return false;
   for (int agent = 0; agent < agent_count(state); ++agent) {
     if (takes_part(state, agent) && !state.ready.contains(agent)) return false;
   }

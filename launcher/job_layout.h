@@ -15,7 +15,7 @@ namespace catena::launcher {
 
 /// Fewer agents than all may do.
 [[nodiscard]] bool is_elastic(const JobState& state);
-/// All agents that take part are ready.
+/// It is decided who takes part, and all of them are ready.
 [[nodiscard]] bool all_ready(const JobState& state);
 /// Lays the ranks on all agents, if all are ready, or on those that are, if
 /// they are enough and the time of the others is over. Returns whether.

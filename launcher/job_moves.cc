@@ -65,6 +65,7 @@ void start_if_ready(JobState& state, Time now, JobActions& actions) {
     state.since = now;
     state.start_until = now + state.options.start_timeout;
   }
+  state.laid = true;
   if (static_cast<int>(state.ready.size()) < agent_count(state)) {
     actions.emplace_back(Say{false, fewer_text(state)});
   }
@@ -84,7 +85,7 @@ void begin_generation(JobState& state, Time now, JobActions& actions) {
 
 void next_generation(JobState& state) {
   ++state.generation;
-  state.started = state.at_once = false;
+  state.laid = state.started = state.at_once = false;
   state.known.clear();
   state.empty.clear();
   state.joined.clear();
@@ -98,6 +99,7 @@ void stop_agents(JobState& state, bool at_once, Time now, JobActions& actions) {
   state.start_until.reset();
   state.note_at.reset();
   state.rejoin_until.reset();
+  state.save_until.reset();
   state.at_once |= at_once;
   const ContactRules& contact = state.options.contact;
   state.stop_until = now + state.options.margin +
@@ -182,7 +184,7 @@ void leave_empty(JobState& state, int agent, Time now, JobActions& actions) {
 namespace {
 
 bool ranks_run(const JobState& state, int agent) {
-  return state.started && !is_end(state.phase) &&
+  return (state.started || state.stop_until) && !is_end(state.phase) &&
          state.phase != JobPhase::kRestarting && takes_part(state, agent) &&
          !state.empty.contains(agent);
 }

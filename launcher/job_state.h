@@ -90,6 +90,7 @@ struct JobState {
   std::map<int, Absence> absences = {};
 
   // Of this generation.
+  bool laid = false;     ///< it is decided which agents have which ranks
   bool started = false;  ///< agents were told to start ranks
   std::string rendezvous = {};
   bool at_once = false;                  ///< as Stop says

@@ -289,7 +289,10 @@ class LocalAgent::Service {
       sweep_children();
       remove_shared_memory(setup_.job);
     }
-    if (process->rank == setup_.console_rank) copy_to_console();
+    if (process->rank == setup_.console_rank) {
+      copy_to_console();
+      console_.reset();
+    }
     const bool killed = WIFSIGNALED(status);
     act(rank_reaped(state_, process->generation, process->rank,
                     killed ? 0 : WEXITSTATUS(status),

@@ -85,10 +85,13 @@ void check_elastic(const NodeRequest& request, int ranks, int machines) {
       request.hosts.begin(), request.hosts.end(), [&](const Host& host) {
         return host.slots != request.hosts.front().slots;
       });
-  if (ranks % machines == 0 && !uneven) return;
+  const int slots = all_slots(request.hosts);
+  const bool fill = slots == 0 || slots == ranks;
+  if (ranks % machines == 0 && !uneven && fill) return;
   fail(ErrorKind::kUsage,
        "--nnodes {} with {} ranks: every machine must have as many as any "
-       "other; say --nproc-per-node, and the same slots for all hosts or none",
+       "other; say --nproc-per-node, and the same slots for all hosts, all of "
+       "them taken, or none",
        request.nodes, ranks);
 }
 

@@ -241,6 +241,13 @@ int carry_out(const Options& options) {
   request.agents = choice.agents;
   request.least_agents = choice.least_agents;
   request.hosts = std::move(choice.hosts);
+  if (request.least_agents > 0 && request.start_timeout <= request.rejoin) {
+    fail(
+        ErrorKind::kUsage,
+        "--start-timeout {} ends a start before --rejoin-timeout {} lets it do "
+        "with fewer machines: make it longer",
+        options.start_timeout, options.rejoin);
+  }
   JobPlan plan;
   if (const int code = make_plan(request, plan); code != kExitSuccess) {
     return code;

@@ -19,6 +19,7 @@ using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 class JobElasticTest : public JobStateTest {
  protected:
@@ -162,6 +163,38 @@ TEST_F(JobElasticTest, TheFirstStartIsWithThoseThatCome) {
   ready(2);
   EXPECT_THAT(pass(9, {1, 2}), Contains("1<open 1"));
   EXPECT_EQ(state_.world, 4);
+  // One that never said anything is heard when it comes at last.
+  ready(0, 2);
+  EXPECT_TRUE(state_.ready.contains(0));
+  EXPECT_FALSE(state_.contacts.silent(0, now_));
+}
+
+TEST_F(JobElasticTest, WhoIsAwayHasItsTimeInEveryGeneration) {
+  begin_with_all();
+  lose(2);
+  pass(15, {0, 1});
+  hear(0, 2, RendezvousOpen{"h:2"});
+  for (int rank = 0; rank < 4; ++rank) hear(rank / 2, 2, RankJoined{rank});
+  hear(0, 2, RankExited{killed(0)});
+  later(seconds(1));
+  empty(0, 2);
+  empty(1, 2);
+  EXPECT_THAT(pass(6, {0, 1}), Not(Contains("0<open 3")));
+  EXPECT_THAT(hear(0, 3, RendezvousOpen{"h:3"}), IsEmpty());
+  EXPECT_THAT(ready(2, 1), ElementsAre("0<open 3"));
+  EXPECT_EQ(state_.world, 6);
+}
+
+TEST_F(JobElasticTest, AStartThatIsGivenUpNeedsNoWordOfALostAgent) {
+  state_.options.start_timeout = seconds(20);
+  static_cast<void>(texts(begin(state_, now_)));
+  for (int agent = 0; agent < 3; ++agent) ready(agent);
+  pass(13, {0, 1, 2});
+  EXPECT_THAT(pass(8, {0, 1}), Contains("0<stop 1"));
+  empty(0, 1);
+  empty(1, 1);
+  pass(4, {0, 1});
+  EXPECT_EQ(state_.generation, 2);
 }
 
 TEST_F(JobElasticTest, TooFewAtTheFirstStartAreTheEnd) {

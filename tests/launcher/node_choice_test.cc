@@ -65,6 +65,9 @@ TEST(NodeChoiceTest, FewerAreEnoughWhereMachinesAreAlike) {
   EXPECT_EQ(choose_nodes({.ranks = 4, .nodes = "1:2"}).least_agents, 1);
   EXPECT_THAT(refusal({.ranks = 5, .nodes = "1:2"}),
               HasSubstr("as many as any other"));
+  EXPECT_THAT(
+      refusal({.ranks = 6, .nodes = "1:3", .hosts = hosts("a:4,b:4,c:4")}),
+      HasSubstr("all of them taken"));
   EXPECT_THAT(refusal({.nodes = "1:2", .hosts = hosts("a:2,b:4")}),
               HasSubstr("as many as any other"));
 }

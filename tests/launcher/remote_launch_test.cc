@@ -318,6 +318,12 @@ exec sleep 100)");
   expect_none_left();
 }
 
+TEST_F(RemoteLaunchTest, ATimeToRejoinThatNeverEndsIsRefused) {
+  const Outcome outcome = launch({"--nnodes", "1:2", "--start-timeout", "30"});
+  EXPECT_EQ(outcome.code, kExitUsage);
+  EXPECT_THAT(outcome.error, HasSubstr("--rejoin-timeout 30"));
+}
+
 TEST_F(RemoteLaunchTest, AHostThatCannotBeReachedEndsTheJobAndIsNamed) {
   ranks_do("");
   const Outcome outcome =
