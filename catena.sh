@@ -63,7 +63,7 @@ usage_error() {
 
 # --- packages ---------------------------------------------------------------
 
-# packages build|test: the names in that section of deploy/packages.txt.
+# packages build|test|...: the names in that section of deploy/packages.txt.
 packages() {
   awk -v section="[$1]" '
     /^#/ { if (index($2, "[") == 1) inside = $2 == section; next }
@@ -141,6 +141,16 @@ summary() {
   local cuda=no
   grep -q 'CUDA backend from .*loader' build/configure.log && cuda=yes
   say "built build/catena and build/catena-train (CUDA: $cuda)"
+}
+
+# A daemon that a package brings would serve the network from then on, where an
+# init system runs: there the tests that need it are skipped.
+install_for_tests() {
+  if [[ -d /run/systemd/system ]]; then
+    install build test
+  else
+    install build test services
+  fi
 }
 
 build() {
@@ -249,7 +259,7 @@ check() {
 }
 
 run_tests() {
-  install build test
+  install_for_tests
   begin "building with tests in build/"
   configure build -DCMAKE_BUILD_TYPE=Release -DCATENA_TESTS=ON
   ninja -C build -j "$jobs" all benches
@@ -267,7 +277,7 @@ run_tests() {
 
 # Everything that is started here is looked at from outside, by Python.
 chaos() {
-  install build test
+  install_for_tests
   begin "building with tests in build/"
   configure build -DCMAKE_BUILD_TYPE=Release -DCATENA_TESTS=ON
   ninja -C build -j "$jobs" catena catena-train troubled_disk moved_clock
@@ -316,7 +326,7 @@ case ${1:-help} in
   chaos) chaos "${@:2}" ;;
   bench) bench "${2:-3}" ;;
   check)
-    install build test
+    install_for_tests
     build
     check
     ;;

@@ -103,11 +103,11 @@ NodeChoice choose_nodes(NodeRequest request) {
     nodes = parse_nodes(request.nodes);
     if (!request.hosts.empty()) {
       take_first_hosts(request, nodes.most);
-    } else if (request.agents != 0 && request.agents != nodes.most) {
-      fail(ErrorKind::kUsage, "--nnodes {} and --agents {} differ",
-           request.nodes, request.agents);
-    } else {
-      request.agents = nodes.most;
+    } else if (request.agents != nodes.most) {
+      fail(ErrorKind::kUsage,
+           "--nnodes {}: say with --hosts or --hostfile which machines, or "
+           "with --agents {} that this one stands for them",
+           request.nodes, nodes.most);
     }
   }
   const int machines = request.hosts.empty()

@@ -25,11 +25,10 @@ struct NodeChoice {
   std::vector<Host> hosts = {};
 };
 
-/// The first M of the hosts where --nnodes says N:M, or else so many agents of
-/// this machine. Ranks are -n; or M times --nproc-per-node, where "auto" means
-/// the hosts' slots, or one rank for each of `cores`; or the hosts' slots; or
-/// one. Where N is less than M every machine has as many ranks as any other.
-/// Throws: Error(kUsage).
+/// The first M of the hosts where --nnodes says N:M; agents must be M. Ranks
+/// are -n; or M times --nproc-per-node, where "auto" means the hosts' slots, or
+/// one rank for each of `cores`; or the hosts' slots; or one. Where N is less
+/// than M every machine has as many ranks as any other. Throws: Error(kUsage).
 [[nodiscard]] NodeChoice choose_nodes(NodeRequest request);
 
 }  // namespace catena::launcher

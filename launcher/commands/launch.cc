@@ -95,8 +95,8 @@ void add_hosts(CLI::App& app, Options& options) {
       ->excludes(hosts)
       ->excludes(hostfile);
   app.add_option("--nnodes", options.nodes.nodes,
-                 "N or N:M machines: the first M of the hosts, or M agents "
-                 "here. After a loss the job goes on with N or more of them")
+                 "N or N:M machines: the first M of the hosts, or all M "
+                 "agents. After a loss the job goes on with N or more of them")
       ->envname("CATENA_NNODES");
   app.add_option("--nproc-per-node", options.nodes.ranks_per_node,
                  "Ranks of every machine, instead of -n; auto: the hosts' "
@@ -135,7 +135,7 @@ void add_agents(CLI::App& app, Options& options) {
 void add_launching(CLI::App& app, Options& options) {
   LaunchRequest& request = options.request;
   app.add_option("-n,--ranks", options.nodes.ranks,
-                 "Processes to start; else the hosts' slots, or 1")
+                 "Processes to start; else the hosts' slots, or one a machine")
       ->envname("CATENA_RANKS")
       ->check(CLI::Range(1, kMostRanks));
   app.add_option("--engine", options.engine,

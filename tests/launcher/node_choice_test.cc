@@ -34,7 +34,8 @@ TEST(NodeChoiceTest, WithoutMachinesTheRanksAreHere) {
 }
 
 TEST(NodeChoiceTest, MachinesAreTheFirstHostsOrAgentsHere) {
-  const NodeChoice here = choose_nodes({.nodes = "2", .ranks_per_node = "4"});
+  const NodeChoice here =
+      choose_nodes({.nodes = "2", .ranks_per_node = "4", .agents = 2});
   EXPECT_EQ(here.agents, 2);
   EXPECT_EQ(here.ranks, 8);
   EXPECT_EQ(here.least_agents, 0);
@@ -45,7 +46,8 @@ TEST(NodeChoiceTest, MachinesAreTheFirstHostsOrAgentsHere) {
   EXPECT_EQ(some.least_agents, 0);
   EXPECT_THAT(refusal({.nodes = "4", .hosts = hosts("a,b,c")}),
               HasSubstr("there are 3 hosts"));
-  EXPECT_THAT(refusal({.nodes = "4", .agents = 3}), HasSubstr("differ"));
+  EXPECT_THAT(refusal({.nodes = "4", .agents = 3}), HasSubstr("--agents 4"));
+  EXPECT_THAT(refusal({.nodes = "2"}), HasSubstr("which machines"));
 }
 
 TEST(NodeChoiceTest, SlotsAreRanksWhereNothingElseSaysSo) {
@@ -62,8 +64,9 @@ TEST(NodeChoiceTest, FewerAreEnoughWhereMachinesAreAlike) {
       {.nodes = "1:3", .ranks_per_node = "2", .hosts = hosts("a,b,c")});
   EXPECT_EQ(choice.ranks, 6);
   EXPECT_EQ(choice.least_agents, 1);
-  EXPECT_EQ(choose_nodes({.ranks = 4, .nodes = "1:2"}).least_agents, 1);
-  EXPECT_THAT(refusal({.ranks = 5, .nodes = "1:2"}),
+  EXPECT_EQ(
+      choose_nodes({.ranks = 4, .nodes = "1:2", .agents = 2}).least_agents, 1);
+  EXPECT_THAT(refusal({.ranks = 5, .nodes = "1:2", .agents = 2}),
               HasSubstr("as many as any other"));
   EXPECT_THAT(
       refusal({.ranks = 6, .nodes = "1:3", .hosts = hosts("a:4,b:4,c:4")}),

@@ -319,7 +319,8 @@ exec sleep 100)");
 }
 
 TEST_F(RemoteLaunchTest, ATimeToRejoinThatNeverEndsIsRefused) {
-  const Outcome outcome = launch({"--nnodes", "1:2", "--start-timeout", "30"});
+  const Outcome outcome =
+      launch({"--agents", "2", "--nnodes", "1:2", "--start-timeout", "30"});
   EXPECT_EQ(outcome.code, kExitUsage);
   EXPECT_THAT(outcome.error, HasSubstr("--rejoin-timeout 30"));
 }
