@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
@@ -107,10 +108,15 @@ Json Browser::ask(const char* method, const Json& parameters) {
 
 void Browser::open(const std::string& address) {
   ask("Page.navigate", {{"url", address}});
+  // That is answered before the page has as much as a body.
+  std::ignore = value(R"(new Promise(done =>
+      document.readyState == "complete" ? done()
+          : addEventListener("load", () => done())))");
 }
 
 Json Browser::value(const std::string& expression) {
   const Json answer = ask("Runtime.evaluate", {{"expression", expression},
+                                               {"awaitPromise", true},
                                                {"returnByValue", true}});
   if (answer.contains("exceptionDetails")) {
     fail(ErrorKind::kInternal, "[browser] {}: {}", expression,

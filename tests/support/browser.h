@@ -20,8 +20,10 @@ class Browser {
   Browser(const Browser&) = delete;
   Browser& operator=(const Browser&) = delete;
 
+  /// Until the page is loaded.
   void open(const std::string& address);
-  /// The value of an expression of JavaScript in the page.
+  /// The value of an expression of JavaScript in the page, awaited if it is a
+  /// promise.
   [[nodiscard]] nlohmann::json value(const std::string& expression);
   /// Writes what a window of this width, as high as the page, shows.
   void picture(const std::filesystem::path& png, int width);
