@@ -21,13 +21,26 @@ constexpr milliseconds kFarewell(500);
 }  // namespace
 
 /// What Gloo says when a connection is lost may come before what the peer said
-/// last is looked at.
+/// last is looked at, or has come: of a peer that ends, either connection may
+/// be the first to be seen closed.
 void GlooTransport::lost(Peer& peer, const std::string& why) {
-  if (failed_ || peer.ended) return;
+  const auto until = Clock::now() + kFarewell;
+  const auto listens = [&] {
+    if (failed_ || peer.ended) return false;
+    try {
+      listen(peer);
+    } catch (const std::exception&) {
+      // An answer to a rank that is gone.
+    }
+    return !failed_ && !peer.ended && Clock::now() < until;
+  };
   try {
-    listen(peer);
+    while (listens()) {
+      peer.farewell.look_for_loss(Way::kIn);
+      std::this_thread::sleep_for(kNap);
+    }
   } catch (const std::exception&) {
-    // An answer to a rank that is gone.
+    listens();
   }
   if (failed_ || peer.ended) return;
   std::string text =
@@ -101,7 +114,7 @@ void GlooTransport::linger() {
       if (peer.ended) return;
       try {
         peer.ended = peer.farewell.heard();
-        peer.farewell.look_for_loss();
+        peer.farewell.look_for_loss(Way::kIn);
       } catch (const std::exception&) {
         peer.ended = true;
       }

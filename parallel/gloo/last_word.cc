@@ -13,11 +13,15 @@ std::string LastWord::why() const {
 }
 
 Farewell::Farewell(const Mesh& mesh, int peer) : peer_(peer) {
-  in_.buffer = mesh.buffer(&in_.content, sizeof in_.content);
-  out_.buffer = mesh.buffer(&out_.content, sizeof out_.content);
-  never_.buffer = mesh.buffer(&never_.content, sizeof never_.content);
+  in_.buffer = mesh.buffer(Way::kIn, peer, &in_.content, sizeof in_.content);
+  out_.buffer =
+      mesh.buffer(Way::kOut, peer, &out_.content, sizeof out_.content);
   in_.buffer->recv(peer, slot(Use::kLastWord, 0, 0));
-  never_.buffer->recv(peer, slot(Use::kNever, 0, 0));
+  for (const Way way : {Way::kOut, Way::kIn}) {
+    Place<char>& never = never_[static_cast<std::size_t>(way)];
+    never.buffer = mesh.buffer(way, peer, &never.content, sizeof never.content);
+    never.buffer->recv(peer, slot(Use::kNever, 0, 0));
+  }
 }
 
 void Farewell::say(const LastWord& word) noexcept {
@@ -47,9 +51,10 @@ bool Farewell::heard() {
   return true;
 }
 
-void Farewell::look_for_loss() {
-  never_.buffer->abortWaitRecv();
-  (void)never_.buffer->waitRecv(kSoon);
+void Farewell::look_for_loss(Way way) {
+  Buffer& never = *never_[static_cast<std::size_t>(way)].buffer;
+  never.abortWaitRecv();
+  (void)never.waitRecv(kSoon);
 }
 
 }  // namespace catena::gloo

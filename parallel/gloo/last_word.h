@@ -47,12 +47,12 @@ class Farewell {
   [[nodiscard]] bool heard();
   [[nodiscard]] const LastWord& content() const { return in_.content; }
   /// Throws: what Gloo says, when there is no connection any more.
-  void look_for_loss();
+  void look_for_loss(Way way);
 
  private:
   int peer_;
   Place<LastWord> in_, out_;
-  Place<char> never_;
+  std::array<Place<char>, 2> never_;  ///< on the connection of each Way
   bool said_ = false, heard_ = false;
 };
 

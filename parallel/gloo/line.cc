@@ -42,11 +42,11 @@ void Line::forget() {
 }
 
 Outgoing::Outgoing(const Mesh& mesh, int peer, int lane)
-    : Line(mesh, peer, lane) {
+    : Line(mesh, Way::kOut, peer, lane) {
   for (auto& block : blocks_) {
-    block.buffer = mesh.buffer(&block.content, sizeof block.content);
+    block.buffer = buffer(&block.content, sizeof block.content);
   }
-  answer_.buffer = mesh.buffer(&answer_.content, sizeof answer_.content);
+  answer_.buffer = buffer(&answer_.content, sizeof answer_.content);
   expect_answer();
 }
 
@@ -87,7 +87,7 @@ void Outgoing::post() {
   place.content.mark = mark_of(number);
   if (is_long(m)) {
     auto& data = data_[number % kWindow];
-    data = mesh_.buffer(m.data, static_cast<std::size_t>(m.bytes));
+    data = buffer(m);
     data->send(peer_, data_slot(number));
   } else if (m.bytes > 0) {
     std::memcpy(place.content.data.data(), m.data,
@@ -98,12 +98,12 @@ void Outgoing::post() {
 }
 
 Incoming::Incoming(const Mesh& mesh, int peer, int lane)
-    : Line(mesh, peer, lane) {
+    : Line(mesh, Way::kIn, peer, lane) {
   for (auto& block : blocks_) {
-    block.buffer = mesh.buffer(&block.content, sizeof block.content);
+    block.buffer = buffer(&block.content, sizeof block.content);
   }
   for (auto& answer : answers_) {
-    answer.buffer = mesh.buffer(&answer.content, sizeof answer.content);
+    answer.buffer = buffer(&answer.content, sizeof answer.content);
   }
 }
 
@@ -142,7 +142,7 @@ void Incoming::post() {
   const Message& m = message(number);
   if (is_long(m)) {
     auto& data = data_[number % kWindow];
-    data = mesh_.buffer(m.data, static_cast<std::size_t>(m.bytes));
+    data = buffer(m);
     data->recv(peer_, data_slot(number));
   }
   blocks_[number % kWindow].buffer->recv(peer_, block_slot(number));

@@ -66,8 +66,8 @@ struct Place {
 /// Thread rule: one at a time. Throws: what Gloo says of a lost connection.
 class Line {
  public:
-  Line(const Mesh& mesh, int peer, int lane)
-      : mesh_(mesh), peer_(peer), lane_(lane) {}
+  Line(const Mesh& mesh, Way way, int peer, int lane)
+      : mesh_(mesh), way_(way), peer_(peer), lane_(lane) {}
   Line(const Line&) = delete;
   Line& operator=(const Line&) = delete;
 
@@ -97,8 +97,16 @@ class Line {
     return slot(Use::kBlock, lane_, number);
   }
   [[nodiscard]] std::uint64_t data_slot(std::uint64_t number) const;
+  [[nodiscard]] std::unique_ptr<Buffer> buffer(void* data,
+                                               std::size_t bytes) const {
+    return mesh_.buffer(way_, peer_, data, bytes);
+  }
+  [[nodiscard]] std::unique_ptr<Buffer> buffer(const Message& message) const {
+    return buffer(message.data, static_cast<std::size_t>(message.bytes));
+  }
 
   const Mesh& mesh_;
+  const Way way_;
   const int peer_, lane_;
   std::deque<Message> messages_;
   std::uint64_t reaped_ = 0, through_ = 0, posted_ = 0, all_ = 0;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <list>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,8 @@ std::shared_ptr<::gloo::transport::Device> make_device(
   }
 }
 
+constexpr std::array kWays = {Way::kOut, Way::kIn};
+
 std::string key(const Options& options, int from, int to) {
   return fmt::format("{}gloo/{}-{}", options.prefix, from, to);
 }
@@ -54,19 +57,25 @@ Mesh::Mesh(int rank, int size, Store& store, const Options& options)
                rank, size);
   ignore_broken_pipes();
   device_ = make_device(options.address);
-  context_ = device_->createContext(rank, size);
-  // Gloo waits five times as long for a connection; that is half the deadline,
-  // and the store has the other half.
-  context_->setTimeout(std::max(
-      milliseconds(1), std::chrono::ceil<milliseconds>(options.deadline / 10)));
+  for (auto& context : contexts_) {
+    context = device_->createContext(rank, size);
+    // Gloo waits five times as long for a connection; that is a quarter of the
+    // deadline for each, and the store has half.
+    context->setTimeout(
+        std::max(milliseconds(1),
+                 std::chrono::ceil<milliseconds>(options.deadline / 20)));
+  }
   for (int peer = 0; peer < size; ++peer) {
     if (peer == rank) continue;
-    const std::vector<char> address =
-        context_->createPair(peer)->address().bytes();
     std::string& hello = expected_[static_cast<std::size_t>(peer)];
     hello = tcp::random_nonce();
-    store.set(key(options, rank, peer),
-              hello + std::string(address.begin(), address.end()));
+    std::string said = hello;
+    for (const auto& context : contexts_) {
+      const std::vector<char> address =
+          context->createPair(peer)->address().bytes();
+      said.append(address.begin(), address.end());
+    }
+    store.set(key(options, rank, peer), said);
   }
   for (int peer = 0; peer < size; ++peer) {
     if (peer != rank) meet(peer, store, options);
@@ -86,13 +95,21 @@ void Mesh::meet(int peer, Store& store, const Options& options) {
     throw Error(error.kind(), fmt::format("[gloo] rank {} has not come: {}",
                                           peer, error.what()));
   }
-  if (said.size() <= tcp::kNonceBytes) {
+  // All addresses are of one length.
+  const std::size_t length =
+      (std::max(said.size(), tcp::kNonceBytes) - tcp::kNonceBytes) /
+      contexts_.size();
+  if (length == 0) {
     fail(ErrorKind::kCommunication, "[gloo] rank {} left no address", peer);
   }
   told_[static_cast<std::size_t>(peer)] = said.substr(0, tcp::kNonceBytes);
   try {
-    context_->getPair(peer)->connect(
-        std::vector<char>(said.begin() + tcp::kNonceBytes, said.end()));
+    auto address = said.begin() + tcp::kNonceBytes;
+    for (const auto& context : contexts_) {
+      context->getPair(peer)->connect(
+          std::vector<char>(address, address + length));
+      address += length;
+    }
   } catch (const std::exception& error) {
     fail(Clock::now() - begin >= wait ? ErrorKind::kTimeout
                                       : ErrorKind::kCommunication,
@@ -102,41 +119,48 @@ void Mesh::meet(int peer, Store& store, const Options& options) {
 }
 
 void Mesh::greet_all() {
-  const auto wait = context_->getTimeout() * 5;
-  std::vector<std::string> said(told_.size(),
-                                std::string(tcp::kNonceBytes, '\0'));
-  std::vector<std::unique_ptr<Buffer>> in, out;
+  struct Greeting {
+    int peer;
+    std::string said;
+    std::unique_ptr<Buffer> in{}, out{};
+  };
+  const auto wait = contexts_.front()->getTimeout() * 5;
+  std::list<Greeting> greetings;
   int peer = 0;
   try {
     for (peer = 0; peer < size_; ++peer) {
-      const auto p = static_cast<std::size_t>(peer);
-      out.push_back(buffer(told_[p].data(), told_[p].size()));
-      in.push_back(buffer(said[p].data(), said[p].size()));
-      if (peer == rank_) continue;
-      out.back()->send(peer, slot(Use::kHello, 0, 0));
-      in.back()->recv(peer, slot(Use::kHello, 0, 0));
+      for (const Way way : kWays) {
+        if (peer == rank_) continue;
+        std::string& told = told_[static_cast<std::size_t>(peer)];
+        Greeting& g = greetings.emplace_back(
+            Greeting{peer, std::string(tcp::kNonceBytes, '\0')});
+        g.out = buffer(way, peer, told.data(), told.size());
+        g.in = buffer(way, peer, g.said.data(), g.said.size());
+        g.out->send(peer, slot(Use::kHello, 0, 0));
+        g.in->recv(peer, slot(Use::kHello, 0, 0));
+      }
     }
-    for (peer = 0; peer < size_; ++peer) {
-      if (peer == rank_) continue;
-      (void)in[static_cast<std::size_t>(peer)]->waitRecv(wait);
-      (void)out[static_cast<std::size_t>(peer)]->waitSend(wait);
+    for (const Greeting& g : greetings) {
+      peer = g.peer;
+      (void)g.in->waitRecv(wait);
+      (void)g.out->waitSend(wait);
     }
   } catch (const std::exception& error) {
     fail(ErrorKind::kCommunication, "[gloo] rank {} does not greet rank {}: {}",
          peer, rank_, error.what());
   }
-  for (peer = 0; peer < size_; ++peer) {
-    const auto p = static_cast<std::size_t>(peer);
-    if (peer == rank_ || said[p] == expected_[p]) continue;
+  for (const Greeting& g : greetings) {
+    if (g.said == expected_[static_cast<std::size_t>(g.peer)]) continue;
     fail(ErrorKind::kCommunication,
          "[gloo] what connected to rank {} as rank {} is another: is a "
          "stranger on this network?",
-         rank_, peer);
+         rank_, g.peer);
   }
 }
 
-std::unique_ptr<Buffer> Mesh::buffer(void* data, std::size_t bytes) const {
-  return context_->createUnboundBuffer(data, bytes);
+std::unique_ptr<Buffer> Mesh::buffer(Way way, int peer, void* data,
+                                     std::size_t bytes) const {
+  return context(way, peer).createUnboundBuffer(data, bytes);
 }
 
 }  // namespace catena::gloo

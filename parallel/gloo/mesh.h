@@ -4,6 +4,7 @@
 #include <gloo/transport/device.h>
 #include <gloo/transport/unbound_buffer.h>
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -38,7 +39,12 @@ enum class Use : std::uint64_t {
          (check & 0xff'ffff'ffff);
 }
 
-/// A connection to every other rank.
+/// Which of the two connections with a peer. Each carries messages one way, and
+/// the other way only that they may come and have come: this must not wait
+/// behind a long message, or two that are sent to each other go one by one.
+enum class Way { kOut, kIn };
+
+/// Two connections with every other rank.
 class Mesh {
  public:
   /// See connect() in transport.h for arguments and errors.
@@ -52,17 +58,23 @@ class Mesh {
 
   /// For one message at a time from, or to, borrowed memory. Once destroyed,
   /// Gloo no longer touches that memory. Any call throws what Gloo throws when
-  /// the connection is lost; waits beyond their time close all connections.
-  [[nodiscard]] std::unique_ptr<Buffer> buffer(void* data,
+  /// the connection is lost; waits beyond their time close all that go as it.
+  [[nodiscard]] std::unique_ptr<Buffer> buffer(Way way, int peer, void* data,
                                                std::size_t bytes) const;
 
  private:
+  /// From lower ranks to higher ones, and from higher to lower.
+  using Contexts = std::array<std::shared_ptr<::gloo::transport::Context>, 2>;
+
   void meet(int peer, Store& store, const Options& options);
   void greet_all();
+  [[nodiscard]] ::gloo::transport::Context& context(Way way, int peer) const {
+    return *contexts_[(way == Way::kOut) == (rank_ < peer) ? 0 : 1];
+  }
 
   int rank_, size_;
   std::shared_ptr<::gloo::transport::Device> device_;
-  std::shared_ptr<::gloo::transport::Context> context_;
+  Contexts contexts_;
   /// What each peer has to say so that this rank knows it, and what to say to
   /// it: the store is where only ranks of this run read.
   std::vector<std::string> expected_, told_;

@@ -132,7 +132,8 @@ void GlooTransport::step() {
   for_peers([this](Peer& peer) {
     if (failed_ || peer.ended) return;
     try {
-      peer.farewell.look_for_loss();
+      peer.farewell.look_for_loss(Way::kIn);
+      peer.farewell.look_for_loss(Way::kOut);
     } catch (const std::exception& error) {
       lost(peer, error.what());
     }
