@@ -78,8 +78,8 @@ Link measure_link(Transport& transport, std::int64_t bytes) {
     for (int i = 0; i < times; ++i) {
       seconds.push_back(seconds_of([&] {
         std::int64_t open = 0;
-        transport.receive(other, 0, in.data(), size, tag, open);
         transport.send(other, 0, out.data(), size, tag, open);
+        transport.receive(other, 0, in.data(), size, tag, open);
         while (open > 0) {
           transport.progress();
           if (!transport.idle()) std::this_thread::yield();
@@ -97,7 +97,7 @@ Link measure_link(Transport& transport, std::int64_t bytes) {
 /// About so much is exchanged to measure a wire.
 constexpr std::int64_t kRawBytes = 8'000'000;
 
-/// One rank's life; rank 0's results are kept.
+/// One rank's life.
 class Rank {
  public:
   Rank(const Config& config, const StepOptions& options, const RankWire& wire,
@@ -215,21 +215,29 @@ Config load_config(const StepOptions& options,
   return config;
 }
 
-Steps measure(const Config& config, const StepOptions& options, int ranks,
-              int threads, const RankWire& wire, const std::string& timeline) {
+std::vector<Steps> measure(const Config& config, const StepOptions& options,
+                           int ranks, int threads, const RankWire& wire,
+                           const std::string& timeline) {
   const fs::path folder = fs::temp_directory_path() /
                           fmt::format("catena-bench-ranks-{}", ::getpid());
-  fs::create_directories(folder);
+  const auto folder_of = [&](int rank) {
+    return folder / fmt::format("{}", rank);
+  };
+  for (int rank = 0; rank < ranks; ++rank) {
+    fs::create_directories(folder_of(rank));
+  }
   std::fflush(stdout);  // or every process would print it
   const std::string token = tcp::random_token();
   const int code = run_rank_processes({.ranks = ranks}, [&](Member& member) {
     Rank rank(config, options, wire, timeline);
     const Steps steps = rank.run(member, threads, token);
-    if (member.transport->rank() == 0) save(steps, folder);
+    save(steps, folder_of(member.transport->rank()));
     return 0;
   });
-  Steps result;
-  if (code == 0) result = load_steps(folder);
+  std::vector<Steps> result;
+  for (int rank = 0; code == 0 && rank < ranks; ++rank) {
+    result.push_back(load_steps(folder_of(rank)));
+  }
   fs::remove_all(folder);
   if (code != 0) throw std::runtime_error("a rank failed");
   return result;

@@ -29,7 +29,7 @@ struct StepOptions {
 [[nodiscard]] Config load_config(const StepOptions& options,
                                  const std::vector<std::string>& more = {});
 
-/// Steps on rows of random tokens, as rank 0 measured them.
+/// Steps on rows of random tokens, as a rank measured them.
 struct Steps {
   std::vector<double> seconds;                             ///< a step
   KernelTable kernels;                                     ///< of all steps
@@ -39,6 +39,8 @@ struct Steps {
 
   [[nodiscard]] double middle() const;
   [[nodiscard]] double mean() const;
+  /// Of a step, what no exchange kept waiting.
+  [[nodiscard]] double busy() const { return mean() - exposed_seconds; }
 };
 
 /// Over what ranks that are processes exchange rows.
@@ -50,10 +52,12 @@ struct RankWire {
 /// Every rank in a process of its own, that one's memory is not another's.
 /// Where `timeline` is not empty, rank 0 writes its last step there
 /// (Timeline::write).
+/// Returns: the steps of each rank.
 /// Throws: what a rank threw, as std::runtime_error.
-[[nodiscard]] Steps measure(const Config& config, const StepOptions& options,
-                            int ranks, int threads, const RankWire& wire = {},
-                            const std::string& timeline = "");
+[[nodiscard]] std::vector<Steps> measure(const Config& config,
+                                         const StepOptions& options, int ranks,
+                                         int threads, const RankWire& wire = {},
+                                         const std::string& timeline = "");
 
 /// The three measurements; each prints a table in Markdown.
 void compare_ranks(const StepOptions& options);

@@ -14,8 +14,8 @@ void compare_ranks(const StepOptions& options) {
     return steps.tokens / steps.middle();
   };
   for (int round = 0; round < options.rounds; ++round) {
-    const Steps one = measure(config, options, 1, options.ranks);
-    const Steps many = measure(config, options, options.ranks, 1);
+    const Steps one = measure(config, options, 1, options.ranks).front();
+    const Steps many = measure(config, options, options.ranks, 1).front();
     alone.push_back(rate(one));
     together.push_back(rate(many));
     ratios.push_back(rate(many) / rate(one));

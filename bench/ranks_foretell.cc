@@ -77,8 +77,8 @@ struct Found {
 
 void compare(const Run& run, int ranks, const StepOptions& options,
              Found& found) {
-  const Calibration from =
-      calibrate(measure(load_config(options), options, ranks, 1), options);
+  const Calibration from = calibrate(
+      measure(load_config(options), options, ranks, 1).front(), options);
   const Config config = run.config(options);
   const Forecast fast = foretell(config, ranks, from, nullptr);
   const Link link{
@@ -88,7 +88,8 @@ void compare(const Run& run, int ranks, const StepOptions& options,
   const Link* slow = run.slow ? &link : nullptr;
   const Forecast expected =
       run.slow ? foretell(config, ranks, from, slow) : fast;
-  const Steps steps = measure(config, options, ranks, 1, {.simulated = slow});
+  const Steps steps =
+      measure(config, options, ranks, 1, {.simulated = slow}).front();
   found.foretold.push_back(expected.step_seconds);
   found.took.push_back(steps.mean());
   found.off_percent.push_back(100 * (expected.step_seconds / steps.mean() - 1));
