@@ -8,6 +8,7 @@
 //                   --chunks of 1, 2 and 4: what is exposed, and what the order
 //                   of issue leaves so. --link namespaces: two ranks over TCP
 //                   between network namespaces (root; bench/slow_wire.h).
+//                   --link none: on the fast wire alone.
 //                   --timeline FILE: rank 0's last step of the last row of the
 //                   table, for bench/plot_timeline or ui.perfetto.dev
 //   --foretell      steps of N ranks that the kernel table of another model
@@ -38,7 +39,7 @@ int run(int argc, char** argv) {
                  "What the wire takes of the time that a step computes")
       ->check(CLI::PositiveNumber);
   app.add_option("--link", options.link, "The slow wire of --overlap")
-      ->check(CLI::IsMember({"simulated", "namespaces"}))
+      ->check(CLI::IsMember({"simulated", "namespaces", "none"}))
       ->needs(table);
   for (const auto& [name, values] :
        {std::pair{"--iterations", &options.iterations},

@@ -51,6 +51,8 @@ struct Row {
 void measure_row(const StepOptions& options, SlowWire* real, Link& link,
                  Row& row) {
   const Steps fast = slowest(measure(row.config, options, options.ranks, 1));
+  row.fast.push_back(fast.mean());
+  if (options.link == "none") return;
   if (link.bytes_per_second == 0) {
     link.bytes_per_second = fast.sent_bytes / (options.wire * fast.busy());
     if (real != nullptr) real->set_rate(link.bytes_per_second);
@@ -60,7 +62,6 @@ void measure_row(const StepOptions& options, SlowWire* real, Link& link,
   const Steps slow = slowest(
       measure(row.config, options, options.ranks, 1, wire, options.timeline));
   row.found = slow.wire.value_or(link);
-  row.fast.push_back(fast.mean());
   row.slow.push_back(slow.mean());
   row.exposed.push_back(100 * slow.exposed_seconds / slow.mean());
   row.bound.push_back(bound_percent(row.config, options, slow, row.found));
@@ -83,14 +84,18 @@ void measure_chain(const StepOptions& options, int iterations, SlowWire* real) {
     }
   }
   for (const Row& row : rows) {
-    std::printf(
-        "| %d | %d | %s | %s | %.3f | %s | %.1f | %s | %.0f | %.0f | %.0f |\n",
-        iterations, static_cast<int>(row.config.parallel.chunks),
-        with_spread(row.fast, 3).c_str(),
-        with_spread(row.times_first, 2).c_str(), median(row.slow),
-        with_spread(row.exposed, 1).c_str(), median(row.bound),
-        with_spread(row.above, 1).c_str(), link.bytes_per_second * 1e-6,
-        row.found.bytes_per_second * 1e-6, row.found.latency_seconds * 1e6);
+    std::printf("| %d | %d | %s | %s |", iterations,
+                static_cast<int>(row.config.parallel.chunks),
+                with_spread(row.fast, 3).c_str(),
+                with_spread(row.times_first, 2).c_str());
+    if (!row.slow.empty()) {
+      std::printf(
+          " %.3f | %s | %.1f | %s | %.0f | %.0f | %.0f |", median(row.slow),
+          with_spread(row.exposed, 1).c_str(), median(row.bound),
+          with_spread(row.above, 1).c_str(), link.bytes_per_second * 1e-6,
+          row.found.bytes_per_second * 1e-6, row.found.latency_seconds * 1e6);
+    }
+    std::printf("\n");
   }
   std::fflush(stdout);
 }
@@ -104,19 +109,25 @@ void measure_overlap(const StepOptions& options) {
          "--link namespaces joins 2 ranks, not {}: leave --ranks out",
          options.ranks);
   }
+  const bool slow = options.link != "none";
   const auto wire = real ? std::make_unique<SlowWire>() : nullptr;
   std::printf(
-      "Wire: %s.\n\n"
+      "Slow wire: %s.\n\n"
       "Medians of %d rounds of %d steps (lowest-highest).\n\n"
-      "| C | chunks | step, fast wire, s | times that of the first | step, "
-      "slow wire, s | exposed %% | by the order of issue %% | above, points | "
-      "wire set to, MB/s | %s, MB/s | latency, us |\n"
-      "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
-      real ? "Gloo over TCP between two network namespaces, a veth pair with "
-             "tc-tbf each way"
-           : "shared memory, made slow (simulated)",
-      options.rounds, options.steps,
-      real ? "a raw exchange found" : "modelled");
+      "| C | chunks | step, fast wire, s | times that of the first |",
+      real   ? "Gloo over TCP between two network namespaces, a veth pair with "
+               "tc-tbf each way"
+      : slow ? "shared memory, made slow (simulated)"
+             : "none",
+      options.rounds, options.steps);
+  if (slow) {
+    std::printf(
+        " step, slow wire, s | exposed %% | by the order of issue %% | above, "
+        "points | wire set to, MB/s | %s, MB/s | latency, us |",
+        real ? "a raw exchange found" : "modelled");
+  }
+  std::printf("\n|--:|--:|--:|--:|%s\n",
+              slow ? "--:|--:|--:|--:|--:|--:|--:|" : "");
   for (const int iterations : options.iterations) {
     measure_chain(options, iterations, wire.get());
   }
