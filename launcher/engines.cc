@@ -4,6 +4,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/udp.hpp>
 #include <cctype>
+#include <cstdlib>
 #include <filesystem>
 #include <string_view>
 
@@ -28,6 +29,53 @@ std::string own_path() {
   return std::filesystem::read_symlink("/proc/self/exe").string();
 }
 
+std::vector<std::string> by_ssh(const Host& host) {
+  const std::string program = own_path();
+  if (!is_word(program, "/._-+")) {
+    fail(ErrorKind::kUsage,
+         "{}: a shell on the other machine would not take this path as it is; "
+         "install catena under one of letters, digits and / . _ - +",
+         program);
+  }
+  return {"ssh",
+          "-T",
+          "-a",
+          "-x",
+          "-o",
+          "BatchMode=yes",
+          "-o",
+          "ConnectTimeout=10",
+          "-o",
+          "ServerAliveInterval=10",
+          "--",
+          host.user.empty() ? host.name : host.user + "@" + host.name,
+          program + " " + kAgentCommand};
+}
+
+/// A step of one task, whatever the job's own flags are (srun takes them from
+/// the environment): with all that the job has of the node, beside other steps.
+std::vector<std::string> by_srun(const Host& host) {
+  return {"srun",
+          "--nodes=1",
+          "--ntasks=1",
+          "--ntasks-per-node=1",
+          "--distribution=block",
+          "--nodelist=" + host.name,
+          "--overlap",
+          "--mem=0",
+          "--cpu-bind=none",
+          "--mpi=none",
+          "--export=ALL",
+          "--kill-on-bad-exit=0",
+          own_path(),
+          kAgentCommand};
+}
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
 asio::ip::address address_towards(const Host& host) {
   using asio::ip::udp;
   constexpr const char* kAnyPort = "9";
@@ -49,29 +97,40 @@ asio::ip::address address_towards(const Host& host) {
 
 }  // namespace
 
-std::vector<std::string> agent_here() { return {own_path(), kAgentCommand}; }
-
-std::vector<std::string> agent_by_ssh(const Host& host) {
-  const std::string program = own_path();
-  if (!is_word(program, "/._-+")) {
-    fail(ErrorKind::kUsage,
-         "{}: a shell on the other machine would not take this path as it is; "
-         "install catena under one of letters, digits and / . _ - +",
-         program);
+const char* name_of(Engine engine) {
+  switch (engine) {
+    case Engine::kLocal:
+      return "local";
+    case Engine::kSsh:
+      return "ssh";
+    case Engine::kSlurm:
+      return "slurm";
   }
-  return {"ssh",
-          "-T",
-          "-a",
-          "-x",
-          "-o",
-          "BatchMode=yes",
-          "-o",
-          "ConnectTimeout=10",
-          "-o",
-          "ServerAliveInterval=10",
-          "--",
-          host.user.empty() ? host.name : host.user + "@" + host.name,
-          program + " " + kAgentCommand};
+  return "";
+}
+
+std::vector<std::string> agent_command(Engine engine, const Host& host) {
+  switch (engine) {
+    case Engine::kLocal:
+      break;
+    case Engine::kSsh:
+      return by_ssh(host);
+    case Engine::kSlurm:
+      return by_srun(host);
+  }
+  return {own_path(), kAgentCommand};
+}
+
+Allocation slurm_allocation() {
+  const std::string nodes = variable("SLURM_JOB_NODELIST");
+  if (nodes.empty()) return {};
+  return {.nodes = slurm_hosts(nodes, variable("SLURM_TASKS_PER_NODE")),
+          .here = variable("SLURMD_NODENAME")};
+}
+
+bool is_here(const Allocation& allocation) {
+  return allocation.nodes.size() == 1 &&
+         allocation.nodes.front().name == allocation.here;
 }
 
 std::string address_towards(const std::vector<Host>& hosts) {

@@ -129,7 +129,7 @@ std::string random_secret() {
 int make_plan(const LaunchRequest& request, JobPlan& plan) {
   plan.host = host_name();
   plan.layout = layout_of(request, plan.host);
-  if (!request.hosts.empty()) plan.engine = "ssh";
+  plan.engine = request.engine;
   plan.program = find_trainer();
   if (const int code = check_fewer(request, plan); code != kExitSuccess) {
     return code;
@@ -189,7 +189,7 @@ std::string plan_json(const JobPlan& plan) {
                        {"log", rank_log(plan.run, rank).string()}});
     }
   }
-  const Json json = {{"engine", plan.engine},
+  const Json json = {{"engine", name_of(plan.engine)},
                      {"run", plan.run.string()},
                      {"program", plan.program.string()},
                      {"arguments", plan.arguments},

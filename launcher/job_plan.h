@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/engines.h"
 #include "launcher/job_state.h"
 #include "launcher/local_agent.h"
 #include "launcher/monitor/monitor.h"
@@ -27,7 +28,8 @@ struct LaunchRequest {
   Duration section_timeout = {};  ///< 0: learned
   Duration time_limit = {};       ///< 0: none
   /// Agents are processes of their own: so many on this machine, or one on each
-  /// of these, by ssh. Neither: one within the launcher.
+  /// of these hosts. Neither: one within the launcher.
+  Engine engine = Engine::kLocal;
   int agents = 0;
   std::vector<Host> hosts = {};
   /// How many of the agents are enough to go on with; 0: all.
@@ -45,7 +47,7 @@ struct JobPlan {
   std::vector<std::string> arguments;  ///< of every rank
   std::string host;                    ///< the launcher's
   int ranks = 1;
-  std::string engine = "local";
+  Engine engine = Engine::kLocal;
   RankLayout layout = {};
   std::string does_not_fit;    ///< with dry_run: why not, or ""
   std::string dashboard = {};  ///< its address; "": there is none

@@ -58,8 +58,7 @@ RemoteOptions remote_options(const JobPlan& plan,
                         .lease = request.lease};
   for (const Host& host : plan.layout.hosts) {
     options.hosts.push_back(host.name);
-    options.commands.push_back(request.hosts.empty() ? agent_here()
-                                                     : agent_by_ssh(host));
+    options.commands.push_back(agent_command(request.engine, host));
   }
   if (options.address.empty()) {
     options.address = request.hosts.empty()

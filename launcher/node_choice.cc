@@ -95,9 +95,59 @@ void check_elastic(const NodeRequest& request, int ranks, int machines) {
        request.nodes, ranks);
 }
 
+/// The engine that was asked for; where none was, the one that the hosts, or
+/// the allocation, need.
+Engine engine_of(const NodeRequest& request) {
+  for (const Engine engine : kEngines) {
+    if (request.engine == name_of(engine)) return engine;
+  }
+  if (!request.hosts.empty()) return Engine::kSsh;
+  const Allocation& allocation = request.allocation;
+  const bool elsewhere =
+      !allocation.nodes.empty() && !is_here(allocation) && request.agents == 0;
+  return elsewhere ? Engine::kSlurm : Engine::kLocal;
+}
+
+void check_engine(Engine engine, const NodeRequest& request) {
+  const bool hosts = !request.hosts.empty();
+  if (engine == Engine::kSsh && !hosts) {
+    fail(ErrorKind::kUsage,
+         "--engine ssh: say with --hosts or --hostfile to which machines");
+  }
+  if (engine != Engine::kSsh && hosts) {
+    fail(ErrorKind::kUsage,
+         "--engine {}: --hosts and --hostfile are for --engine ssh",
+         name_of(engine));
+  }
+  if (engine != Engine::kLocal && request.agents > 0) {
+    fail(ErrorKind::kUsage, "--engine {}: --agents is for --engine local",
+         name_of(engine));
+  }
+  if (engine == Engine::kSlurm && request.allocation.nodes.empty()) {
+    fail(ErrorKind::kUsage,
+         "--engine slurm: this is no allocation of Slurm (SLURM_JOB_NODELIST "
+         "is not set); call it in a script for sbatch, or by salloc");
+  }
+}
+
+/// Tasks stand for ranks; whoever says how many a node has is believed.
+void take_allocation(NodeRequest& request) {
+  request.hosts = request.allocation.nodes;
+  if (request.ranks_per_node.empty() || request.ranks_per_node == "auto") {
+    return;
+  }
+  for (Host& host : request.hosts) host.slots = 0;
+}
+
 }  // namespace
 
 NodeChoice choose_nodes(NodeRequest request) {
+  const Engine engine = engine_of(request);
+  check_engine(engine, request);
+  const bool alone = engine == Engine::kLocal && request.agents == 0;
+  if (engine == Engine::kSlurm || (alone && is_here(request.allocation))) {
+    take_allocation(request);
+  }
   Range nodes{0, 0};
   if (!request.nodes.empty()) {
     nodes = parse_nodes(request.nodes);
@@ -113,13 +163,14 @@ NodeChoice choose_nodes(NodeRequest request) {
   const int machines = request.hosts.empty()
                            ? std::max(1, request.agents)
                            : static_cast<int>(request.hosts.size());
-  NodeChoice choice{.ranks = count_ranks(request, machines),
+  NodeChoice choice{.engine = engine,
+                    .ranks = count_ranks(request, machines),
                     .agents = request.agents};
   if (nodes.least < nodes.most) {
     check_elastic(request, choice.ranks, machines);
     choice.least_agents = nodes.least;
   }
-  choice.hosts = std::move(request.hosts);
+  if (!alone) choice.hosts = std::move(request.hosts);
   return choice;
 }
 

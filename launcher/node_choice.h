@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/engines.h"
 #include "launcher/hosts.h"
 
 namespace catena::launcher {
@@ -15,16 +16,24 @@ struct NodeRequest {
   int agents = 0;                   ///< --agents
   std::vector<Host> hosts = {};
   int cores = 1;  ///< of this machine
+  std::string engine = "auto";
+  Allocation allocation = {};  ///< that this is called in
 };
 
 /// What is meant by it.
 struct NodeChoice {
+  Engine engine = Engine::kLocal;
   int ranks = 1;
   int agents = 0;        ///< of this machine; 0: the launcher is the only one
   int least_agents = 0;  ///< enough to go on with; 0: all
   std::vector<Host> hosts = {};
 };
 
+/// The engine "auto" is ssh where there are hosts; else slurm in an allocation,
+/// unless that is this machine alone or there are agents; else local. Slurm's
+/// hosts are the allocation's nodes, its tasks their slots; an allocation that
+/// is this machine alone has local ranks, also one a task.
+///
 /// The first M of the hosts where --nnodes says N:M; agents must be M. Ranks
 /// are -n; or M times --nproc-per-node, where "auto" means the hosts' slots, or
 /// one rank for each of `cores`; or the hosts' slots; or one. Where N is less

@@ -28,7 +28,6 @@ constexpr double kYearSeconds = 365 * 24 * 3600.0;
 struct Options {
   LaunchRequest request;
   NodeRequest nodes;
-  std::string engine = "auto";
   std::string hosts = {}, hostfile = {};
   double grace = 30, start_timeout = 600, section_timeout = 0, lease = 10,
          rejoin = 30, time_limit = 0;
@@ -135,14 +134,16 @@ void add_agents(CLI::App& app, Options& options) {
 void add_launching(CLI::App& app, Options& options) {
   LaunchRequest& request = options.request;
   app.add_option("-n,--ranks", options.nodes.ranks,
-                 "Processes to start; else the hosts' slots, or one a machine")
+                 "Processes to start; else the hosts' slots (in an allocation "
+                 "of Slurm: its tasks), or one a machine")
       ->envname("CATENA_RANKS")
       ->check(CLI::Range(1, kMostRanks));
-  app.add_option("--engine", options.engine,
-                 "How ranks are started: local (this machine) or ssh (--hosts, "
-                 "--hostfile); auto: ssh where there are hosts")
+  app.add_option("--engine", options.nodes.engine,
+                 "How ranks are started: local (this machine), ssh (--hosts, "
+                 "--hostfile) or slurm (on the nodes of the allocation that "
+                 "this is called in); auto: what there are hosts or nodes for")
       ->envname("CATENA_ENGINE")
-      ->check(CLI::IsMember({"auto", "local", "ssh"}));
+      ->check(CLI::IsMember({"auto", "local", "ssh", "slurm"}));
   app.add_option("--max-restarts", request.max_restarts,
                  "How often the ranks are started again after a failure, from "
                  "the newest checkpoint; three starts in a row without a new "
@@ -199,24 +200,13 @@ constexpr const char* kFooter =
     "  catena launch -n 16 --hosts node1,me@node2 configs/quickstart.toml\n"
     "  catena launch --hostfile hosts --nnodes 3:4 --nproc-per-node 8 "
     "configs/coe-2-4-64.toml\n"
+    "  salloc -N 2 --ntasks-per-node 8 catena launch configs/quickstart.toml\n"
     "Ctrl-C saves a checkpoint and ends (75); a second one ends at once.";
 
 std::vector<Host> hosts_of(const Options& options) {
-  std::vector<Host> hosts;
-  if (!options.hosts.empty()) {
-    hosts = parse_hosts(options.hosts, "--hosts");
-  } else if (!options.hostfile.empty()) {
-    hosts = parse_hostfile(read_file(options.hostfile), options.hostfile);
-  }
-  if (options.engine == "ssh" && hosts.empty()) {
-    fail(ErrorKind::kUsage,
-         "--engine ssh: say with --hosts or --hostfile to which machines");
-  }
-  if (options.engine == "local" && !hosts.empty()) {
-    fail(ErrorKind::kUsage,
-         "--engine local is this machine; --hosts and --hostfile are others");
-  }
-  return hosts;
+  if (!options.hosts.empty()) return parse_hosts(options.hosts, "--hosts");
+  if (options.hostfile.empty()) return {};
+  return parse_hostfile(read_file(options.hostfile), options.hostfile);
 }
 
 /// That this process may run on.
@@ -236,7 +226,12 @@ int carry_out(const Options& options) {
   NodeRequest nodes = options.nodes;
   nodes.hosts = hosts_of(options);
   nodes.cores = cores();
+  if (nodes.engine == "slurm" ||
+      (nodes.engine == "auto" && nodes.hosts.empty() && nodes.agents == 0)) {
+    nodes.allocation = slurm_allocation();
+  }
   NodeChoice choice = choose_nodes(std::move(nodes));
+  request.engine = choice.engine;
   request.ranks = choice.ranks;
   request.agents = choice.agents;
   request.least_agents = choice.least_agents;

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <sstream>
 #include <thread>
 
@@ -69,6 +70,27 @@ say() {{ echo "$1" > /proc/self/fd/$CATENA_CONTROL_FD; }}
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     ASSERT_TRUE(std::filesystem::exists(run() / name)) << name;
+  }
+  /// $PPID of a rank is its agent: run/agents has a line "AGENT RANK" each.
+  static std::string note_agent() {
+    return "echo $$ >> $RUN/pids; echo \"$PPID $RANK\" >> $RUN/agents\n";
+  }
+  [[nodiscard]] int agent_of(int rank) const {
+    std::istringstream file(read_file(run() / "agents"));
+    int agent = 0, process = 0, of = 0;
+    while (file >> process >> of) {
+      if (of == rank) agent = process;
+    }
+    return agent;
+  }
+  /// A program that is found before the real one: a shell script. Returns by
+  /// what environment.
+  [[nodiscard]] std::string program_does(const char* name,
+                                         const std::string& script) const {
+    write_file_atomically(folder_ / name, "#!/bin/sh\n" + script);
+    std::filesystem::permissions(folder_ / name,
+                                 std::filesystem::perms::owner_all);
+    return fmt::format("PATH={}:{}", folder_.string(), std::getenv("PATH"));
   }
   /// The processes whose numbers are in run/pids.
   void expect_none_left() const {

@@ -33,6 +33,48 @@ TEST(NodeChoiceTest, WithoutMachinesTheRanksAreHere) {
   EXPECT_EQ(choose_nodes({.ranks_per_node = "3", .agents = 2}).ranks, 6);
 }
 
+TEST(NodeChoiceTest, TheEngineIsWhatThereAreHostsOrNodesFor) {
+  const Allocation two{hosts("n1:2,n2:2"), "n1"}, outside{hosts("n1"), ""},
+      inside{hosts("n1:2"), "n1"};
+  const auto engine = [](NodeRequest request) {
+    return choose_nodes(std::move(request)).engine;
+  };
+  EXPECT_EQ(engine({}), Engine::kLocal);
+  EXPECT_EQ(engine({.allocation = two}), Engine::kSlurm);
+  EXPECT_EQ(engine({.allocation = outside}), Engine::kSlurm);
+  EXPECT_EQ(engine({.allocation = inside}), Engine::kLocal);
+  EXPECT_EQ(engine({.agents = 2, .allocation = two}), Engine::kLocal);
+  EXPECT_EQ(engine({.hosts = hosts("a,b"), .allocation = two}), Engine::kSsh);
+  EXPECT_EQ(engine({.engine = "local", .allocation = two}), Engine::kLocal);
+  EXPECT_EQ(engine({.engine = "slurm", .allocation = inside}), Engine::kSlurm);
+  EXPECT_THAT(refusal({.engine = "slurm"}), HasSubstr("no allocation"));
+  EXPECT_THAT(refusal({.engine = "ssh"}), HasSubstr("--hostfile"));
+  EXPECT_THAT(
+      refusal({.hosts = hosts("a"), .engine = "slurm", .allocation = two}),
+      HasSubstr("for --engine ssh"));
+  EXPECT_THAT(refusal({.agents = 1, .engine = "slurm", .allocation = two}),
+              HasSubstr("for --engine local"));
+}
+
+TEST(NodeChoiceTest, TasksOfSlurmAreRanksUnlessMoreIsSaid) {
+  const Allocation two{hosts("n1:2,n2:3"), "n1"};
+  const NodeChoice all = choose_nodes({.allocation = two});
+  EXPECT_EQ(all.ranks, 5);
+  EXPECT_EQ(all.hosts, two.nodes);
+  EXPECT_EQ(choose_nodes({.ranks = 3, .allocation = two}).ranks, 3);
+  const NodeChoice more =
+      choose_nodes({.ranks_per_node = "8", .allocation = two});
+  EXPECT_EQ(more.ranks, 16);
+  EXPECT_EQ(more.hosts, hosts("n1,n2")) << "whatever the tasks are";
+  const NodeChoice elastic =
+      choose_nodes({.nodes = "1:2", .ranks_per_node = "2", .allocation = two});
+  EXPECT_EQ(elastic.least_agents, 1);
+  const Allocation one{hosts("n1:4"), "n1"};
+  EXPECT_EQ(choose_nodes({.allocation = one}).ranks, 4);
+  EXPECT_TRUE(choose_nodes({.allocation = one}).hosts.empty());
+  EXPECT_EQ(choose_nodes({.ranks = 6, .allocation = one}).ranks, 6);
+}
+
 TEST(NodeChoiceTest, MachinesAreTheFirstHostsOrAgentsHere) {
   const NodeChoice here =
       choose_nodes({.nodes = "2", .ranks_per_node = "4", .agents = 2});

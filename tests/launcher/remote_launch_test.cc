@@ -29,23 +29,9 @@ using ::testing::Not;
 
 class RemoteLaunchTest : public Launched {
  protected:
-  /// $PPID of a rank is its agent: run/agents has a line "AGENT RANK" each.
-  static std::string note_agent() {
-    return "echo $$ >> $RUN/pids; echo \"$PPID $RANK\" >> $RUN/agents\n";
-  }
-  int agent_of(int rank) const {
-    std::istringstream file(read_file(run() / "agents"));
-    int agent = 0, process = 0, of = 0;
-    while (file >> process >> of) {
-      if (of == rank) agent = process;
-    }
-    return agent;
-  }
-  /// An `ssh` that does `script`. Returns what finds it before the real one.
+  /// Returns what finds an `ssh` that does this before the real one.
   std::string ssh_does(const std::string& script) const {
-    write_file_atomically(folder_ / "ssh", "#!/bin/sh\n" + script);
-    fs::permissions(folder_ / "ssh", fs::perms::owner_all);
-    return fmt::format("PATH={}:{}", folder_.string(), std::getenv("PATH"));
+    return program_does("ssh", script);
   }
   /// As the real one, but on this machine: the last argument goes to a shell.
   std::string ssh_runs_here() const {
