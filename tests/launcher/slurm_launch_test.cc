@@ -1,5 +1,5 @@
 // `catena launch` in an allocation of Slurm, whose srun a shell script plays.
-// See docs/operations.md.
+// By a real one: tests/system/slurm.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
