@@ -76,6 +76,8 @@ class Coordinator::Service {
                   log::info("{}", say.text);
                 }
               },
+              [this](const Moved& moved) { hooks_.moved(state_, moved); },
+              [this](const RankEnded& ended) { hooks_.rank_ended(ended); },
               [](const Finish&) {}},
           action);
     }

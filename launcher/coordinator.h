@@ -26,6 +26,9 @@ class Coordinator {
     std::function<void(int agent)> replace;
     /// Step of the newest checkpoint there is; 0: none.
     std::function<std::int64_t()> checkpoint_step;
+    /// Told of before anything is done for it.
+    std::function<void(const JobState&, const Moved&)> moved;
+    std::function<void(const RankEnded&)> rank_ended;
     /// After every change of phase, the last one included.
     std::function<void(const JobState&)> changed;
   };

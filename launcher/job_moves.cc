@@ -8,9 +8,15 @@
 #include "launcher/job_text.h"
 
 namespace catena::launcher {
+
+void enter(JobState& state, JobPhase phase, JobActions& actions) {
+  if (std::exchange(state.phase, phase) == phase) return;
+  actions.emplace_back(Moved{phase, state.generation});
+}
+
 void end(JobState& state, JobPhase phase, int code, JobActions& actions) {
-  state.phase = phase;
   state.exit_code = code;
+  enter(state, phase, actions);
   state.start_until = state.note_at = state.settle_until = state.save_until =
       state.stop_until = state.restart_at = state.repeat_at =
           state.rejoin_until = state.job_until = std::nullopt;
@@ -46,7 +52,7 @@ void send_start(const JobState& state, int agent, JobActions& actions) {
 
 void start_ranks(JobState& state, const std::string& rendezvous,
                  JobActions& actions) {
-  state.phase = JobPhase::kRendezvous;
+  enter(state, JobPhase::kRendezvous, actions);
   state.started = true;
   state.rendezvous = rendezvous;
   state.rejoin_until.reset();
@@ -77,7 +83,7 @@ void start_if_ready(JobState& state, Time now, JobActions& actions) {
 }
 
 void begin_generation(JobState& state, Time now, JobActions& actions) {
-  state.phase = JobPhase::kStarting;
+  enter(state, JobPhase::kStarting, actions);
   state.restart_at.reset();
   wait_for_start(state, now);
   start_if_ready(state, now, actions);
@@ -113,7 +119,7 @@ void stop_agents(JobState& state, bool at_once, Time now, JobActions& actions) {
 }
 
 void fail_generation(JobState& state, Time now, JobActions& actions) {
-  state.phase = JobPhase::kStopping;
+  enter(state, JobPhase::kStopping, actions);
   stop_agents(state, false, now, actions);
 }
 
@@ -132,7 +138,7 @@ void judge_failure(JobState& state, const Cause& cause, Time now,
   }
   state.restarted.push_back(cause);
   next_generation(state);
-  state.phase = JobPhase::kRestarting;
+  enter(state, JobPhase::kRestarting, actions);
   state.restart_at = now + verdict.wait;
   actions.emplace_back(Say{false, restart_text(state, verdict.wait)});
   if (verdict.wait <= Duration()) begin_generation(state, now, actions);
@@ -203,7 +209,7 @@ void blame_agent(JobState& state, int agent, const std::string& what) {
 /// them: nothing is gained by letting them end in order.
 void fail_for_agent(JobState& state, Time now, JobActions& actions) {
   if (state.stop_until) return;
-  state.phase = JobPhase::kStopping;
+  enter(state, JobPhase::kStopping, actions);
   stop_agents(state, true, now, actions);
 }
 

@@ -16,6 +16,8 @@ void send(const JobState& state, int agent, Body body, JobActions& actions) {
   actions.emplace_back(SendCommand{agent, {state.generation, std::move(body)}});
 }
 
+/// Into another phase, or none.
+void enter(JobState& state, JobPhase phase, JobActions& actions);
 void end(JobState& state, JobPhase phase, int code, JobActions& actions);
 /// Asked to end when there was nothing to save any more. Where there is a
 /// checkpoint, the state is saved.

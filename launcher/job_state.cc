@@ -14,20 +14,22 @@ namespace catena::launcher {
 namespace {
 
 /// What it means, when ranks run, that one has ended.
-void note_ending(JobState& state, const RankEnding& ending, Time now) {
+void note_ending(JobState& state, const RankEnding& ending, Time now,
+                 JobActions& actions) {
   if (is_failure(ending)) {
     if (!state.settle_until) state.settle_until = now + state.options.settle;
   } else if (ending.code == kExitPreempted) {
     // It was asked by somebody else; all ranks agree on such a stop.
-    state.phase = JobPhase::kSaving;
+    enter(state, JobPhase::kSaving, actions);
     state.save_until = now + state.options.grace;
   }
 }
 
-bool adds(JobState& state, const RankEnding& ending) {
-  const bool is_new = state.ended.insert(ending.rank).second;
-  if (is_new) state.endings.push_back(ending);
-  return is_new;
+bool adds(JobState& state, const RankEnding& ending, JobActions& actions) {
+  if (!state.ended.insert(ending.rank).second) return false;
+  state.endings.push_back(ending);
+  actions.emplace_back(RankEnded{state.generation, ending});
+  return true;
 }
 
 class Receiver {
@@ -68,7 +70,7 @@ class Receiver {
         static_cast<int>(state_.joined.size()) < state_.world) {
       return;
     }
-    state_.phase = JobPhase::kRunning;
+    enter(state_, JobPhase::kRunning, actions_);
     state_.start_until.reset();
     state_.note_at.reset();
   }
@@ -82,14 +84,16 @@ class Receiver {
     actions_.emplace_back(Say{bad, suspected_text(suspected)});
   }
   void operator()(const RankExited& exited) {
-    if (!adds(state_, exited.ending)) return;
+    if (!adds(state_, exited.ending, actions_)) return;
     if (state_.phase == JobPhase::kRendezvous ||
         state_.phase == JobPhase::kRunning) {
-      note_ending(state_, exited.ending, now_);
+      note_ending(state_, exited.ending, now_, actions_);
     }
   }
   void operator()(const GenerationEmpty& empty) {
-    for (const RankEnding& ending : empty.endings) adds(state_, ending);
+    for (const RankEnding& ending : empty.endings) {
+      adds(state_, ending, actions_);
+    }
     state_.ready.insert(agent_);
     leave_empty(state_, agent_, now_, actions_);
   }
@@ -139,11 +143,11 @@ void stop_job(JobState& state, int code, Time now, JobActions& actions) {
     if (state.generation > 0) stop_agents(state, true, now, actions);
     end_as_asked(state, actions);
   } else if (second) {
-    state.phase = JobPhase::kStopping;
+    enter(state, JobPhase::kStopping, actions);
     stop_agents(state, true, now, actions);
   } else if (state.phase != JobPhase::kStopping) {
     const bool failed = state.settle_until.has_value();
-    state.phase = failed ? JobPhase::kStopping : JobPhase::kSaving;
+    enter(state, failed ? JobPhase::kStopping : JobPhase::kSaving, actions);
     state.save_until.reset();
     stop_agents(state, false, now, actions);
   }
@@ -175,15 +179,16 @@ bool passed(const std::optional<Time>& deadline, Time now) {
 bool is_end(JobPhase phase) { return phase >= JobPhase::kSucceeded; }
 
 JobActions begin(JobState& state, Time now) {
-  if (state.phase != JobPhase::kNew) return {};
-  state.phase = JobPhase::kStarting;
+  JobActions actions;
+  if (state.phase != JobPhase::kNew) return actions;
+  enter(state, JobPhase::kStarting, actions);
   state.policy.checkpoint_step = state.checkpoint_step;
   wait_for_start(state, now);
   if (state.options.contact.on()) state.repeat_at = now;
   if (state.options.time_limit > Duration()) {
     state.job_until = now + state.options.time_limit;
   }
-  return {};
+  return actions;
 }
 
 JobActions receive(JobState& state, const Report& report, Time now) {

@@ -134,9 +134,22 @@ struct Say {
   bool bad;
   std::string text;
 };
+/// For the job's journal: it is in another phase; comes before what is done for
+/// that.
+struct Moved {
+  JobPhase phase;
+  int generation;
+};
+/// For the journal: how a rank ended, once a rank of each generation, and not
+/// at all where its agent was lost.
+struct RankEnded {
+  int generation;
+  RankEnding ending;
+};
 /// The job has ended: state.phase and state.exit_code say how. Once.
 struct Finish {};
-using JobAction = std::variant<SendCommand, ReplaceAgent, Say, Finish>;
+using JobAction =
+    std::variant<SendCommand, ReplaceAgent, Say, Moved, RankEnded, Finish>;
 using JobActions = std::vector<JobAction>;
 
 // What happens.

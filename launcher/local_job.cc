@@ -11,6 +11,7 @@
 #include "launcher/agents.h"
 #include "launcher/coordinator.h"
 #include "launcher/engines.h"
+#include "launcher/journal.h"
 #include "launcher/monitor/monitor.h"
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
@@ -83,6 +84,7 @@ class Job {
  public:
   Job(const JobPlan& plan, const LaunchRequest& request)
       : plan_(plan),
+        journal_(plan.run / "journal.jsonl", plan.job),
         coordinator_(
             context_, job_options(plan, request),
             {.send = [this](int agent,
@@ -90,6 +92,14 @@ class Job {
              .replace = [this](int agent) { agents_->replace(agent); },
              .checkpoint_step =
                  [this] { return newest_checkpoint_step(plan_.run); },
+             .moved =
+                 [this](const JobState& state, const Moved& moved) {
+                   note([&] { journal_.moved(state, moved); });
+                 },
+             .rank_ended =
+                 [this](const RankEnded& ended) {
+                   note([&] { journal_.rank_ended(ended); });
+                 },
              .changed = [this](const JobState& state) { write_down(state); }}),
         agents_(make_agents(
             context_, plan, request,
@@ -133,15 +143,22 @@ class Job {
     coordinator_.stop(signal);
   }
 
-  void write_down(const JobState& state) {
-    const std::chrono::duration<double> seconds = Clock::now() - begin_;
+  /// The ranks have the same disk, and say more of it.
+  template <class Write>
+  static void note(const Write& write) {
     try {
-      write_file_atomically(plan_.run / "job.json",
-                            result_json(plan_, state, seconds.count()));
+      write();
     } catch (const Error& error) {
-      // The ranks have the same disk, and say more of it.
       log::warning("{}", error.what());
     }
+  }
+
+  void write_down(const JobState& state) {
+    const std::chrono::duration<double> seconds = Clock::now() - begin_;
+    note([&] {
+      write_file_atomically(plan_.run / "job.json",
+                            result_json(plan_, state, seconds.count()));
+    });
     if (is_end(state.phase)) {
       log::info("{} after {} restarts, code {}; see {}", name_of(state.phase),
                 state.policy.restarts, state.exit_code,
@@ -152,6 +169,7 @@ class Job {
 
   const JobPlan& plan_;
   const Clock::time_point begin_ = Clock::now();
+  Journal journal_;
   asio::io_context context_;
   Coordinator coordinator_;
   std::unique_ptr<Agents> agents_;

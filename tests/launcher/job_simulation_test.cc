@@ -20,6 +20,7 @@
 #include "launcher/agent_state.h"
 #include "launcher/contract.h"
 #include "launcher/job_state.h"
+#include "tests/launcher/told.h"
 
 namespace catena::launcher {
 namespace {
@@ -60,6 +61,7 @@ class Simulation {
     }
     EXPECT_TRUE(is_end(job_.phase)) << name_of(job_.phase);
     EXPECT_EQ(finished_, 1) << "V10";
+    EXPECT_EQ(told_.phase(), job_.phase);
     EXPECT_TRUE(alive_.empty()) << "V1";
   }
   /// Whether a generation had fewer ranks than the job.
@@ -225,6 +227,7 @@ class Simulation {
   void act(const JobActions& actions) {
     for (const JobAction& action : actions) {
       if (std::holds_alternative<Finish>(action)) ++finished_;
+      told_.note(action);
       if (const auto* lost = std::get_if<ReplaceAgent>(&action)) {
         replace(lost->agent);
       }
@@ -397,6 +400,7 @@ class Simulation {
   std::map<int, int> worlds_;                  ///< of generations
   std::map<std::pair<int, int>, int> places_;  ///< generation, rank: agent
   int smaller_ = 0;
+  Told told_;
   int finished_ = 0, processes_ = 0;
   std::int64_t checkpoint_ = 0;
 };
