@@ -61,6 +61,26 @@ const RankEnding* silent_one(std::span<const RankEnding> endings) {
   return nullptr;
 }
 
+/// Of two ranks that waited for each other, the one that told so first.
+const RankEnding* parted_one(std::span<const RankEnding> endings) {
+  for (const RankEnding& ending : endings) {
+    if (!is_failure(ending) || order_of(ending) != Order::kLost) continue;
+    const RankEnding* other = find(endings, ending.waits_for);
+    if (other != nullptr && other->waits_for == ending.rank) return &ending;
+  }
+  return nullptr;
+}
+
+Cause did_not_reach(const RankEnding& parted) {
+  return {.rank = parted.rank,
+          .code = kExitInternal,
+          .text = fmt::format(
+              "waited for rank {0}, and rank {0} for it: what they send does "
+              "not reach the other; look at the network between them{1}",
+              parted.waits_for, where(parted)),
+          .ending = parted};
+}
+
 Cause did_not_answer(std::span<const RankEnding> endings,
                      const RankEnding& silent) {
   std::string waited;
@@ -120,6 +140,8 @@ std::optional<Cause> first_cause(std::span<const RankEnding> endings) {
   }
   if (first == nullptr) return std::nullopt;
   if (order_of(*first) == Order::kLost) {
+    const RankEnding* parted = parted_one(endings);
+    if (parted != nullptr) return did_not_reach(*parted);
     const RankEnding* silent = silent_one(endings);
     if (silent != nullptr) return did_not_answer(endings, *silent);
   }

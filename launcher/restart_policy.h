@@ -32,7 +32,8 @@ struct Cause {
 /// `endings` decides.
 /// Where all that is known is that ranks lost others, it is the one that most
 /// of them waited for, or the one that this one waited for, and so on, if that
-/// one had nothing to say.
+/// one had nothing to say. Of two that waited for each other neither is to
+/// blame: both are named.
 [[nodiscard]] std::optional<Cause> first_cause(
     std::span<const RankEnding> endings);
 

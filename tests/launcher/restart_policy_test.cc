@@ -93,6 +93,41 @@ TEST(RestartPolicyTest, TheOneThatMostWaitedForIsTheCause) {
   EXPECT_EQ(cause->code, kExitInternal);
 }
 
+TEST(RestartPolicyTest, RanksThatWaitedForEachOtherAreBothNamed) {
+  const RankEnding home{.rank = 0,
+                        .process = 1,
+                        .signal = SIGTERM,
+                        .lost = true,
+                        .stopped = true,
+                        .waits_for = 1};
+  RankEnding one{.rank = 1,
+                 .process = 1,
+                 .code = 70,
+                 .lost = true,
+                 .step = 7,
+                 .section = "step",
+                 .waits_for = 2};
+  RankEnding other{.rank = 2,
+                   .process = 1,
+                   .signal = SIGTERM,
+                   .stopped = true,
+                   .waits_for = 1};
+  for (const bool both : {false, true}) {
+    if (both) other.lost = true;
+    const auto cause = first_cause(std::vector{home, one, other});
+    ASSERT_TRUE(cause);
+    EXPECT_EQ(cause->rank, 1);
+    EXPECT_EQ(cause->code, kExitInternal);
+    EXPECT_EQ(cause->text,
+              "waited for rank 2, and rank 2 for it: what they send does not "
+              "reach the other; look at the network between them (section "
+              "step, after step 7)");
+  }
+  // It waits for nobody: it does not answer.
+  other.waits_for = -1;
+  EXPECT_EQ(first_cause(std::vector{one, other})->rank, 2);
+}
+
 TEST(RestartPolicyTest, WhatACauseIsCalled) {
   const Cause killed = cause_of({.rank = 2, .process = 1, .signal = SIGKILL});
   EXPECT_EQ(killed.code, 137);
