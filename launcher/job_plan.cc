@@ -64,7 +64,7 @@ Json json_of(const JobPlan& plan, const Cause& cause) {
   return {{"rank", cause.rank},
           {"host", cause.host.empty() ? plan.host : cause.host},
           {"process", ending.process},
-          {"code", ending.code},
+          {"code", cause.rank < 0 ? cause.code : ending.code},
           {"signal", ending.signal},
           {"step", ending.step},
           {"section", ending.section},

@@ -136,6 +136,8 @@ TEST_F(LaunchTest, RanksThatDoNotMeetAreNamed) {
       launch({"-n", "2", "--max-restarts", "0", "--start-timeout", "0.5"});
   EXPECT_EQ(outcome.code, kExitNotAssembled);
   EXPECT_THAT(outcome.error, HasSubstr("1 of 2 ranks have not met: 1 after"));
+  EXPECT_EQ(result()["first_failure"]["rank"], -1);
+  EXPECT_EQ(result()["first_failure"]["code"], kExitNotAssembled);
 }
 
 TEST_F(LaunchTest, ATimeLimitStopsInOrder) {
