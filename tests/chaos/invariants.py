@@ -56,7 +56,7 @@ def none_alive(job, expected, _):
 
 def nothing_left(job, _, __):
     """V2."""
-    listening = processes.listening()
+    listening = job.listening()
     for inode, port in job.inodes.items():
         if inode in listening:
             yield f"V2: port {port} of the job still listens"
@@ -107,8 +107,10 @@ def cause_named(job, expected, _):
         if first.get(key) != value:
             yield (f"V4: {key} of the first cause is {first.get(key)!r}, "
                    f"not {value!r}")
-    if first["rank"] >= 0 and first["host"] != result["host"]:
-        yield f"V4: the host is {first['host']}, not {result['host']}"
+    hosts = ([host.name for host in job.network.hosts] if job.network
+             else [result["host"]])
+    if first["rank"] >= 0 and first["host"] not in hosts:
+        yield f"V4: the host is {first['host']}, not {' or '.join(hosts)}"
 
 
 def generations_apart(job, _, __):
@@ -228,9 +230,32 @@ def one_end(job, expected, _):
         yield "V9: a restart after the end"
 
 
+def journal_in_order(job, expected, _):
+    """V10: one end of the job, its last line, and one of each rank and
+    generation."""
+    lines = job.journal()
+    ranks = [(line["generation"], line["rank"]) for line in lines
+             if "rank" in line]
+    if len(set(ranks)) != len(ranks):
+        yield f"V10: the journal has a rank's end twice: {sorted(ranks)}"
+    for name in ("seconds", "generation"):
+        told = [line[name] for line in lines]
+        if told != sorted(told):
+            yield f"V10: {name} of the journal fall: {told}"
+    ends = [line for line in lines if line.get("state") in ENDS]
+    if expected.killed:
+        if ends and not expected.told:
+            yield "V10: the journal of a launcher that was killed has an end"
+    elif ends != lines[-1:]:
+        yield f"V10: the journal has {len(ends)} ends, or lines after one"
+    elif (ends[0]["state"], ends[0]["exit_code"]) != (
+            expected.state, expected.code):
+        yield f"V10: the journal ends with {ends[0]}"
+
+
 INVARIANTS = (none_alive, nothing_left, result_says, cause_named,
               generations_apart, same_bits, few_steps_repeated, newest_chosen,
-              restarts_within, one_end)
+              restarts_within, one_end, journal_in_order)
 
 
 def check(job, expected, reference):
@@ -259,6 +284,7 @@ def timers(job):
     elif following or job.result().get("state") != "SUCCEEDED":
         found["stop"] = job.since_fault(last.gone)
     if following:
-        found["detect"] = job.noticed(rf"rank \d+ (was|hung|ended|did not)")
+        found["detect"] = job.noticed(
+            r"rank \d+ (was|hung|ended|did not|waited for)|agent \d+ .*is gone")
         found["first"] = job.since_fault(following.first_step)
     return found

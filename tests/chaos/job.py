@@ -82,9 +82,10 @@ class Job:
     """A launcher and its ranks. `folder` is the trial's, `run` the run's."""
 
     def __init__(self, command, folder, run, environment, cwd, damaged,
-                 agents=0):
+                 agents=0, network=None):
         self.folder, self.run = pathlib.Path(folder), pathlib.Path(run)
         self.agents = agents  # 0: the launcher itself is the only one
+        self.network = network  # machines.Network; none: this machine
         self.damaged = damaged  # inode of its folder by step; the trial's
         self.problems = []  # what was seen that must not be
         self.generations = {}
@@ -100,6 +101,8 @@ class Job:
         self.temporary = self.folder / "tmp"
         self.temporary.mkdir(parents=True, exist_ok=True)
         self.log_offset = self.size(self.run / "launcher.log")
+        self.journal_offset = processes.read(
+            self.run / "journal.jsonl").rfind(b"\n") + 1
         self.rank_offset = self.size(self.run / "logs" / "rank-0.log")
         self.metrics = Follower(self.run / "metrics.jsonl")
         self.ever_saved = bool(self.valid_steps())
@@ -133,7 +136,14 @@ class Job:
         return self.generations.get(max(self.generations, default=0))
 
     def offspring(self):
+        if self.network:
+            return [found for host in self.network.hosts
+                    for found in processes.descendants(host.process.pid, 2)]
         return processes.descendants(self.launcher, 2 if self.agents else 1)
+
+    def listening(self):
+        return processes.listening(
+            self.network.processes if self.network else ("self",))
 
     def agent_processes(self):
         return processes.children(self.launcher) if self.agents else []
@@ -159,6 +169,12 @@ class Job:
             return json.loads(processes.read(self.run / "job.json"))
         except ValueError:
             return {}
+
+    def journal(self):
+        """Of this launcher: throws where a line is not whole."""
+        text = processes.read(self.run / "journal.jsonl")[self.journal_offset:]
+        lines = [json.loads(line) for line in text.splitlines()]
+        return [line for line in lines if line["job"] == lines[0]["job"]]
 
     def exit_code(self):
         """As a shell says it."""
@@ -290,7 +306,7 @@ class Job:
         mine = set()
         for process in [self.launcher, *self.offspring()]:
             mine |= processes.sockets(process)
-        for inode, port in processes.listening().items():
+        for inode, port in self.listening().items():
             if inode in mine:
                 self.inodes[inode] = port
 

@@ -97,11 +97,13 @@ def sockets(process):
     return found
 
 
-def listening():
-    """Inode and port of every TCP socket of this machine that listens."""
+def listening(where=("self",)):
+    """Inode and port of every TCP socket that listens in the networks of these
+    processes."""
     found = {}
-    for name in ("tcp", "tcp6"):
-        for line in read(f"/proc/net/{name}").splitlines()[1:]:
+    for path in (f"/proc/{process}/net/{name}" for process in where
+                 for name in ("tcp", "tcp6")):
+        for line in read(path).splitlines()[1:]:
             words = line.split()
             if words[3] == b"0A":
                 found[int(words[9])] = int(words[1].rpartition(b":")[2], 16)

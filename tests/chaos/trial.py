@@ -1,5 +1,6 @@
 """What one trial has at hand: a folder, chance, the programs, and the state
 that a job must end with."""
+import contextlib
 import dataclasses
 import pathlib
 import random
@@ -111,17 +112,20 @@ class Trial:
         self.failures, self.timers, self.facts = [], {}, {}
         self.damaged = {}  # as Job has it
         self.jobs = []
+        self.cleanup = contextlib.ExitStack()  # when they have ended
 
     def choose(self, kinds):
         self.kind = self.rng.kind(kinds, self.number)
         return self.kind
 
     def launch(self, *flags, steps=STEPS, settings=None, environment=None,
-               before=(), command=None):
-        """A launcher in the trial's run. `before`: a program that starts it."""
+               before=(), command=None, network=None):
+        """A launcher in the trial's run. `before`: a program that starts it;
+        `network`: the machines that its ranks run on, if not this one."""
         job = Job([*before, *(command or self.site.command(
             self.run, steps, settings, flags))], self.folder, self.run,
-            environment or {}, SOURCE, self.damaged, self.site.agents)
+            environment or {}, SOURCE, self.damaged,
+            0 if network else self.site.agents, network)
         if self.jobs:
             before = self.jobs[-1]
             job.reached_before = before.reached()
