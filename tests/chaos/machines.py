@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Machines that are network namespaces of this one, with links that can be cut.
 
 Network makes two, host1 and host2, and a third for the launcher:
