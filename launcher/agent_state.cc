@@ -67,10 +67,13 @@ AgentActions start(AgentState& state, int generation,
   state.generation = generation;
   state.ended.clear();
   AgentActions actions;
-  for (const int rank : command.ranks) {
+  const int here = static_cast<int>(command.ranks.size());
+  for (int local = 0; local < here; ++local) {
+    const int rank = command.ranks[static_cast<std::size_t>(local)];
     state.ranks[rank].ending.rank = rank;
-    actions.emplace_back(
-        SpawnRank{generation, rank, command.world, command.rendezvous});
+    actions.emplace_back(SpawnRank{generation, rank, command.world, local, here,
+                                   command.node, command.nodes,
+                                   command.rendezvous});
   }
   if (command.ranks.empty()) close_if_empty(state, actions);
   return actions;

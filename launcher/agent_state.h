@@ -59,6 +59,8 @@ struct OpenListener {
 /// Then rank_spawned(), or rank_reaped() where it cannot be started.
 struct SpawnRank {
   int generation, rank, world;
+  int local_rank, local_world;  ///< among those of this agent
+  int node, nodes;              ///< as StartGeneration says
   std::string rendezvous;
 };
 struct SignalRank {

@@ -8,7 +8,9 @@ namespace {
 
 void count(JobState& state) {
   state.world = state.agents = 0;
+  state.nodes.clear();
   for (const auto& ranks : state.ranks) {
+    state.nodes.push_back(state.agents);
     state.world += static_cast<int>(ranks.size());
     if (!ranks.empty()) ++state.agents;
   }

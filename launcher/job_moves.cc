@@ -41,10 +41,13 @@ void wait_for_start(JobState& state, Time now) {
 namespace {
 
 void send_start(const JobState& state, int agent, JobActions& actions) {
+  const auto at = static_cast<std::size_t>(agent);
   send(state, agent,
        StartGeneration{.world = state.world,
-                       .ranks = state.ranks.at(static_cast<std::size_t>(agent)),
-                       .rendezvous = state.rendezvous},
+                       .ranks = state.ranks.at(at),
+                       .rendezvous = state.rendezvous,
+                       .node = state.nodes.at(at),
+                       .nodes = state.agents},
        actions);
 }
 

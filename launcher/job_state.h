@@ -78,8 +78,9 @@ struct JobState {
   std::set<int> ready = {};  ///< agents that run nothing older
   /// Of each agent, in this generation; an agent without any is left out.
   std::vector<std::vector<int>> ranks;
-  int world = 0;   ///< ranks of all
-  int agents = 0;  ///< that have ranks
+  int world = 0;                ///< ranks of all
+  int agents = 0;               ///< that have ranks
+  std::vector<int> nodes = {};  ///< of each agent: its place among these
   Contacts contacts;
   /// Agents that are lost, and left out: how often another process was started
   /// in their place, and from when on it may be tried again.

@@ -18,7 +18,6 @@
 #include <ctime>
 #include <optional>
 
-#include "launcher/agent_state.h"
 #include "launcher/console.h"
 #include "launcher/contract.h"
 #include "launcher/process_report.h"
@@ -192,13 +191,11 @@ class LocalAgent::Service {
     // Another agent may have had this rank, and shown what it wrote.
     if (action.rank == setup_.console_rank) console_.emplace(log);
     process->log_begin = begin_log(log, action.generation);
-    RankProgram program{
-        .path = setup_.program,
-        .arguments = setup_.arguments,
-        .environment = rank_environment(setup_, action.generation, action.rank,
-                                        action.world, action.rendezvous),
-        .log = log,
-        .descriptors = {ends[1]}};
+    RankProgram program{.path = setup_.program,
+                        .arguments = setup_.arguments,
+                        .environment = rank_environment(setup_, action),
+                        .log = log,
+                        .descriptors = {ends[1]}};
     program.environment.push_back(
         fmt::format("{}={}", kControlVariable, ends[1]));
     const bool serves = action.rank == 0 && listener_.has_value();

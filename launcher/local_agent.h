@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/agent_state.h"
 #include "launcher/contact.h"
 #include "launcher/messages.h"
 #include "launcher/run_files.h"
@@ -38,11 +39,16 @@ struct RankSetup {
   std::vector<std::string> environment = {};  ///< NAME=VALUE, over its own
 };
 
-/// The ranks' environment: this process's without what names a rank, and with
-/// what setup, generation and rank say; see launcher/contract.h.
-[[nodiscard]] std::vector<std::string> rank_environment(
-    const RankSetup& setup, int generation, int rank, int world,
-    const std::string& rendezvous);
+/// Environment of a rank, besides what launcher/contract.h has: how many starts
+/// came before this one, and how many there may be (--max-restarts).
+inline constexpr const char* kRestartCountVariable = "CATENA_RESTART_COUNT";
+inline constexpr const char* kMaxRestartsVariable = "CATENA_MAX_RESTARTS";
+
+/// A rank's environment: this process's without what names a rank, and with
+/// what setup and start say: as launcher/contract.h has it, and as torchrun's
+/// programs find it (RANK, LOCAL_RANK, MASTER_ADDR, ...).
+[[nodiscard]] std::vector<std::string> rank_environment(const RankSetup& setup,
+                                                        const SpawnRank& start);
 
 /// The agent of this machine, within this process: does what
 /// AgentState says to real processes, and tells it what they do. They die with

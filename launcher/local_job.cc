@@ -43,12 +43,15 @@ JobOptions job_options(const JobPlan& plan, const LaunchRequest& request) {
 RankSetup rank_setup(const JobPlan& plan, const LaunchRequest& request) {
   return {.program = plan.program,
           .arguments = plan.arguments,
+  std::vector<std::string> environment = request.environment;
+  environment.push_back(
+      fmt::format("{}={}", kMaxRestartsVariable, request.max_restarts));
           .job = plan.job,
           .token = random_secret(),
           .run = plan.run,
           .grace = request.grace,
           .section_timeout = request.section_timeout,
-          .environment = request.environment};
+          .environment = std::move(environment)};
 }
 
 RemoteOptions remote_options(const JobPlan& plan,

@@ -44,6 +44,8 @@ struct StartGeneration {
   int world = 1;
   std::vector<int> ranks = {};
   std::string rendezvous = {};
+  /// Of the agents that have ranks: which one this is, and how many they are.
+  int node = 0, nodes = 1;
 };
 /// End the generation's ranks: SIGTERM, and SIGKILL after the grace period or,
 /// with `at_once`, now. To be repeated safely; answered by GenerationEmpty.

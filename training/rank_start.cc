@@ -1,7 +1,9 @@
 #include "training/rank_start.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 
@@ -52,6 +54,67 @@ std::string read_token(const RankOptions& options,
          token.size(), tcp::Secret::kLeastBytes);
   }
   return token;
+}
+
+/// Not a number, or none that fits: -1.
+int number_of(const char* text) {
+  int number = -1;
+  const char* end = text + std::strlen(text);
+  const auto [at, error] = std::from_chars(text, end, number);
+  return error == std::errc() && at == end ? number : -1;
+}
+
+/// What others tell the processes that they start: which one it is of how many.
+/// Slurm says how many tasks a job has to a job's script, too, which is none.
+struct Starter {
+  const char *rank, *size;
+};
+constexpr std::array<Starter, 4> kStarters = {
+    {{"RANK", "WORLD_SIZE"},
+     {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
+     {"PMI_RANK", "PMI_SIZE"},
+     {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"}}};
+
+int take(const Environment& environment, const char* name, int least) {
+  const int number = number_of(environment(name));
+  if (number >= least) return number;
+  fail(ErrorKind::kConfig,
+       "{} is \"{}\" and no number from {} on: unset it, or say with {} and {} "
+       "which rank this is",
+       name, environment(name), least, kRankVariable, kWorldSizeVariable);
+}
+
+/// As "HOST:PORT"; "" where it is not said.
+std::string master_of(const Environment& environment) {
+  const char* host = environment("MASTER_ADDR");
+  const char* port = environment("MASTER_PORT");
+  if (host == nullptr || port == nullptr) return "";
+  const bool colons = std::strchr(host, ':') != nullptr;
+  return fmt::format("{}{}{}:{}", colons ? "[" : "", host, colons ? "]" : "",
+                     port);
+}
+
+/// `options`, and what the first starter says that has said all, where neither
+/// flags nor Catena's own variables name a rank.
+RankOptions with_starter(RankOptions options, const Environment& environment) {
+  const char* index = environment("JOB_COMPLETION_INDEX");
+  if (options.rank < 0 && options.world_size > 1 && index != nullptr) {
+    options.rank = take(environment, "JOB_COMPLETION_INDEX", 0);
+  }
+  if (options.rank >= 0 || options.world_size > 0) return options;
+  for (const Starter& starter : kStarters) {
+    if (environment(starter.rank) == nullptr ||
+        environment(starter.size) == nullptr) {
+      continue;
+    }
+    const int size = take(environment, starter.size, 1);
+    if (size == 1) return options;
+    options.rank = take(environment, starter.rank, 0);
+    options.world_size = size;
+    if (options.rendezvous.empty()) options.rendezvous = master_of(environment);
+    return options;
+  }
+  return options;
 }
 
 RankStart by_mpi(const RankOptions& options, int processes) {
@@ -121,15 +184,16 @@ RankStart by_meeting(const RankOptions& options, Wire wire,
 
 }  // namespace
 
-RankStart plan_ranks(const RankOptions& options, const std::string& transport,
+RankStart plan_ranks(const RankOptions& said, const std::string& transport,
                      const Environment& environment) {
   const int processes = mpi_processes(environment);
-  const bool told = options.rank >= 0 || options.world_size > 0 ||
-                    !options.rendezvous.empty();
   const bool automatic = transport == "auto";
   if (transport == "mpi" || (automatic && (processes > 1 || processes < 0))) {
-    return by_mpi(options, processes);
+    return by_mpi(said, processes);
   }
+  const RankOptions options = with_starter(said, environment);
+  const bool told = options.rank >= 0 || options.world_size > 0 ||
+                    !options.rendezvous.empty();
   const bool gloo = transport == "gloo" || (automatic && told);
   const Wire wire = gloo ? Wire::kGloo : Wire::kSharedMemory;
   if (told) {

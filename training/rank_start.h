@@ -41,10 +41,14 @@ using Environment = std::function<const char*(const char*)>;
 /// Decides that. `transport` is parallel.transport. With "auto", ranks that
 /// mpirun or srun started are joined by MPI; those that were given an address,
 /// by Gloo; those that this process starts, by shared memory.
+/// Where `said` names no rank, RANK and WORLD_SIZE do, or Open MPI's, PMI's
+/// or Slurm's own variables (the first pair of which both are set); where it
+/// names no address, MASTER_ADDR and MASTER_PORT; of a known number of ranks,
+/// JOB_COMPLETION_INDEX says which.
 /// Throws: Usage, where options are missing, contradict each other or do not
-/// go with the transport; Config (address, token); Unsupported when that wire
-/// is not built in; Data when the file of the token cannot be read.
-[[nodiscard]] RankStart plan_ranks(const RankOptions& options,
+/// go with the transport; Config (address, token, number); Unsupported when
+/// that wire is not built in; Data when the file of the token cannot be read.
+[[nodiscard]] RankStart plan_ranks(const RankOptions& said,
                                    const std::string& transport,
                                    const Environment& environment);
 

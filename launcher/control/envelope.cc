@@ -64,6 +64,8 @@ void put(const Command& command, proto::Command& to) {
                      start.add_ranks(static_cast<std::uint32_t>(rank));
                    }
                    start.set_rendezvous(body.rendezvous);
+                   start.set_node(static_cast<std::uint32_t>(body.node));
+                   start.set_nodes(static_cast<std::uint32_t>(body.nodes));
                  },
                  [&](const Stop& body) {
                    to.mutable_stop()->set_at_once(body.at_once);
@@ -238,7 +240,9 @@ Setup take(const proto::Setup& from) {
 StartGeneration take(const proto::StartGeneration& from) {
   StartGeneration start{
       .world = take("world", from.world(), kMaxRanks),
-      .rendezvous = take_words("rendezvous", from.rendezvous(), kMaxNameBytes)};
+      .rendezvous = take_words("rendezvous", from.rendezvous(), kMaxNameBytes),
+      .node = take("node", from.node(), kMaxRanks - 1),
+      .nodes = take("nodes", from.nodes(), kMaxRanks)};
   if (from.ranks_size() > start.world) refuse("ranks", "are too many");
   for (const std::uint32_t rank : from.ranks()) {
     start.ranks.push_back(take("rank", rank, start.world - 1));

@@ -90,6 +90,9 @@ TEST_F(JobElasticTest, GoesOnWithoutTheOneThatIsNotBack) {
               ElementsAre("1<start 2", "2<start 2"));
   EXPECT_EQ(state_.world, 4);
   EXPECT_EQ(state_.ranks[2], (std::vector<int>{2, 3}));
+  EXPECT_EQ(state_.agents, 2);
+  EXPECT_EQ(state_.nodes[1], 0);
+  EXPECT_EQ(state_.nodes[2], 1);
   EXPECT_EQ(host_of(state_, 0), "n2");
   for (int rank = 0; rank < 4; ++rank) {
     hear(1 + rank / 2, 2, RankJoined{rank});

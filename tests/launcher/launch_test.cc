@@ -47,6 +47,43 @@ say joined; say done)");
   }
 }
 
+TEST_F(LaunchTest, RanksAreToldWhoTheyAreAsTorchrunDoes) {
+  ranks_do(R"(
+env > $RUN/environment-$RANK.$CATENA_GENERATION
+say joined; say done
+[ "$CATENA_GENERATION$RANK" != 11 ] || exit 7)");
+  const std::vector<std::string> misleading = {
+      "RANK=9",        "LOCAL_RANK=9",       "WORLD_SIZE=9",
+      "MASTER_PORT=9", "GROUP_WORLD_SIZE=9", "CATENA_RESTART_COUNT=9"};
+  const Outcome outcome = launch(
+      {"-n", "2", "--max-restarts", "5", "--env", "NODE_RANK=9"}, misleading);
+  ASSERT_EQ(outcome.code, 0) << outcome.error;
+  for (const auto& [rank, generation] : {std::pair{0, 1}, {1, 1}, {1, 2}}) {
+    const std::string said =
+        '\n' +
+        read_file(run() / fmt::format("environment-{}.{}", rank, generation));
+    const auto value = [&said](const std::string& name) {
+      const auto at = said.find('\n' + name + '=') + name.size() + 2;
+      return said.substr(at, said.find('\n', at) - at);
+    };
+    EXPECT_EQ(value("RANK"), fmt::format("{}", rank));
+    EXPECT_EQ(value("LOCAL_RANK"), fmt::format("{}", rank));
+    EXPECT_EQ(value("WORLD_SIZE"), "2");
+    EXPECT_EQ(value("LOCAL_WORLD_SIZE"), "2");
+    EXPECT_EQ(value("NODE_RANK"), "0");
+    EXPECT_EQ(value("GROUP_RANK"), "0");
+    EXPECT_EQ(value("GROUP_WORLD_SIZE"), "1");
+    EXPECT_EQ(value("MASTER_ADDR") + ':' + value("MASTER_PORT"),
+              value("CATENA_RENDEZVOUS"));
+    EXPECT_EQ(value("CATENA_RESTART_COUNT"), fmt::format("{}", generation - 1));
+    EXPECT_EQ(value("CATENA_MAX_RESTARTS"), "5");
+    for (const char* name : {"RANK", "NODE_RANK", "WORLD_SIZE"}) {
+      const std::string line = fmt::format("\n{}=", name);
+      EXPECT_EQ(said.find(line), said.rfind(line)) << name;
+    }
+  }
+}
+
 TEST_F(LaunchTest, TheFirstCauseIsNamedAndTheRestEndsWithIt) {
   ranks_do(R"(
 echo $$ >> $RUN/pids; say joined; say "step 3"

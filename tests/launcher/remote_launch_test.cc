@@ -70,6 +70,7 @@ echo "$CATENA_RANK of $CATENA_WORLD_SIZE in $CATENA_GENERATION at $CATENA_RENDEZ
 [ "$CATENA_RUN_DIR" = $RUN ] || exit 1
 [ ${#CATENA_TOKEN} -ge 32 ] || exit 2
 [ $RANK != 0 ] || [ -n "$CATENA_RENDEZVOUS_FD" ] || exit 4
+echo "$LOCAL_RANK of $LOCAL_WORLD_SIZE on $NODE_RANK of $GROUP_WORLD_SIZE"
 [ "$PWD" = ")" +
            fs::current_path().string() +
            R"(" ] || exit 5
@@ -86,6 +87,10 @@ say joined; say done)");
         read_file(run() / "logs" / fmt::format("rank-{}.log", ranks - 1));
     EXPECT_THAT(last, HasSubstr(fmt::format(
                           "{} of {} in 1 at 127.0.0.1:", ranks - 1, ranks)));
+    const int here = ranks / agents;  // of the last, which has the fewest
+    EXPECT_THAT(
+        last, HasSubstr(fmt::format("\n{} of {} on {} of {}\n", here - 1, here,
+                                    agents - 1, agents)));
     EXPECT_THAT(outcome.error, HasSubstr("\n0 of"));
     EXPECT_THAT(outcome.error, Not(HasSubstr("\n1 of")));
     std::set<int> different;

@@ -103,6 +103,60 @@ TEST(RankStartTest, MpirunMeansMpi) {
             Kind::kMpi);
 }
 
+TEST(RankStartTest, OthersThatStartProcessesSayWhichRankEachIs) {
+  if (!gloo::available()) GTEST_SKIP() << "built without Gloo";
+  for (Variables variables :
+       {Variables{{"RANK", "1"}, {"WORLD_SIZE", "4"}},
+        {{"PMI_RANK", "1"}, {"PMI_SIZE", "4"}},
+        {{"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "4"}},
+        {{"OMPI_COMM_WORLD_RANK", "1"}, {"OMPI_COMM_WORLD_SIZE", "4"}},
+        {{"RANK", "1"},
+         {"WORLD_SIZE", "4"},
+         {"SLURM_PROCID", "0"},
+         {"SLURM_STEP_NUM_TASKS", "2"}}}) {
+    variables.insert(kSecret.begin(), kSecret.end());
+    variables["MASTER_ADDR"] = "10.0.0.1";
+    variables["MASTER_PORT"] = "29500";
+    const RankStart start = plan({}, "gloo", variables);
+    EXPECT_EQ(start.kind, Kind::kMeeting);
+    EXPECT_EQ(start.rank, 1);
+    EXPECT_EQ(start.ranks, 4);
+    EXPECT_EQ(start.store.host, "10.0.0.1");
+    EXPECT_EQ(start.store.port, 29500);
+    variables["MASTER_ADDR"] = "fd00::3";
+    EXPECT_EQ(plan({}, "gloo", variables).store.host, "fd00::3");
+    // What Catena itself is told comes first.
+    EXPECT_EQ(plan(told(0, 3), "gloo", variables).ranks, 3);
+    EXPECT_EQ(plan(told(0, 3), "gloo", variables).store.host, "10.0.0.1");
+  }
+}
+
+TEST(RankStartTest, AJobsScriptIsNoRank) {
+  const Variables script = {{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "8"}};
+  EXPECT_EQ(plan({}, "auto", script).kind, Kind::kAlone);
+  EXPECT_EQ(plan({}, "auto", {{"RANK", "0"}, {"WORLD_SIZE", "1"}}).kind,
+            Kind::kAlone);
+  EXPECT_EQ(plan({}, "auto", {{"RANK", "3"}}).kind, Kind::kAlone);
+}
+
+TEST(RankStartTest, AnIndexedJobSaysWhichOfTheRanksAPodIs) {
+  if (!gloo::available()) GTEST_SKIP() << "built without Gloo";
+  Variables variables = kSecret;
+  variables["JOB_COMPLETION_INDEX"] = "2";
+  EXPECT_EQ(plan(told(-1, 4), "gloo", variables).rank, 2);
+  EXPECT_EQ(plan(told(1, 4), "gloo", variables).rank, 1);
+  EXPECT_EQ(plan({}, "auto", variables).kind, Kind::kAlone);
+}
+
+TEST(RankStartTest, WhatNamesARankAndIsNoNumberIsRefused) {
+  for (const char* rank : {"", "x", "-1", "1 ", "99999999999"}) {
+    expect_refused(ErrorKind::kConfig, "RANK is \"", {}, "auto",
+                   {{"RANK", rank}, {"WORLD_SIZE", "4"}});
+  }
+  expect_refused(ErrorKind::kConfig, "WORLD_SIZE is \"0\"", {}, "auto",
+                 {{"RANK", "0"}, {"WORLD_SIZE", "0"}});
+}
+
 TEST(RankStartTest, WhatContradictsItselfIsRefused) {
   const Variables four = {{"OMPI_COMM_WORLD_SIZE", "4"}};
   expect_refused(ErrorKind::kUsage, "neither mpirun nor srun", {.ranks = 4},

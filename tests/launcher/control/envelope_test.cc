@@ -48,8 +48,11 @@ TEST(EnvelopeTest, EveryMessageComesAsItWent) {
       Heartbeat{},
       a_setup(),
       Command{1, OpenRendezvous{}},
-      Command{
-          2, StartGeneration{.world = 8, .ranks = {2, 3}, .rendezvous = "h:1"}},
+      Command{2, StartGeneration{.world = 8,
+                                 .ranks = {2, 3},
+                                 .rendezvous = "h:1",
+                                 .node = 1,
+                                 .nodes = 4}},
       Command{2, StartGeneration{.world = 8, .ranks = {}, .rendezvous = ""}},
       Command{3, Stop{true}},
       Command{3, Stop{false}},
