@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,6 +34,11 @@ class Agents {
   /// Starts another process in its place, as start() does. The former one is
   /// killed, if it is of this machine, and not heard any more.
   virtual void replace(int agent) = 0;
+  /// Connections of strangers, as control::Server::rejected(); empty where
+  /// nobody can connect.
+  [[nodiscard]] virtual std::map<std::string, std::int64_t> rejected() const {
+    return {};
+  }
 };
 
 /// One agent, within this process: its ranks are of this machine.

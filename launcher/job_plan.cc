@@ -200,7 +200,8 @@ std::string plan_json(const JobPlan& plan) {
 }
 
 std::string result_json(const JobPlan& plan, const JobState& state,
-                        double seconds) {
+                        double seconds,
+                        const std::map<std::string, std::int64_t>& rejected) {
   Json restarts = Json::array();
   for (const Cause& cause : state.restarted) {
     restarts.push_back(json_of(plan, cause));
@@ -221,6 +222,8 @@ std::string result_json(const JobPlan& plan, const JobState& state,
       {"last_step", state.step},
       {"checkpoint_step", state.checkpoint_step},
       {"seconds", std::round(seconds * kMillisecond) / kMillisecond},
+      {"control",
+       {{"connections_rejected", rejected}, {"stale_messages", state.stale}}},
       {"version", CATENA_VERSION}};
   if (is_end(state.phase)) {
     json["exit_code"] = state.exit_code;

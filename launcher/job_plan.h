@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -67,11 +69,14 @@ struct JobPlan {
 /// RUN/job.json, what is known of a job now or at its end: schema, job, run,
 /// state, generation, exit_code, first_failure (null: none), restarts (each
 /// with its cause), rank_states, dashboard (null: none), last_step,
-/// checkpoint_step, seconds, version. A rank waits, starts (it has not met the
-/// others yet), is running, or has ended: failed, lost (because another did),
-/// stopped, done. `ranks` is how many there are now.
-[[nodiscard]] std::string result_json(const JobPlan& plan,
-                                      const JobState& state, double seconds);
+/// checkpoint_step, seconds, control, version. A rank waits, starts (it has not
+/// met the others yet), is running, or has ended: failed, lost (because another
+/// did), stopped, done. `ranks` is how many there are now. `control` says what
+/// the launcher did not listen to: connections it turned away, by reason, and
+/// messages of other generations.
+[[nodiscard]] std::string result_json(
+    const JobPlan& plan, const JobState& state, double seconds,
+    const std::map<std::string, std::int64_t>& rejected);
 
 /// 64 hexadecimal digits of random bits from the operating system.
 [[nodiscard]] std::string random_secret();

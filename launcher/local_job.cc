@@ -4,7 +4,9 @@
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <csignal>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -41,11 +43,11 @@ JobOptions job_options(const JobPlan& plan, const LaunchRequest& request) {
 }
 
 RankSetup rank_setup(const JobPlan& plan, const LaunchRequest& request) {
-  return {.program = plan.program,
-          .arguments = plan.arguments,
   std::vector<std::string> environment = request.environment;
   environment.push_back(
       fmt::format("{}={}", kMaxRestartsVariable, request.max_restarts));
+  return {.program = plan.program,
+          .arguments = plan.arguments,
           .job = plan.job,
           .token = random_secret(),
           .run = plan.run,
@@ -83,6 +85,9 @@ std::unique_ptr<Agents> make_agents(asio::io_context& context,
                        rank_setup(plan, request), std::move(hooks));
 }
 
+/// What strangers do is no change of the job's, and is written down so often.
+constexpr std::chrono::seconds kBetweenCounts(2);
+
 class Job {
  public:
   Job(const JobPlan& plan, const LaunchRequest& request)
@@ -111,12 +116,14 @@ class Job {
                  [this](int agent, const std::string& why) {
                    coordinator_.agent_gone(agent, why);
                  }})),
-        signals_(context_, SIGINT, SIGTERM, SIGHUP) {
+        signals_(context_, SIGINT, SIGTERM, SIGHUP),
+        note_(context_) {
     for (const int more : {SIGQUIT, SIGUSR1, SIGUSR2}) signals_.add(more);
   }
 
   int run() {
     wait_for_signals();
+    if (!written_.empty()) note_strangers();
     coordinator_.begin();
     agents_->start();
     context_.run();
@@ -156,12 +163,27 @@ class Job {
     }
   }
 
-  void write_down(const JobState& state) {
-    const std::chrono::duration<double> seconds = Clock::now() - begin_;
-    note([&] {
-      write_file_atomically(plan_.run / "job.json",
-                            result_json(plan_, state, seconds.count()));
+  void note_strangers() {
+    note_.expires_after(kBetweenCounts);
+    note_.async_wait([this](const boost::system::error_code& error) {
+      if (error) return;
+      if (written_ != agents_->rejected()) save(coordinator_.state());
+      note_strangers();
     });
+  }
+
+  void save(const JobState& state) {
+    const std::chrono::duration<double> seconds = Clock::now() - begin_;
+    written_ = agents_->rejected();
+    note([&] {
+      write_file_atomically(
+          plan_.run / "job.json",
+          result_json(plan_, state, seconds.count(), written_));
+    });
+  }
+
+  void write_down(const JobState& state) {
+    save(state);
     if (is_end(state.phase)) {
       log::info("{} after {} restarts, code {}; see {}", name_of(state.phase),
                 state.policy.restarts, state.exit_code,
@@ -177,6 +199,9 @@ class Job {
   Coordinator coordinator_;
   std::unique_ptr<Agents> agents_;
   asio::signal_set signals_;
+  asio::steady_timer note_;
+  /// Agents::rejected(), as job.json has it; empty: nobody can connect.
+  std::map<std::string, std::int64_t> written_ = agents_->rejected();
 };
 
 }  // namespace

@@ -105,6 +105,10 @@ class RemoteAgents : public Agents {
     invite(agent);
   }
 
+  [[nodiscard]] std::map<std::string, std::int64_t> rejected() const override {
+    return server_.rejected();
+  }
+
  private:
   void invite(int agent) {
     connected_.erase(agent);

@@ -1,5 +1,6 @@
 #include "launcher/control/server.h"
 
+#include <array>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -29,6 +30,10 @@ using boost::system::system_error;
 namespace {
 
 constexpr std::chrono::milliseconds kBreath(100);
+
+constexpr std::array kRefusals = {Refusal::kMalformed, Refusal::kVersion,
+                                  Refusal::kJob,       Refusal::kAgent,
+                                  Refusal::kNonce,     Refusal::kProof};
 
 /// A connection of somebody who has not proved who he is.
 struct Pending {
@@ -69,6 +74,7 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
         hooks_(std::move(hooks)),
         acceptor_(context),
         breath_(context) {
+    for (const Refusal refusal : kRefusals) rejected_[name_of(refusal)] = 0;
     try {
       const tcp::endpoint at(asio::ip::make_address(options_.address), 0);
       acceptor_.open(at.protocol());
@@ -270,7 +276,8 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
   bool closed_ = false;
   PendingList pending_;
   std::map<int, Place> places_;
-  std::map<std::string, std::int64_t> rejected_;
+  std::map<std::string, std::int64_t> rejected_ = {
+      {"deadline", 0}, {"crowded", 0}, {"closed", 0}, {"protocol", 0}};
 };
 
 Server::Server(asio::io_context& context, Secret secret, Options options,

@@ -53,8 +53,9 @@ class Server {
   void send(int agent, const Message& message);
   /// Closes all connections and listens no more; no hook is called any more.
   void close();
-  /// Connections that were turned away, by reason: those of Refusal, and
-  /// "deadline", "crowded", "closed", "protocol".
+  /// Connections that were turned away, by reason, of which all are there from
+  /// the beginning: those of Refusal, and "deadline", "crowded", "closed",
+  /// "protocol".
   [[nodiscard]] const std::map<std::string, std::int64_t>& rejected() const;
 
  private:

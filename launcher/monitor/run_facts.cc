@@ -9,6 +9,8 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr std::size_t kMostReasons = 32;
+
 const Json& member(const Json& json, const char* key) {
   static const Json none;
   if (!json.is_object()) return none;
@@ -41,6 +43,16 @@ RunFacts::RunFacts(const RunView& view, double now)
   const Json& failure = member(view.job, "first_failure");
   if (failure.is_object() && view.state() == "FAILED") {
     failures[cause_of(failure)] += 1;
+  }
+  const Json& control = member(view.job, "control");
+  const Json& reasons = member(control, "connections_rejected");
+  if (reasons.is_object() && reasons.size() <= kMostReasons) {
+    for (const auto& [reason, count] : reasons.items()) {
+      rejected[reason] = static_cast<double>(whole(count));
+    }
+  }
+  if (member(control, "stale_messages").is_number_integer()) {
+    stale = static_cast<double>(whole(member(control, "stale_messages")));
   }
   const Json& seconds = member(view.job, "seconds");
   if (seconds.is_number()) {

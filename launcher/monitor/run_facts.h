@@ -26,6 +26,10 @@ struct RunFacts {
   std::int64_t generation = 0;  ///< 0: no job.json
   /// Number of them by cause: "signal_9", "code_1", "other".
   std::map<std::string, double> restarts = {}, failures = {};
+  /// Connections that the launcher turned away, by reason; messages of other
+  /// generations. Empty, and -1: not said.
+  std::map<std::string, double> rejected = {};
+  double stale = -1;
   double wall_seconds = 0;  ///< of the job; 0: no job.json
   double eta_seconds = 0;   ///< until train.steps; 0: unknown, or at the end
 };

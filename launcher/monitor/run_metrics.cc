@@ -75,6 +75,19 @@ class Families {
   std::vector<MetricFamily> families_;
 };
 
+void add_control(Families& all, const RunFacts& facts) {
+  all.begin("catena_control_connections_rejected_total",
+            "Connections to the launcher that were turned away, by reason.",
+            MetricType::Counter);
+  for (const auto& [reason, count] : facts.rejected) {
+    all.add(count, {{"reason", reason}});
+  }
+  if (facts.stale < 0) return;
+  all.counter("catena_control_stale_messages_total",
+              "Messages of another generation, which were dropped.",
+              facts.stale);
+}
+
 void add_job(Families& all, const RunView& view, double now) {
   all.begin("catena_build_info", "Version of this program; always 1.",
             MetricType::Gauge);
@@ -102,6 +115,7 @@ void add_job(Families& all, const RunView& view, double now) {
     }
     all.counter("catena_wall_seconds_total", "Seconds since the job began.",
                 facts.wall_seconds);
+    add_control(all, facts);
   }
   all.counter("catena_productive_seconds_total",
               "Seconds of the steps that the run is made of.",

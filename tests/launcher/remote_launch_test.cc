@@ -353,6 +353,19 @@ say done)");
     }
   }
   EXPECT_GE(reached, 300);
+  // The dashboard's port is not the launcher's of control.
+  const auto counted = [this] {
+    const nlohmann::json json = result();
+    int all = 0;
+    for (const int count : json["control"]["connections_rejected"]) {
+      all += count;
+    }
+    return all;
+  };
+  for (int i = 0; i < 600 && counted() < 300; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  EXPECT_EQ(counted(), 300) << "while the job runs";
   write_file_atomically(run() / "go", "");
   const Outcome outcome = program.wait();
   EXPECT_EQ(outcome.code, 0) << outcome.error;

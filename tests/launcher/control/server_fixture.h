@@ -145,8 +145,7 @@ class ServerTest : public ::testing::Test {
     return *result;
   }
   std::int64_t rejected(const std::string& reason) {
-    const auto at = server_->rejected().find(reason);
-    return at == server_->rejected().end() ? 0 : at->second;
+    return server_->rejected().at(reason);
   }
 
   boost::asio::io_context context_;

@@ -81,7 +81,9 @@ std::string RunFiles::job(const std::string& state) {
       R"j({{"rank":1,"host":"h","process":7,"code":0,"signal":9,"step":5,)j"
       R"j("text":"was killed by signal 9 (Killed)","last_words":"<b>"}}],)j"
       R"j("rank_states":["running","failed"],"last_step":10,)j"
-      R"j("checkpoint_step":4,"seconds":12.5,"version":"0"}})j"
+      R"j("checkpoint_step":4,"seconds":12.5,"control":{{)j"
+      R"j("connections_rejected":{{"proof":0,"protocol":3}},)j"
+      R"j("stale_messages":2}},"version":"0"}})j"
       "\n",
       state);
 }

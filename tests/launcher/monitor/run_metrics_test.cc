@@ -59,6 +59,31 @@ TEST(RunMetricsTest, SaysWhatIsKnownUnderTheNamesOfTheDocumentation) {
           HasSubstr("catena_productive_seconds_total 6.25\n")));
 }
 
+TEST(RunMetricsTest, WhoTheLauncherTurnedAwayIsCountedByReason) {
+  const RunFiles files;
+  files.write_run();
+  EXPECT_THAT(
+      metrics_of(files),
+      AllOf(HasSubstr("# TYPE catena_control_connections_rejected_total "
+                      "counter\n"),
+            HasSubstr("catena_control_connections_rejected_total{"
+                      "reason=\"proof\"} 0\n"),
+            HasSubstr("catena_control_connections_rejected_total{"
+                      "reason=\"protocol\"} 3\n"),
+            HasSubstr("catena_control_stale_messages_total 2\n")));
+  // Of a launcher that nobody can connect to, and of one that says neither.
+  for (const char* control :
+       {R"({"connections_rejected":{},"stale_messages":0})", "{}", "7",
+        R"({"connections_rejected":[1],"stale_messages":"x"})"}) {
+    files.replace(
+        "job.json",
+        fmt::format(R"({{"state":"RUNNING","generation":1,"control":{}}})",
+                    control));
+    EXPECT_THAT(metrics_of(files), AllOf(Not(HasSubstr("connections_rejected")),
+                                         HasSubstr("catena_generation 1\n")));
+  }
+}
+
 TEST(RunMetricsTest, ARunThatHasNotBegunHasItsState) {
   const RunFiles files;
   EXPECT_THAT(metrics_of(files),
