@@ -50,6 +50,7 @@ Trainer::Result Trainer::run() {
   try {
     return run_to_end();
   } catch (const std::exception& error) {
+    restore_stop_signals();  // there is nothing left to save
     try {
       write_result(result_so_far(), "failed", error.what());
     } catch (const Error& unwritten) {

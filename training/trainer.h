@@ -6,8 +6,8 @@
 #include <string>
 
 #include "runtime/base/machine.h"
+#include "training/checkpoint/checkpoint_writer.h"
 #include "training/checkpoint/state.h"
-#include "training/checkpoint/writer.h"
 #include "training/estimate.h"
 #include "training/evaluate.h"
 #include "training/kernel_table.h"
@@ -64,8 +64,7 @@ class Trainer {
       const std::vector<std::string>& inputs, const char* key);
   /// Throws: Error(kConfig), naming a rank that is not like rank 0, and how.
   void check_alike() const;
-  /// Rank 0's value, or the sum of all ranks'.
-  [[nodiscard]] bool leader_says(bool value);
+  /// The sum of all ranks'.
   [[nodiscard]] std::int64_t sum_of(std::int64_t value);
   /// Whether any rank was asked to stop, or to save: see training/stop.h.
   void agree_on_requests();

@@ -15,7 +15,6 @@ namespace catena {
 void Trainer::rewind(const std::string& why, std::int64_t number) {
   control_line::say_section(kSectionLoad);
   note(writer_->wait());
-  if (ranks_ != nullptr) wait(ranks_->world().barrier({}));
   const auto place = newest_checkpoint(run_.checkpoints());
   if (!place.has_value()) return leave_out(why, number);
   restore(place->folder, *model_, *optimizer_);
@@ -95,9 +94,8 @@ void Trainer::check_probe(const TrainingState& before) {
 
 void Trainer::save() {
   // Training does not wait for a slow disk; this one is saved a little late.
-  if (leader_says(writer_->busy())) return;
+  if (writer_->busy()) return;
   control_line::say_section(kSectionCheckpoint);
-  note(writer_->wait());
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();
   state_.spikes = guard_.state();
@@ -110,8 +108,8 @@ void Trainer::save() {
 void Trainer::save_last() {
   control_line::say_section(kSectionCheckpoint);
   note(writer_->wait());
-  if (leader_says(writer_->last_step() == state_.step ||
-                  (state_.step == first_step_ && first_step_ > 0))) {
+  if (writer_->last_step() == state_.step ||
+      (state_.step == first_step_ && first_step_ > 0)) {
     return;
   }
   save();
@@ -125,7 +123,6 @@ void Trainer::save_last() {
 
 std::string Trainer::say_what_is_saved() {
   note(writer_->wait());
-  if (ranks_ != nullptr) wait(ranks_->world().barrier({}));
   const auto saved = list_checkpoints(run_.checkpoints());
   if (saved.empty()) return "no weights were saved";
   return fmt::format("the last saved weights are in {}",

@@ -67,12 +67,6 @@ void Trainer::check_alike() const {
   }
 }
 
-bool Trainer::leader_says(bool value) {
-  if (ranks_ == nullptr) return value;
-  wait(ranks_->world().broadcast({}, 0, &value, sizeof value));
-  return value;
-}
-
 std::int64_t Trainer::sum_of(std::int64_t value) {
   if (ranks_ == nullptr) return value;
   wait(ranks_->world().all_reduce({}, {&value, DType::kInt64, {1}}));

@@ -2,11 +2,13 @@
 // folder named "checkpoints" waits or fails as the file that CATENA_TROUBLE
 // names says, from the moment it is there until it is gone. It holds the name
 // of a call and what befalls it, such as "fsync wait", "write 122" (an error
-// number) or "renameat2 kill". The file that CATENA_DISK_LOG names gets a line
-// for every such call that went well: its name and path, and for one that
-// renames both paths.
+// number) or "renameat2 kill", and, if not all of that folder is meant, the
+// pattern of a path. A kill happens once. The file that CATENA_DISK_LOG names
+// gets a line for every such call that went well: its name and path, and for
+// one that renames both paths.
 
 #include <dlfcn.h>
+#include <fnmatch.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -26,11 +28,15 @@ int trouble(const char* call, const char* path) {
   for (;; ::usleep(1000)) {
     std::FILE* const open = std::fopen(file, "re");
     if (open == nullptr) return 0;
-    char name[16] = "", what[16] = "";
-    const int words = std::fscanf(open, "%15s %15s", name, what);
+    char name[16] = "", what[16] = "", where[64] = "";
+    const int words = std::fscanf(open, "%15s %15s %63s", name, what, where);
     std::fclose(open);
-    if (words != 2 || std::strcmp(name, call) != 0) return 0;
-    if (std::strcmp(what, "kill") == 0) ::kill(::getpid(), SIGKILL);
+    if (words < 2 || std::strcmp(name, call) != 0) return 0;
+    if (words > 2 && ::fnmatch(where, path, 0) != 0) return 0;
+    if (std::strcmp(what, "kill") == 0) {
+      ::unlink(file);
+      ::kill(::getpid(), SIGKILL);
+    }
     if (std::strcmp(what, "wait") != 0) return std::atoi(what);
   }
 }

@@ -6,9 +6,9 @@
 
 #include <filesystem>
 
+#include "training/checkpoint/checkpoint_writer.h"
 #include "training/checkpoint/manifest.h"
 #include "training/checkpoint/reader.h"
-#include "training/checkpoint/writer.h"
 
 namespace catena {
 

@@ -189,6 +189,75 @@ TEST_P(RefusalTest, TrainingGoesOnAndTheLastOneStays) {
   EXPECT_EQ(newest_checkpoint(checkpoints("run"))->step, report["step"]);
 }
 
+/// Two ranks, each with files of its own in a checkpoint.
+class TroubledRankTest : public TroubledDiskTest {
+ protected:
+  /// Its tensors and its note, and not what is one of two files.
+  static constexpr const char* kFilesOfRankOne = "*[lrt]-00002*";
+  [[nodiscard]] std::string two(const std::string& run,
+                                const std::string& more) const {
+    return small(run, "--set parallel.expert=2 " + more);
+  }
+  [[nodiscard]] std::string launched(const std::string& run,
+                                     const std::string& more) const {
+    return "launch -n 2 --no-dashboard --grace-period 240 " +
+           two(run, more).substr(std::string("train ").size());
+  }
+};
+
+// The other one is not deaf to its end: it has no note to wait for any more.
+TEST_F(TroubledRankTest, KilledWhileSavingHoldsUpNobody) {
+  for (const char* every : {"0", "3"}) {
+    const std::string run = fmt::format("run-{}", every);
+    begin_trouble(fmt::format("fsync kill {}", kFilesOfRankOne));
+    const auto begin = std::chrono::steady_clock::now();
+    const Outcome outcome = wait(start_troubled(
+        launched(run, fmt::format("--set checkpoint.every={}", every))));
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_LT(std::chrono::steady_clock::now() - begin,
+              std::chrono::seconds(200));
+    const auto job = json_of(read_file(folder_ / run / "job.json"));
+    ASSERT_EQ(job["restarts"].size(), 1U) << job;
+    EXPECT_EQ(job["restarts"][0]["rank"], 1);
+    EXPECT_EQ(newest_checkpoint(checkpoints(run))->step, 30);
+  }
+}
+
+TEST_F(TroubledRankTest, ADiskThatRefusesOneRankFailsTheCheckpointOfAll) {
+  const pid_t child =
+      start_troubled(two("run", "--ranks 2 --set train.steps=1000000"));
+  wait_for_event("run", "checkpoint");
+  begin_trouble(fmt::format("write {} {}", ENOSPC, kFilesOfRankOne));
+  const std::int64_t failed = wait_for_event("run", "checkpoint_failed", 2);
+  EXPECT_LT(newest_checkpoint(checkpoints("run"))->step, failed);
+  end_trouble();
+  const std::size_t good = events("run", "checkpoint").size();
+  EXPECT_GT(wait_for_event("run", "checkpoint", good + 1), failed);
+  ::kill(child, SIGTERM);
+  const Outcome stopped = wait(child);
+  EXPECT_EQ(stopped.code, 75) << stopped.err;
+  EXPECT_THAT(stopped.err, HasSubstr("No space left on device; training goes "
+                                     "on"));
+  const std::string other = "run/ranks/1";
+  EXPECT_EQ(events(other, "checkpoint_failed"),
+            events("run", "checkpoint_failed"));
+  EXPECT_EQ(events(other, "checkpoint"), events("run", "checkpoint"));
+  EXPECT_THAT(result("run")["checkpoint_error"], HasSubstr("rank 1: "));
+  EXPECT_EQ(newest_checkpoint(checkpoints("run"))->step, result("run")["step"]);
+}
+
+TEST_F(TroubledRankTest, ADiskThatRefusesTheLastOneOfARankEndsAllWith74) {
+  begin_trouble(fmt::format("write {} {}", ENOSPC, kFilesOfRankOne));
+  const Outcome outcome = wait(start_troubled(two("run", "--ranks 2")));
+  EXPECT_EQ(outcome.code, 74) << outcome.err;
+  EXPECT_EQ(losses("run").size(), 30U);
+  for (const char* run : {"run", "run/ranks/1"}) {
+    EXPECT_EQ(result(run)["state"], "failed");
+    EXPECT_THAT(result(run)["error"], HasSubstr("No space left on device"));
+  }
+  EXPECT_FALSE(fs::exists(checkpoints("run") / ".unfinished-step-000030"));
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Calls, RefusalTest,
     testing::Values(Refusal{"write", ENOSPC}, Refusal{"write", EDQUOT},

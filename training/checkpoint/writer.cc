@@ -8,7 +8,6 @@
 #include <thread>
 
 #include "runtime/base/error.h"
-#include "runtime/base/log.h"
 #include "training/checkpoint/manifest.h"
 #include "training/checkpoint/reader.h"
 
@@ -21,10 +20,6 @@ using Clock = std::chrono::steady_clock;
 // A name with a dot in front is never a checkpoint.
 constexpr const char* kUnfinished = ".unfinished-";
 constexpr const char* kRemoved = ".removed-";
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 void make_folder(const fs::path& path) {
   std::error_code code;
@@ -107,23 +102,16 @@ std::int64_t write_part(const fs::path& folder, const Snapshot& model,
   Json note{{"files", Json::array()},
             {"tensors", names_of(model)},
             {"tensor_bytes", model.bytes()},
-            {"moments", names_of(optimizer)},
-            {"error", ""}};
+            {"moments", names_of(optimizer)}};
   std::int64_t bytes = 0;
-  try {
-    for (const auto& [prefix, snapshot] :
-         {std::pair{"model", &model}, std::pair{"optimizer", &optimizer}}) {
-      const std::string name = part_name(prefix, part);
-      const WrittenFile file = write_safetensors(
-          folder / name, snapshot->arrays(), {{"step", std::to_string(step)}});
-      bytes += file.bytes;
-      note["files"].push_back(
-          {{"name", name}, {"bytes", file.bytes}, {"hash", file.hash}});
-    }
-  } catch (const Error& error) {
-    note["error"] = error.what();
-    write_file_atomically(folder / note_name(part), note.dump());
-    throw;
+  for (const auto& [prefix, snapshot] :
+       {std::pair{"model", &model}, std::pair{"optimizer", &optimizer}}) {
+    const std::string name = part_name(prefix, part);
+    const WrittenFile file = write_safetensors(
+        folder / name, snapshot->arrays(), {{"step", std::to_string(step)}});
+    bytes += file.bytes;
+    note["files"].push_back(
+        {{"name", name}, {"bytes", file.bytes}, {"hash", file.hash}});
   }
   write_file_atomically(folder / note_name(part), note.dump());
   return bytes;
@@ -137,6 +125,10 @@ void take_note(const fs::path& folder, const WriterPart& part,
   const fs::path path = folder / note_name(part);
   const auto begin = Clock::now();
   while (!fs::exists(path)) {
+    if (part.give_up != nullptr && *part.give_up) {
+      fail(ErrorKind::kIo, "{}: given up, as not all parts were written",
+           folder.string());
+    }
     if (Clock::now() - begin > kDeadline) {
       fail(ErrorKind::kIo,
            "{}: rank {} has not written its part of the checkpoint in {} s",
@@ -145,9 +137,6 @@ void take_note(const fs::path& folder, const WriterPart& part,
     std::this_thread::sleep_for(kNap);
   }
   const Json note = Json::parse(read_file(path));
-  if (const auto error = note.at("error").get<std::string>(); !error.empty()) {
-    fail(ErrorKind::kIo, "rank {}: {}", part.number, error);
-  }
   for (const Json& file : note.at("files")) {
     manifest.files.push_back({file.at("name").get<std::string>(),
                               {file.at("bytes").get<std::int64_t>(),
@@ -158,12 +147,6 @@ void take_note(const fs::path& folder, const WriterPart& part,
             note.at("tensor_bytes").get<std::int64_t>());
   index.add_names(note.at("moments").get<std::vector<std::string>>());
   fs::remove(path);
-}
-
-WriterPart part_of(const Ranks* ranks) {
-  if (ranks == nullptr) return {};
-  const int writers = ranks->mesh().expert;
-  return {ranks->rank() < writers ? ranks->rank() : -1, writers};
 }
 
 }  // namespace
@@ -215,8 +198,11 @@ std::int64_t write_checkpoint(
       {optimizer_file, write_safetensors(folder.path / optimizer_file,
                                          optimizer.arrays(), step)});
   index.add_names(names_of(optimizer));
+  enter("notes");
   for (int other = 1; other < part.count; ++other) {
-    take_note(folder.path, {other, part.count}, manifest, index);
+    take_note(folder.path,
+              {.number = other, .count = part.count, .give_up = part.give_up},
+              manifest, index);
   }
   if (part.names != nullptr) index.check(*part.names);
   enter("index");
@@ -268,89 +254,6 @@ void remove_unfinished_checkpoints(const fs::path& checkpoints) {
       fs::remove_all(entry.path(), ignored);
     }
   }
-}
-
-CheckpointWriter::CheckpointWriter(fs::path checkpoints,
-                                   const CheckpointConfig& config, Model& model,
-                                   Optimizer& optimizer)
-    : checkpoints_(std::move(checkpoints)),
-      config_(config),
-      ranks_(model.ranks()),
-      names_(checkpoint_names(model)),
-      part_(part_of(ranks_)),
-      model_(Snapshot::of_model(model, optimizer)),
-      optimizer_(Snapshot::of_moments(model, optimizer)) {
-  part_.names = &names_;
-  if (part_.number == 0) remove_unfinished_checkpoints(checkpoints_);
-}
-
-CheckpointWriter::~CheckpointWriter() {
-  if (pending_.valid()) pending_.wait();
-}
-
-void CheckpointWriter::check_folder() const {
-  const fs::path probe = checkpoints_ / (std::string(kUnfinished) + "probe");
-  std::error_code code;
-  fs::create_directories(probe, code);
-  if (code) {
-    fail(ErrorKind::kIo,
-         "{}: checkpoints cannot be saved there: {}; mend that, or choose "
-         "another folder with --set run.folder=...",
-         checkpoints_.string(), code.message());
-  }
-  fs::remove(probe, code);
-  const fs::space_info space = fs::space(checkpoints_, code);
-  const auto needed = static_cast<std::uintmax_t>(bytes());
-  if (!code && space.available < needed) {
-    log::warning("{}: has {} MiB free, a checkpoint takes {} MiB",
-                 checkpoints_.string(), space.available >> 20, needed >> 20);
-  }
-}
-
-bool CheckpointWriter::busy() const {
-  return pending_.valid() && pending_.wait_for(std::chrono::seconds(0)) !=
-                                 std::future_status::ready;
-}
-
-void CheckpointWriter::begin(const TrainingState& state) {
-  CATENA_CHECK(!pending_.valid(), "[checkpoint] one is still under way");
-  model_.capture();
-  optimizer_.capture();
-  state_ = state;
-  Outcome outcome;
-  outcome.step = state.step;
-  if (ranks_ != nullptr) {
-    try {
-      if (part_.number == 0) prepare_checkpoint(checkpoints_, state.step);
-    } catch (const Error&) {
-      // Whoever writes there finds out, and says so.
-    }
-    catena::wait(ranks_->world().barrier({}));
-  }
-  pending_ = std::async(std::launch::async, [this, outcome]() mutable {
-    const auto start = Clock::now();
-    try {
-      outcome.bytes =
-          write_checkpoint(checkpoints_, model_, optimizer_, state_, {}, part_);
-      if (part_.number == 0) remove_old_checkpoints(checkpoints_, config_);
-    } catch (const std::exception& error) {
-      outcome.error = error.what();
-    }
-    outcome.seconds = seconds_since(start);
-    return outcome;
-  });
-}
-
-std::optional<CheckpointWriter::Outcome> CheckpointWriter::poll() {
-  if (!pending_.valid() || busy()) return std::nullopt;
-  return wait();
-}
-
-std::optional<CheckpointWriter::Outcome> CheckpointWriter::wait() {
-  if (!pending_.valid()) return std::nullopt;
-  Outcome outcome = pending_.get();
-  if (outcome.error.empty()) last_step_ = outcome.step;
-  return outcome;
 }
 
 }  // namespace catena

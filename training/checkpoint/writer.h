@@ -1,9 +1,8 @@
 #pragma once
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
-#include <future>
-#include <optional>
 #include <set>
 #include <string>
 
@@ -26,6 +25,8 @@ struct WriterPart {
   /// Names of what all parts write between them, each once; null: whatever
   /// they do. Borrowed; the first part needs it.
   const std::set<std::string>* names = nullptr;
+  /// Once it holds, the first waits for no more notes; null: never. Borrowed.
+  const std::atomic<bool>* give_up = nullptr;
 };
 /// "model-00001-of-00002.safetensors"; prefix: "model" or "optimizer".
 [[nodiscard]] std::string part_name(const std::string& prefix,
@@ -38,12 +39,13 @@ struct WriterPart {
 /// folder with a temporary name; the manifest last; then the folder takes its
 /// name. A crash at any moment leaves either no step-N or a valid one.
 /// With several parts each writes its tensors into the temporary folder, made
-/// by prepare_checkpoint(), and a note of what it wrote; the first waits for
-/// the notes of all, and does the rest.
-/// `phase`, if given, is called before each of: "model", "optimizer", "index",
-/// "state", "manifest", "rename", "done". For tests.
+/// by prepare_checkpoint(), and a note of what it wrote, if it could; the first
+/// waits for the notes of all, and does the rest.
+/// `phase`, if given, is called by the first before each of: "model",
+/// "optimizer", "notes", "index", "state", "manifest", "rename", "done".
 /// Returns bytes written. Throws: Error(kIo), and Error(kInternal) naming a
-/// tensor that no part has written, or two; the temporary folder is gone.
+/// tensor that no part has written, or two; if thrown by the first, the
+/// temporary folder is gone.
 std::int64_t write_checkpoint(
     const std::filesystem::path& checkpoints, const Snapshot& model,
     const Snapshot& optimizer, const TrainingState& state,
@@ -62,54 +64,5 @@ void remove_old_checkpoints(const std::filesystem::path& checkpoints,
 
 /// Removes what a crash left under temporary names.
 void remove_unfinished_checkpoints(const std::filesystem::path& checkpoints);
-
-/// Checkpoints of a run, written by a thread of its own while training goes
-/// on; one at a time.
-/// Thread rule: all calls from the training thread.
-class CheckpointWriter {
- public:
-  CheckpointWriter(std::filesystem::path checkpoints,
-                   const CheckpointConfig& config, Model& model,
-                   Optimizer& optimizer);
-  /// Waits for what is being written.
-  ~CheckpointWriter();
-
-  struct Outcome {
-    std::int64_t step = 0, bytes = 0;
-    double seconds = 0;  ///< of writing
-    std::string error;   ///< empty if it was written
-  };
-
-  /// Makes the folder and shows that it can be written to; warns where one
-  /// checkpoint is more than there is room for.
-  /// Throws: Error(kIo).
-  void check_folder() const;
-  /// One is still being written.
-  [[nodiscard]] bool busy() const;
-  /// Copies the state and returns; writing goes on behind. Not while busy().
-  /// With several ranks all call it, for the same step.
-  void begin(const TrainingState& state);
-  /// What became of the last one, once, as soon as it is known.
-  [[nodiscard]] std::optional<Outcome> poll();
-  /// The same, waiting for it; nothing if nothing is under way.
-  [[nodiscard]] std::optional<Outcome> wait();
-  /// The step of the last one written; -1: none.
-  [[nodiscard]] std::int64_t last_step() const { return last_step_; }
-  /// Host memory that copies take.
-  [[nodiscard]] std::int64_t bytes() const {
-    return model_.bytes() + optimizer_.bytes();
-  }
-
- private:
-  std::filesystem::path checkpoints_;
-  CheckpointConfig config_;
-  Ranks* ranks_;
-  std::set<std::string> names_;
-  WriterPart part_;
-  Snapshot model_, optimizer_;
-  TrainingState state_;
-  std::int64_t last_step_ = -1;
-  std::future<Outcome> pending_;
-};
 
 }  // namespace catena
