@@ -10,13 +10,13 @@
 
 #include "bench/random_rows.h"
 #include "bench/slow_wire.h"
-#include "bench/timeline.h"
 #include "bench/timing.h"
 #include "parallel/simulated/transport.h"
 #include "parallel/tcp/handshake.h"
 #include "runtime/base/files.h"
 #include "training/rank_processes.h"
 #include "training/sources.h"
+#include "training/timeline.h"
 
 namespace catena::bench {
 namespace {
@@ -46,12 +46,15 @@ Steps run_steps(const Config& config, const StepOptions& options,
       backend.kernels().reset_counts();
       if (ranks != nullptr) (void)ranks->take_traffic();
     }
-    if (timeline != nullptr) timeline->start();
+    if (timeline != nullptr) {
+      timeline->clear();
+      timeline->begin_step(number);
+    }
     const double seconds = seconds_of([&] {
       step.compute(batch, number, report);
       step.apply(report);
     });
-    if (timeline != nullptr) timeline->stop();
+    if (timeline != nullptr) timeline->end_step();
     if (number <= kWarmup) continue;
     result.seconds.push_back(seconds);
     result.tokens += static_cast<double>(batch.tokens.size()) / options.steps;
@@ -139,12 +142,12 @@ class Rank {
   }
 
   Steps run_on(Transport& plain, int threads) {
-    const auto processor = make_cpu_backend(threads);
     Timeline timeline;
     const bool watched = !timeline_file_.empty() && plain.rank() == 0;
-    const auto seen = watched ? timeline.watch(*processor) : nullptr;
+    auto processor = make_cpu_backend(threads);
+    if (watched) processor = timeline.watch(std::move(processor));
+    Backend& backend = *processor;
     const auto heard = watched ? timeline.watch(plain) : nullptr;
-    Backend& backend = seen ? *seen : *processor;
     Transport& transport = heard ? *heard : plain;
     const Mesh mesh = config_.mesh(plain.size());
     const auto group =
@@ -155,7 +158,9 @@ class Rank {
             : nullptr;
     Steps steps = run_steps(config_, options_, backend, group.get(),
                             watched ? &timeline : nullptr);
-    if (watched) timeline.write(timeline_file_);
+    if (watched) {
+      timeline.write(timeline_file_, {.rank = 0, .ranks = plain.size()});
+    }
     if (group) wait(group->world().barrier({}));
     return steps;
   }

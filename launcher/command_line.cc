@@ -10,6 +10,7 @@
 #include "launcher/commands/dashboard.h"
 #include "launcher/commands/launch.h"
 #include "launcher/commands/look.h"
+#include "launcher/commands/trace.h"
 #include "launcher/commands/train_dashboard.h"
 #include "launcher/commands/trainer.h"
 #include "launcher/contract.h"
@@ -25,13 +26,14 @@ struct OwnCommand {
   const char *name, *summary;
   int (*run)(const std::vector<std::string>&);
 };
-constexpr std::array<OwnCommand, 6> kOwnCommands = {{
+constexpr std::array<OwnCommand, 7> kOwnCommands = {{
     {kLaunchName, kLaunchSummary, launch},
     {"status", "how a run stands, and each of its ranks", status},
     {"watch", "the same with the loss, drawn and renewed", watch},
     {"logs", "what the ranks of a run wrote", logs},
     {"dashboard", "show a run, under way or finished, in a browser", dashboard},
     {"stop", "have a run save and end", stop},
+    {"trace", "make one file of the traces of all ranks", trace},
 }};
 
 constexpr const char* kExamples = R"(Examples:
@@ -72,6 +74,7 @@ void complain(const std::string& message) {
 
 int exit_code(ErrorKind kind) {
   if (kind == ErrorKind::kUsage) return kExitUsage;
+  if (kind == ErrorKind::kData) return kExitData;
   if (kind == ErrorKind::kConfig) return kExitConfig;
   if (kind == ErrorKind::kIo) return kExitStorage;
   return kind == ErrorKind::kUnsupported ? kExitNotFound : kExitInternal;

@@ -48,6 +48,9 @@ std::vector<std::string> begin_arguments(const LaunchRequest& request,
                                         fmt::format("{}", ranks)};
   if (request.resume) arguments.emplace_back("--resume");
   if (dry_run) arguments.emplace_back("--dry-run");
+  if (!request.trace.empty()) {
+    arguments.insert(arguments.end(), {"--trace", request.trace});
+  }
   add_settings(request, arguments);
   return arguments;
 }
@@ -157,6 +160,9 @@ int make_plan(const LaunchRequest& request, JobPlan& plan) {
   if (!request.init_from.empty()) {
     plan.arguments.insert(plan.arguments.end(),
                           {"--init-from", request.init_from});
+  }
+  if (!request.trace.empty()) {
+    plan.arguments.insert(plan.arguments.end(), {"--trace", request.trace});
   }
   return kExitSuccess;
 }

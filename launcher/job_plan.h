@@ -20,6 +20,7 @@ struct LaunchRequest {
   std::string config;
   std::vector<std::string> assignments = {};  ///< KEY=VALUE of --set
   std::string init_from = {};
+  std::string trace = {};  ///< as of `catena train`; "": nothing
   int ranks = 1;
   bool resume = false, dry_run = false, json = false;
   int max_restarts = 3;

@@ -56,8 +56,7 @@ RouteRecorder::RouteRecorder(const RoutingFiles& files,
 
 void RouteRecorder::begin(const data::Batch& batch, std::int64_t number) {
   if (replay_.has_value()) read_routes(*replay_, batch, number, replayed_);
-  recording_ = files_.record.has_value() && number >= files_.first &&
-               number <= files_.last;
+  recording_ = files_.record.has_value() && files_.steps.holds(number);
   if (!recording_) return;
   set_tokens(batch, number, recorded_);
   // Zero: what ranks wrote is put together by summing.

@@ -6,14 +6,14 @@
 #include "layers/chunk.h"
 #include "training/data/sampler.h"
 #include "training/route_file.h"
+#include "training/step_range.h"
 
 namespace catena {
 
 /// Files of routes that a run writes and follows.
 struct RoutingFiles {
   std::optional<std::filesystem::path> record, replay;
-  /// The steps that are recorded.
-  std::int64_t first = 1, last = std::numeric_limits<std::int64_t>::max();
+  StepRange steps;  ///< that are recorded
 };
 
 /// Of what step and tokens routes are, or will be.

@@ -26,6 +26,12 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
+std::unique_ptr<Backend> make_backend(const Config& config, StepTrace* trace) {
+  auto backend = make_cpu_backend(static_cast<int>(config.train.threads));
+  return trace != nullptr ? trace->watch(std::move(backend))
+                          : std::move(backend);
+}
+
 std::unique_ptr<Ranks> make_ranks(const Config& config, Transport* transport,
                                   Backend& backend) {
   if (transport == nullptr || transport->size() == 1) return nullptr;
@@ -81,14 +87,17 @@ Trainer::Result Trainer::run_to_end() {
     if (ranks_ != nullptr) static_cast<void>(ranks_->take_traffic());
     const auto step_begin = Clock::now();
     const double flops_before = product_flops(backend_->kernels());
+    if (trace_ != nullptr) trace_->begin_step(state_.step + 1);
     sampler_->next(config_.rows_per_step(), batch);
     take_step(batch, report);
+    if (trace_ != nullptr) trace_->end_step();
     report.seconds = seconds_since(step_begin);
     report.flops = product_flops(backend_->kernels()) - flops_before;
     if (ranks_ != nullptr) report.traffic = ranks_->take_traffic();
     if (routes_) routes_->end();
     state_.seconds = seconds_before + seconds_since(begin);
     this->report(report, seconds_since(begin));
+    if (trace_ != nullptr) trace_->after_step(report.step);
     agree_on_requests();
     note(writer_->poll());
     anonymous_peak_ = std::max(anonymous_peak_, anonymous_bytes());
@@ -106,6 +115,7 @@ Trainer::Result Trainer::run_to_end() {
   save_last();
   control_line::say_section(kSectionEnd);
   if (routes_) routes_->finish();
+  if (trace_ != nullptr) trace_->finish();
   restore_stop_signals();
   save_kernel_table(step_seconds);
   if (!result.stopped) result.validation_after = validate(state_.step);
@@ -160,11 +170,13 @@ void Trainer::leave_out(const std::string& why, std::int64_t number) {
 
 Trainer::Trainer(const config::Schema& schema, const Config& config,
                  const RunFolder& run, const TrainerStart& start,
-                 Transport* transport, const RoutingFiles& routing)
+                 Transport* transport, const RoutingFiles& routing,
+                 StepTrace* trace)
     : config_(config),
       run_(run),
+      trace_(trace),
       tokenizer_(load_tokenizer(config)),
-      backend_(make_cpu_backend(static_cast<int>(config.train.threads))),
+      backend_(make_backend(config, trace)),
       precision_(resolve_precision(config.train.precision, *backend_)),
       ranks_(make_ranks(config, transport, *backend_)),
       train_data_(open_in_turn(config.data.train, "data.train")),

@@ -15,6 +15,7 @@
 #include "training/run_folder.h"
 #include "training/sources.h"
 #include "training/step.h"
+#include "training/step_trace.h"
 
 namespace catena {
 
@@ -37,9 +38,11 @@ class Trainer {
   /// anything ran.
   /// With several ranks every one of them makes a Trainer, and calls the same;
   /// `transport` (null: one rank) is borrowed, and `run` the rank's own.
+  /// `trace`: null, or whose transport this is. Borrowed.
   Trainer(const config::Schema& schema, const Config& config,
           const RunFolder& run, const TrainerStart& start,
-          Transport* transport = nullptr, const RoutingFiles& routing = {});
+          Transport* transport = nullptr, const RoutingFiles& routing = {},
+          StepTrace* trace = nullptr);
   ~Trainer();
 
   struct Result {
@@ -98,6 +101,7 @@ class Trainer {
 
   const Config& config_;
   RunFolder run_;
+  StepTrace* trace_;  ///< null: nothing is traced
   data::Tokenizer tokenizer_;
   std::unique_ptr<Backend> backend_;
   Precision precision_;

@@ -73,6 +73,9 @@ void add_training(CLI::App& app, LaunchRequest& request) {
   app.add_option("--init-from", request.init_from,
                  "Begin with the weights of a run, a checkpoint or a "
                  ".safetensors file, as long as there is no checkpoint");
+  app.add_option("--trace", request.trace,
+                 "steps=A:B: write what every rank did when in these steps to "
+                 "RUN/trace; `catena trace merge RUN` makes one file of it");
 }
 
 void add_hosts(CLI::App& app, Options& options) {

@@ -7,6 +7,7 @@
 #include "training/plan.h"
 #include "training/run_folder.h"
 #include "training/sources.h"
+#include "training/step_trace.h"
 
 namespace catena {
 namespace {
@@ -16,6 +17,7 @@ struct Options {
   std::vector<std::string> assignments;
   int ranks = 1;
   bool resume = false, dry_run = false;
+  std::string trace;
 };
 
 RunFolder find_run(const Options& options, const Config& config) {
@@ -44,6 +46,9 @@ int begin(const Options& options) {
       std::filesystem::path(options.config).stem().string();
   config.run.folder = RunFolder::resolve(config, name).string();
   static_cast<void>(config.placements(config.mesh(options.ranks)));
+  if (!options.trace.empty()) {
+    static_cast<void>(parse_trace(options.trace, config.train.steps));
+  }
   const std::string does_not_fit =
       options.dry_run ? why_it_does_not_fit(config, options.ranks) : "";
   const nlohmann::json json = {
@@ -69,6 +74,7 @@ void add_begin_command(CLI::App& app, Action& action) {
   command->add_flag("--resume", options->resume,
                     "Find the last run of this configuration");
   command->add_flag("--dry-run", options->dry_run, "Make no folder");
+  command->add_option("--trace", options->trace, "As of train");
   command->callback(
       [options, &action] { action = [options] { return begin(*options); }; });
 }

@@ -26,44 +26,18 @@ struct Options {
   std::string resume_from, init_from;
   std::string record_routing, record_steps, replay_routing;
   std::string dashboard;  ///< its port, which is the launcher's; "": none
+  std::string trace;
   RankOptions ranks;
   /// Of a rank that a launcher started: the run's folder; else empty.
   std::string launched_run;
 };
 
-/// "A:B", either of which may be missing.
-void parse_steps(const std::string& text, RoutingFiles& files) {
-  const auto colon = text.find(':');
-  const auto number = [&](const std::string& part, std::int64_t& step) {
-    if (part.empty() && colon != std::string::npos) return;
-    if (part.empty() || part.size() > 12 ||
-        part.find_first_not_of("0123456789") != std::string::npos) {
-      fail(ErrorKind::kUsage,
-           "--record-steps {}: give the first and the last step, such as "
-           "1:100, or one step",
-           text);
-    }
-    step = std::stoll(part);
-  };
-  number(text.substr(0, colon), files.first);
-  if (colon == std::string::npos) {
-    files.last = files.first;
-  } else {
-    number(text.substr(colon + 1), files.last);
-  }
-  if (files.first < 1 || files.last < files.first) {
-    fail(ErrorKind::kUsage,
-         "--record-steps {}: steps count from 1, and the first comes before "
-         "the last",
-         text);
-  }
-}
-
 RoutingFiles routing_files(const Options& options, const Config& config) {
   RoutingFiles files;
   if (!options.record_routing.empty()) files.record = options.record_routing;
   if (!options.record_steps.empty()) {
-    parse_steps(options.record_steps, files);
+    files.steps = parse_steps(options.record_steps,
+                              "--record-steps " + options.record_steps);
   }
   if (!options.replay_routing.empty()) files.replay = options.replay_routing;
   if (files.record.has_value() && config.spikes.action == "rewind") {
@@ -74,6 +48,24 @@ RoutingFiles routing_files(const Options& options, const Config& config) {
   }
   if (files.replay.has_value()) expect_choices(config.model);
   return files;
+}
+
+/// Nothing where no steps are to be traced.
+std::optional<StepRange> traced_steps(const Options& options,
+                                      const Config& config) {
+  if (options.trace.empty()) return std::nullopt;
+  return parse_trace(options.trace, config.train.steps);
+}
+
+/// Makes the trace of a rank whose steps are to be traced, and returns what it
+/// does everything through: `transport` itself where none are.
+Transport* begin_trace(const Options& options, const Config& config,
+                       Transport* transport, std::optional<StepTrace>& trace) {
+  const auto steps = traced_steps(options, config);
+  if (!steps) return transport;
+  Timeline::Owner owner;
+  if (transport != nullptr) owner = {transport->rank(), transport->size()};
+  return trace.emplace(*steps, owner).watch(transport);
 }
 
 void print_next_commands(const RunFolder& run, const Options& options) {
@@ -136,10 +128,11 @@ void speak_as(int rank) {
   log::set_prefix(fmt::format("rank {}: ", rank));
 }
 
-/// What one rank does from start to end; null for the only one.
+/// What one rank does from start to end. `transport`: null for the only one.
+/// `trace`: empty, or watches it.
 int train_rank(const RunStart& run_start, const Options& options,
                const config::Schema& schema, const Config& config,
-               Transport* transport) {
+               Transport* transport, std::optional<StepTrace>& trace) {
   const RunFolder& all = run_start.run;
   const int rank = transport != nullptr ? transport->rank() : 0;
   const RunFolder run = all.of_rank(rank);
@@ -151,8 +144,9 @@ int train_rank(const RunStart& run_start, const Options& options,
     control_line::say((kSaidRun + shown.string()).c_str());
   }
   control_line::say_section(kSectionLoad);
+  if (trace) trace->set_run(run);
   Trainer trainer(schema, config, run, run_start.start, transport,
-                  routing_files(options, config));
+                  routing_files(options, config), trace ? &*trace : nullptr);
   if (rank == 0) write_file_atomically(run.config(), schema.toml(false, true));
   const Trainer::Result result = trainer.run();
   if (result.stopped) {
@@ -207,7 +201,10 @@ void deal_out_cores(Config& config, int ranks_here) {
 /// Of a process that is one rank of several.
 int train_as_member(Member& member, const Options& options,
                     const config::Schema& schema, Config& config) {
-  Transport& transport = *member.transport;
+  // First, as all that follows talks through it.
+  std::optional<StepTrace> trace;
+  Transport& transport =
+      *begin_trace(options, config, member.transport.get(), trace);
   speak_as(transport.rank());
   static_cast<void>(config.placements(config.mesh(transport.size())));
   deal_out_cores(config, member.ranks_here);
@@ -215,7 +212,7 @@ int train_as_member(Member& member, const Options& options,
   const RunStart start = agree_on_start(
       transport, std::chrono::duration<double>(config.parallel.timeout),
       [&] { return held.emplace(options, config).start(options); });
-  return train_rank(start, options, schema, config, &transport);
+  return train_rank(start, options, schema, config, &transport, trace);
 }
 
 /// Of a process that is the only rank, or starts all of them.
@@ -227,14 +224,19 @@ int train_here(const RankStart& ranks, const Options& options,
   const HeldRun held(options, config);
   const RunStart start = held.start(options);
   if (ranks.kind == RankStart::Kind::kAlone) {
-    return train_rank(start, options, schema, config, nullptr);
+    std::optional<StepTrace> trace;
+    static_cast<void>(begin_trace(options, config, nullptr, trace));
+    return train_rank(start, options, schema, config, nullptr, trace);
   }
   const RankProcesses processes{.ranks = ranks.ranks,
                                 .wire = ranks.wire,
                                 .patience = std::chrono::duration<double>(
                                     std::min(5.0, config.parallel.timeout))};
   return run_rank_processes(processes, [&](Member& member) {
-    return train_rank(start, options, schema, config, member.transport.get());
+    std::optional<StepTrace> trace;
+    Transport* transport =
+        begin_trace(options, config, member.transport.get(), trace);
+    return train_rank(start, options, schema, config, transport, trace);
   });
 }
 
@@ -254,6 +256,7 @@ int train(Options options) {
   config.run.folder = RunFolder::resolve(config, name).string();
   config.model_file.clear();  // every key is resolved, and must stay so
   static_cast<void>(routing_files(options, config));
+  static_cast<void>(traced_steps(options, config));
   const RankStart ranks =
       plan_ranks(options.ranks, config.parallel.transport,
                  [](const char* variable) { return std::getenv(variable); });
@@ -354,6 +357,9 @@ void add_train_command(CLI::App& app, Action& action) {
       "Serve page and /metrics of the run until it ends; =[ADDRESS:]PORT: "
       "there, else on 127.0.0.1, at CATENA_DASHBOARD_PORT or where one is "
       "free");
+  command->add_option("--trace", options->trace,
+                      "steps=A:B: write what every rank did when in these "
+                      "steps to RUN/trace, for ui.perfetto.dev");
   command->footer(
       std::string("Examples:\n"
                   "  catena train configs/quickstart.toml\n"
@@ -365,6 +371,8 @@ void add_train_command(CLI::App& app, Action& action) {
                   "  catena train configs/quickstart.toml --dashboard\n"
                   "  catena train configs/quickstart.toml --record-routing "
                   "routes.bin --record-steps 1:20\n"
+                  "  catena train configs/quickstart.toml --ranks 2 --trace "
+                  "steps=20:22\n"
                   "  catena train configs/quickstart.toml --ranks 4 --set "
                   "parallel.transport=gloo\n"
                   "  mpirun -n 4 catena train configs/quickstart.toml\n"

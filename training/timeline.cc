@@ -1,13 +1,11 @@
-#include "bench/timeline.h"
+#include "training/timeline.h"
 
 #include <algorithm>
 #include <list>
 #include <map>
+#include <utility>
 
-#include "parallel/tag.h"
-#include "runtime/base/files.h"
-
-namespace catena::bench {
+namespace catena {
 namespace {
 
 /// Kernels that run another backend's and tell when. One overload of run() for
@@ -31,6 +29,7 @@ class Watched<Kind, Rest...> : public Watched<Rest...> {
   using Watched<Rest...>::Watched;
   using Watched<Rest...>::run;
   void run(const Kind& kernel) override {
+    if (!this->timeline_.recording()) return this->inner_(kernel);
     const auto begin = Timeline::Clock::now();
     this->inner_(kernel);
     this->timeline_.add_kernel(Kind::kName, begin);
@@ -51,43 +50,43 @@ class WatchedKernels final
 
 class WatchedBackend final : public Backend {
  public:
-  WatchedBackend(Backend& inner, Timeline& timeline)
-      : inner_(inner), kernels_(inner.kernels(), timeline) {}
+  WatchedBackend(std::unique_ptr<Backend> inner, Timeline& timeline)
+      : inner_(std::move(inner)), kernels_(inner_->kernels(), timeline) {}
 
-  [[nodiscard]] DeviceKind kind() const override { return inner_.kind(); }
+  [[nodiscard]] DeviceKind kind() const override { return inner_->kind(); }
   [[nodiscard]] std::string description() const override {
-    return inner_.description();
+    return inner_->description();
   }
-  [[nodiscard]] DType fast_type() const override { return inner_.fast_type(); }
+  [[nodiscard]] DType fast_type() const override { return inner_->fast_type(); }
   void copy_from_host(void* device, const void* host,
                       std::size_t bytes) override {
-    inner_.copy_from_host(device, host, bytes);
+    inner_->copy_from_host(device, host, bytes);
   }
   void copy_to_host(void* host, const void* device,
                     std::size_t bytes) override {
-    inner_.copy_to_host(host, device, bytes);
+    inner_->copy_to_host(host, device, bytes);
   }
   void clear(void* device, std::size_t bytes) override {
-    inner_.clear(device, bytes);
+    inner_->clear(device, bytes);
   }
   [[nodiscard]] Kernels& kernels() override { return kernels_; }
   void set_background(Background* background) override {
-    inner_.set_background(background);
+    inner_->set_background(background);
   }
 
  private:
   [[nodiscard]] void* take(std::size_t bytes) override {
-    void* data = inner_.allocate(bytes);
+    void* data = inner_->allocate(bytes);
     sizes_[data] = bytes;
     return data;
   }
   void give_back(void* data) override {
     const auto at = sizes_.find(data);
-    inner_.release(data, at->second);
+    inner_->release(data, at->second);
     sizes_.erase(at);
   }
 
-  Backend& inner_;
+  std::unique_ptr<Backend> inner_;
   WatchedKernels kernels_;
   std::map<void*, std::size_t> sizes_;
 };
@@ -107,17 +106,22 @@ class WatchedTransport final : public Transport {
 
   void send(int to, int lane, const void* data, std::int64_t bytes,
             std::uint64_t tag, std::int64_t& open) override {
-    inner_.send(to, lane, data, bytes, tag, posted(tag, open));
+    inner_.send(to, lane, data, bytes, tag, counted(tag, bytes, open));
   }
   void receive(int from, int lane, void* data, std::int64_t bytes,
                std::uint64_t tag, std::int64_t& open) override {
-    inner_.receive(from, lane, data, bytes, tag, posted(tag, open));
+    inner_.receive(from, lane, data, bytes, tag, counted(tag, 0, open));
   }
   void progress() override {
     inner_.progress();
     look();
   }
   bool idle() override {
+    if (!timeline_.recording()) {
+      const bool moved = inner_.idle();
+      look();
+      return moved;
+    }
     const auto begin = Timeline::Clock::now();
     const bool moved = inner_.idle();
     look();
@@ -135,22 +139,26 @@ class WatchedTransport final : public Transport {
  private:
   struct Message {
     std::uint64_t tag;
+    std::int64_t sent_bytes;
     Timeline::Clock::time_point begin;
     std::int64_t* outer;
     std::int64_t open = 0;
   };
 
-  /// A count of the message's own, to see when it is through.
-  std::int64_t& posted(std::uint64_t tag, std::int64_t& open) {
+  /// While it is recorded a count of the message's own, to see when it is
+  /// through.
+  std::int64_t& counted(std::uint64_t tag, std::int64_t sent_bytes,
+                        std::int64_t& open) {
+    if (!timeline_.recording()) return open;
     ++open;
-    messages_.push_back({tag, Timeline::Clock::now(), &open});
+    messages_.push_back({tag, sent_bytes, Timeline::Clock::now(), &open});
     return messages_.back().open;
   }
   void look() {
     messages_.remove_if([&](const Message& message) {
       if (message.open > 0) return false;
       --*message.outer;
-      timeline_.add_message(message.tag, message.begin);
+      timeline_.add_message(message.tag, message.sent_bytes, message.begin);
       return true;
     });
   }
@@ -160,96 +168,74 @@ class WatchedTransport final : public Transport {
   std::list<Message> messages_;
 };
 
-/// The number behind "chunk ", or -1.
-int chunk_of(const std::string& text) {
-  constexpr std::string_view kWord = "chunk ";
-  const auto at = text.find(kWord);
-  return at == std::string::npos ? -1
-                                 : std::stoi(text.substr(at + kWord.size()));
-}
+/// What is kept at most: some 100 MB.
+constexpr std::size_t kMostSpans = 1'000'000;
 
 }  // namespace
 
-std::unique_ptr<Backend> Timeline::watch(Backend& inner) {
-  return std::make_unique<WatchedBackend>(inner, *this);
+std::unique_ptr<Backend> Timeline::watch(std::unique_ptr<Backend> inner) {
+  return std::make_unique<WatchedBackend>(std::move(inner), *this);
 }
 
 std::unique_ptr<Transport> Timeline::watch(Transport& inner) {
   return std::make_unique<WatchedTransport>(inner, *this);
 }
 
-void Timeline::start() {
-  recording_ = true;
-  start_ = Clock::now();
+void Timeline::clear() {
+  steps_.clear();
   computed_.clear();
   exchanged_.clear();
+  left_out_ = 0;
+}
+
+void Timeline::begin_step(std::int64_t number) {
+  last_of_.clear();
+  recording_ = true;
+  steps_.push_back({number, Clock::now(), {}});
+}
+
+void Timeline::end_step() {
+  recording_ = false;
+  steps_.back().end = Clock::now();
+}
+
+bool Timeline::has_room() {
+  if (computed_.size() + exchanged_.size() < kMostSpans) return true;
+  ++left_out_;
+  return false;
 }
 
 void Timeline::add_kernel(std::string_view name, Clock::time_point begin) {
-  if (!recording_) return;
-  computed_.push_back({"kernel", std::string(name), begin, Clock::now()});
+  const auto end = Clock::now();
+  if (has_room()) computed_.push_back({"kernel", name, begin, end});
 }
 
 void Timeline::add_wait(Clock::time_point begin) {
-  // Longer than a rank that waits sleeps between looks.
-  constexpr std::chrono::milliseconds kSame(2);
-  if (!recording_) return;
   const auto end = Clock::now();
-  if (!computed_.empty() && computed_.back().name == "wait" &&
-      begin - computed_.back().end < kSame) {
+  const bool again = !computed_.empty() && computed_.back().name == "wait" &&
+                     computed_.back().begin >= steps_.back().begin;
+  if (again) {
     computed_.back().end = end;
-  } else {
+  } else if (has_room()) {
     computed_.push_back({"wait", "wait", begin, end});
   }
 }
 
-void Timeline::add_message(std::uint64_t tag, Clock::time_point begin) {
-  if (!recording_) return;
+void Timeline::add_message(std::uint64_t tag, std::int64_t sent_bytes,
+                           Clock::time_point begin) {
+  // One that was posted in an earlier step is no part of this one.
+  if (!recording_ || begin < steps_.back().begin) return;
   const auto end = Clock::now();
-  const auto same = std::find_if(
-      exchanged_.rbegin(), exchanged_.rend(),
-      [&](const Exchange& e) { return e.tag == tag && begin <= e.end; });
-  if (same == exchanged_.rend()) {
-    exchanged_.push_back({tag, begin, end});
-  } else {
-    same->begin = std::min(same->begin, begin);
-    same->end = end;
+  const auto last = last_of_.find(tag);
+  if (last != last_of_.end() && begin <= exchanged_[last->second].end) {
+    Exchange& same = exchanged_[last->second];
+    same.begin = std::min(same.begin, begin);
+    same.end = end;
+    same.sent_bytes += sent_bytes;
+  } else if (has_room()) {
+    last_of_[tag] = exchanged_.size();
+    exchanged_.push_back({tag, sent_bytes, begin, end});
   }
 }
 
-void Timeline::write(const std::string& path) const {
-  constexpr int kCompute = 0, kChunkless = 1, kFirstChunk = 2;
-  std::map<int, std::string> tracks{{kCompute, "compute"}};
-  std::string events;
-  const auto add = [&](int track, std::string_view category,
-                       std::string_view name, Clock::time_point begin,
-                       Clock::time_point end) {
-    using Microseconds = std::chrono::duration<double, std::micro>;
-    events += fmt::format(
-        "{{\"ph\": \"X\", \"pid\": 0, \"tid\": {}, \"cat\": \"{}\", \"name\": "
-        "\"{}\", \"ts\": {:.1f}, \"dur\": {:.1f}}},\n",
-        track, category, name, Microseconds(begin - start_).count(),
-        Microseconds(end - begin).count());
-  };
-  for (const Span& span : computed_) {
-    add(kCompute, span.category, span.name, span.begin, span.end);
-  }
-  for (const Exchange& exchange : exchanged_) {
-    const std::string name = text_of(exchange.tag);
-    const int chunk = chunk_of(name);
-    const int track = chunk < 0 ? kChunkless : kFirstChunk + chunk;
-    tracks[track] =
-        chunk < 0 ? "wire, all chunks" : fmt::format("wire, chunk {}", chunk);
-    add(track, "exchange", name, exchange.begin, exchange.end);
-  }
-  for (const auto& [track, name] : tracks) {
-    events += fmt::format(
-        "{{\"ph\": \"M\", \"pid\": 0, \"tid\": {}, \"name\": \"thread_name\", "
-        "\"args\": {{\"name\": \"{}\"}}}},\n",
-        track, name);
-  }
-  events.erase(events.size() - 2);
-  write_file_atomically(path, "{\"traceEvents\": [\n" + events + "\n]}\n");
-}
-
-}  // namespace catena::bench
+}  // namespace catena
