@@ -252,6 +252,19 @@ TEST_F(WiresCommandTest, AFolderThatIsNotSharedIsRefused) {
   EXPECT_FALSE(fs::exists(folder_ / "machine-0" / "run"));
 }
 
+TEST_F(WiresCommandTest, ARankIsTracedWhereOthersAreNot) {
+  const std::string arguments =
+      rank_of(2, "run", fmt::format("{} --set train.steps=4", kOverGloo));
+  const std::vector<pid_t> processes = {
+      start(arguments + " --trace steps=2:3", told(0, 2), name_of(0)),
+      start(arguments, told(1, 2), name_of(1))};
+  for (const Outcome& outcome : wait_for_all(processes)) {
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+  }
+  EXPECT_TRUE(fs::exists(folder_ / "run/trace/rank-0.json"));
+  EXPECT_FALSE(fs::exists(folder_ / "run/trace/rank-1.json"));
+}
+
 TEST_F(WiresCommandTest, WhatIsMissingIsNamedBeforeAnythingIsMade) {
   expect_refused(rank_of(2, "run", "--rank 0 --world-size 2"), 64,
                  "CATENA_RENDEZVOUS (--rendezvous)");
