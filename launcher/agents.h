@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "launcher/local_agent.h"
+#include "launcher/rank_layout.h"
 
 namespace catena::launcher {
 
@@ -59,5 +60,19 @@ struct RemoteOptions {
 [[nodiscard]] std::unique_ptr<Agents> remote_agents(
     boost::asio::io_context& context, RemoteOptions options,
     const RankSetup& setup, Agents::Hooks hooks);
+
+/// How mpirun starts the ranks of a generation, all in one step.
+struct MpiOptions {
+  std::filesystem::path mpirun;
+  RankLayout layout;
+  bool here = true;  ///< all on this machine
+};
+/// One agent, within this process, of all ranks, whatever machine they are on:
+/// mpirun owns them, carries what they say and write here, and is what is
+/// signalled. It and its ranks of this machine die with this process; those of
+/// others when its daemons there miss it.
+[[nodiscard]] std::unique_ptr<Agents> mpi_agents(
+    boost::asio::io_context& context, MpiOptions options, RankSetup setup,
+    Agents::Hooks hooks);
 
 }  // namespace catena::launcher

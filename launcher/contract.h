@@ -59,7 +59,10 @@ inline constexpr const char* kRunVariable = "CATENA_RUN_DIR";
 /// come to the end of its work, without which code 0 is no success; that it
 /// ends because another rank did, or did not answer; where `catena train` is to
 /// show it, the run's folder ("run /home/me/runs/quickstart").
-/// One that says sections answers SIGUSR2 with its stack on standard error, and
+/// Where it is 1, which is so under mpirun, standard output is that pipe, and
+/// what a rank writes there otherwise goes to standard error; it begins with
+/// its process ("process 1234"), and ends with the process that started it. One
+/// that says sections answers SIGUSR2 with its stack on standard error, and
 /// SIGUSR1 with a checkpoint after the step under way.
 inline constexpr const char* kControlVariable = "CATENA_CONTROL_FD";
 inline constexpr const char* kSaidJoined = "joined";
@@ -68,6 +71,7 @@ inline constexpr const char* kSaidSection = "section ";
 inline constexpr const char* kSaidWaits = "waits ";
 inline constexpr const char* kSaidRun = "run ";
 inline constexpr const char* kSaidDone = "done";
+inline constexpr const char* kSaidProcess = "process ";
 inline constexpr const char* kSaidLost = "lost";
 
 /// `catena train --dashboard[=[ADDRESS:]PORT]`: `catena` serves the run, and

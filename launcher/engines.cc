@@ -105,6 +105,8 @@ const char* name_of(Engine engine) {
       return "ssh";
     case Engine::kSlurm:
       return "slurm";
+    case Engine::kMpi:
+      return "mpi";
   }
   return "";
 }
@@ -117,6 +119,8 @@ std::vector<std::string> agent_command(Engine engine, const Host& host) {
       return by_ssh(host);
     case Engine::kSlurm:
       return by_srun(host);
+    case Engine::kMpi:
+      return {};
   }
   return {own_path(), kAgentCommand};
 }

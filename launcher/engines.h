@@ -13,9 +13,10 @@ enum class Engine {
   kLocal,  ///< this program, on this machine
   kSsh,    ///< ssh, on hosts that are named
   kSlurm,  ///< srun, on the nodes of the allocation that this is called in
+  kMpi,    ///< none: mpirun starts the ranks themselves
 };
 inline constexpr std::array kEngines = {Engine::kLocal, Engine::kSsh,
-                                        Engine::kSlurm};
+                                        Engine::kSlurm, Engine::kMpi};
 [[nodiscard]] const char* name_of(Engine engine);  ///< "slurm"
 
 /// The command, of this machine, that starts an agent there. It has no shell
@@ -28,6 +29,7 @@ inline constexpr std::array kEngines = {Engine::kLocal, Engine::kSsh,
 ///   kSlurm  srun ... --nodelist=HOST PROGRAM agent: a step of its own, so that
 ///           one agent can be replaced while others go on. Its ranks have all
 ///           of the node that the allocation has.
+///   kMpi    nothing
 ///
 /// PROGRAM is this program's own path, which must be the same there.
 /// Throws: Usage where, for kSsh, the path holds what a shell could take for

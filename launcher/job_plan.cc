@@ -15,6 +15,7 @@
 #include "launcher/commands/trainer.h"
 #include "launcher/contract.h"
 #include "launcher/job_layout.h"
+#include "launcher/mpi_step.h"
 #include "launcher/trainer_output.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
@@ -116,6 +117,41 @@ int check_fewer(const LaunchRequest& request, const JobPlan& plan) {
   return kExitSuccess;
 }
 
+/// What "auto" is for ranks that are started like this.
+void add_transport(const LaunchRequest& request, JobPlan& plan,
+                   const std::string& said) {
+  const auto set = [&](const char* transport) {
+    plan.arguments.insert(
+        plan.arguments.end(),
+        {"--set", fmt::format("parallel.transport={}", transport)});
+  };
+  if (request.engine == Engine::kMpi) {
+    if (said != "auto" && said != "mpi") {
+      fail(ErrorKind::kUsage,
+           "--engine mpi joins ranks by MPI, and parallel.transport is \"{}\": "
+           "leave it at \"auto\", or take another engine",
+           said);
+    }
+    set("mpi");
+  } else if (request.ranks > 1 && plan.layout.hosts.size() == 1 &&
+             said == "auto") {
+    // Ranks that are told where to meet are of any machines unless told so.
+    set("shared_memory");
+  }
+}
+
+/// Now, not when ranks are to start.
+void check_mpirun(const LaunchRequest& request, const RankLayout& layout) {
+  if (request.engine != Engine::kMpi) return;
+  static_cast<void>(
+      mpirun_arguments({.layout = layout, .here = request.hosts.empty()}));
+  if (find_mpirun().empty()) {
+    fail(ErrorKind::kUnsupported,
+         "--engine mpi: there is no mpirun on PATH; install Open MPI "
+         "(openmpi-bin), or load its module");
+  }
+}
+
 }  // namespace
 
 std::string random_secret() {
@@ -134,6 +170,7 @@ int make_plan(const LaunchRequest& request, JobPlan& plan) {
   plan.layout = layout_of(request, plan.host);
   plan.engine = request.engine;
   plan.program = find_trainer();
+  check_mpirun(request, plan.layout);
   if (const int code = check_fewer(request, plan); code != kExitSuccess) {
     return code;
   }
@@ -151,12 +188,7 @@ int make_plan(const LaunchRequest& request, JobPlan& plan) {
   plan.ranks = request.ranks;
   plan.arguments = {kTrainerName, "train", request.config};
   add_settings(request, plan.arguments);
-  // Ranks that are told where to meet are of any machines unless told so.
-  if (request.ranks > 1 && plan.layout.hosts.size() == 1 &&
-      json.at("transport") == "auto") {
-    plan.arguments.insert(plan.arguments.end(),
-                          {"--set", "parallel.transport=shared_memory"});
-  }
+  add_transport(request, plan, json.at("transport"));
   if (!request.init_from.empty()) {
     plan.arguments.insert(plan.arguments.end(),
                           {"--init-from", request.init_from});

@@ -31,7 +31,7 @@ struct LaunchRequest {
   Duration section_timeout = {};  ///< 0: learned
   Duration time_limit = {};       ///< 0: none
   /// Agents are processes of their own: so many on this machine, or one on each
-  /// of these hosts. Neither: one within the launcher.
+  /// of these hosts. Neither, and for kMpi: one within the launcher.
   Engine engine = Engine::kLocal;
   int agents = 0;
   std::vector<Host> hosts = {};

@@ -1,7 +1,6 @@
 #include "launcher/local_agent.h"
 
 #include <fcntl.h>
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,7 +14,6 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <csignal>
-#include <ctime>
 #include <optional>
 
 #include "launcher/console.h"
@@ -51,18 +49,6 @@ std::string host_name() {
   std::array<char, 256> name{};
   ::gethostname(name.data(), name.size() - 1);
   return name.data();
-}
-
-/// Where in its log a generation begins, after a line that says so.
-std::int64_t begin_log(const fs::path& path, int generation) {
-  if (std::FILE* file = std::fopen(path.c_str(), "ae")) {
-    fmt::print(file, "-- generation {}, {:%Y-%m-%dT%H:%M:%SZ} --\n", generation,
-               fmt::gmtime(std::time(nullptr)));
-    std::fclose(file);
-  }
-  std::error_code none;
-  const auto size = fs::file_size(path, none);
-  return none ? 0 : static_cast<std::int64_t>(size);
 }
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include "launcher/engines.h"
 #include "launcher/journal.h"
 #include "launcher/monitor/monitor.h"
+#include "launcher/mpi_step.h"
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
@@ -26,7 +27,18 @@ namespace asio = boost::asio;
 using Clock = std::chrono::steady_clock;
 
 bool is_remote(const LaunchRequest& request) {
-  return request.agents > 0 || !request.hosts.empty();
+  return request.engine != Engine::kMpi &&
+         (request.agents > 0 || !request.hosts.empty());
+}
+
+/// mpirun has them all, as one agent.
+void join_ranks(JobOptions& options, const RankLayout& layout) {
+  options.hosts = {host_names(layout)};
+  for (std::size_t i = 1; i < options.ranks.size(); ++i) {
+    options.ranks[0].insert(options.ranks[0].end(), options.ranks[i].begin(),
+                            options.ranks[i].end());
+  }
+  options.ranks.resize(1);
 }
 
 JobOptions job_options(const JobPlan& plan, const LaunchRequest& request) {
@@ -39,6 +51,7 @@ JobOptions job_options(const JobPlan& plan, const LaunchRequest& request) {
                      .time_limit = request.time_limit};
   for (const Host& host : plan.layout.hosts) options.hosts.push_back(host.name);
   if (is_remote(request)) options.contact = contact_rules(request.lease);
+  if (request.engine == Engine::kMpi) join_ranks(options, plan.layout);
   return options;
 }
 
@@ -78,6 +91,13 @@ std::unique_ptr<Agents> make_agents(asio::io_context& context,
                                     const JobPlan& plan,
                                     const LaunchRequest& request,
                                     Agents::Hooks hooks) {
+  if (request.engine == Engine::kMpi) {
+    return mpi_agents(context,
+                      {.mpirun = find_mpirun(),
+                       .layout = plan.layout,
+                       .here = request.hosts.empty()},
+                      rank_setup(plan, request), std::move(hooks));
+  }
   if (!is_remote(request)) {
     return local_agents(context, rank_setup(plan, request), std::move(hooks));
   }

@@ -114,9 +114,9 @@ void check_engine(Engine engine, const NodeRequest& request) {
     fail(ErrorKind::kUsage,
          "--engine ssh: say with --hosts or --hostfile to which machines");
   }
-  if (engine != Engine::kSsh && hosts) {
+  if (hosts && engine != Engine::kSsh && engine != Engine::kMpi) {
     fail(ErrorKind::kUsage,
-         "--engine {}: --hosts and --hostfile are for --engine ssh",
+         "--engine {}: --hosts and --hostfile are for --engine ssh or mpi",
          name_of(engine));
   }
   if (engine != Engine::kLocal && request.agents > 0) {
@@ -144,8 +144,12 @@ void take_allocation(NodeRequest& request) {
 NodeChoice choose_nodes(NodeRequest request) {
   const Engine engine = engine_of(request);
   check_engine(engine, request);
-  const bool alone = engine == Engine::kLocal && request.agents == 0;
-  if (engine == Engine::kSlurm || (alone && is_here(request.allocation))) {
+  const bool mpi = engine == Engine::kMpi && request.hosts.empty();
+  const bool alone = (engine == Engine::kLocal && request.agents == 0) ||
+                     (mpi && (request.allocation.nodes.empty() ||
+                              is_here(request.allocation)));
+  if (engine == Engine::kSlurm || mpi ||
+      (alone && is_here(request.allocation))) {
     take_allocation(request);
   }
   Range nodes{0, 0};
@@ -167,6 +171,12 @@ NodeChoice choose_nodes(NodeRequest request) {
                     .ranks = count_ranks(request, machines),
                     .agents = request.agents};
   if (nodes.least < nodes.most) {
+    if (engine == Engine::kMpi) {
+      fail(ErrorKind::kUsage,
+           "--nnodes {}: mpirun has the same machines at every start; say how "
+           "many, or take another engine",
+           request.nodes);
+    }
     check_elastic(request, choice.ranks, machines);
     choice.least_agents = nodes.least;
   }

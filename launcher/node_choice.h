@@ -32,7 +32,8 @@ struct NodeChoice {
 /// The engine "auto" is ssh where there are hosts; else slurm in an allocation,
 /// unless that is this machine alone or there are agents; else local. Slurm's
 /// hosts are the allocation's nodes, its tasks their slots; an allocation that
-/// is this machine alone has local ranks, also one a task.
+/// is this machine alone has local ranks, also one a task. So it is for mpi,
+/// which also takes hosts.
 ///
 /// The first M of the hosts where --nnodes says N:M; agents must be M. Ranks
 /// are -n; or M times --nproc-per-node, where "auto" means the hosts' slots, or

@@ -54,7 +54,7 @@ struct Ready {
   const char* path;
   char* const* arguments;
   char* const* environment;
-  int input, log, problem;
+  int input, output, error, problem;
   const std::vector<int>* descriptors;
   pid_t parent;
 };
@@ -73,8 +73,8 @@ struct Ready {
     ::_exit(kExitInternal);
   }
   if (::dup2(ready.input, STDIN_FILENO) < 0 ||
-      ::dup2(ready.log, STDOUT_FILENO) < 0 ||
-      ::dup2(ready.log, STDERR_FILENO) < 0) {
+      ::dup2(ready.output, STDOUT_FILENO) < 0 ||
+      ::dup2(ready.error, STDERR_FILENO) < 0) {
     give_up(ready.problem);
   }
   ::close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
@@ -119,9 +119,12 @@ std::vector<int> children() {
 
 Spawned spawn(const RankProgram& program) {
   const Descriptor input(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-  const Descriptor log(::open(program.log.c_str(),
-                              O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644));
-  if (input.get() < 0 || log.get() < 0) {
+  const bool to_log = !program.log.empty();
+  const Descriptor log(
+      to_log ? ::open(program.log.c_str(),
+                      O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)
+             : -1);
+  if (input.get() < 0 || (to_log && log.get() < 0)) {
     return refused(errno == ENOENT ? EIO : errno, program.log.string());
   }
   std::array<int, 2> ends{};
@@ -130,9 +133,15 @@ Spawned spawn(const RankProgram& program) {
   Descriptor problem_end(ends[1]);
   const auto arguments = pointers_to(program.arguments);
   const auto environment = pointers_to(program.environment);
-  const Ready ready{program.path.c_str(), arguments.data(), environment.data(),
-                    input.get(),          log.get(),        problem_end.get(),
-                    &program.descriptors, ::getpid()};
+  const Ready ready{program.path.c_str(),
+                    arguments.data(),
+                    environment.data(),
+                    input.get(),
+                    to_log ? log.get() : program.output,
+                    to_log ? log.get() : program.error,
+                    problem_end.get(),
+                    &program.descriptors,
+                    ::getpid()};
   pid_t process = -1;
   {
     const SignalsHeld held;

@@ -13,8 +13,10 @@ struct RankProgram {
   std::filesystem::path path;
   std::vector<std::string> arguments;    ///< the program's own name first
   std::vector<std::string> environment;  ///< "NAME=VALUE", all of it
-  std::filesystem::path log;             ///< both outputs are appended to it
-  std::vector<int> descriptors = {};     ///< that it inherits, by these numbers
+  std::filesystem::path log = {};        ///< both outputs are appended to it
+  /// Or, where there is no log, these are its outputs.
+  int output = -1, error = -1;
+  std::vector<int> descriptors = {};  ///< that it inherits, by these numbers
 };
 
 /// A process that has been started, or why not.

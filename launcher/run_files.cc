@@ -1,9 +1,12 @@
 #include "launcher/run_files.h"
 
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
+#include <ctime>
 #include <string>
 #include <string_view>
 
@@ -19,6 +22,19 @@ constexpr std::string_view kStepPrefix = "step-";
 
 fs::path rank_log(const fs::path& run, int rank) {
   return run / "logs" / fmt::format("rank-{}.log", rank);
+}
+
+fs::path mpirun_log(const fs::path& run) { return run / "logs" / "mpirun.log"; }
+
+std::int64_t begin_log(const fs::path& path, int generation) {
+  if (std::FILE* file = std::fopen(path.c_str(), "ae")) {
+    fmt::print(file, "-- generation {}, {:%Y-%m-%dT%H:%M:%SZ} --\n", generation,
+               fmt::gmtime(std::time(nullptr)));
+    std::fclose(file);
+  }
+  std::error_code none;
+  const auto size = fs::file_size(path, none);
+  return none ? 0 : static_cast<std::int64_t>(size);
 }
 
 std::int64_t newest_checkpoint_step(const fs::path& run) {

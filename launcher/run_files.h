@@ -9,6 +9,13 @@ namespace catena::launcher {
 [[nodiscard]] std::filesystem::path rank_log(const std::filesystem::path& run,
                                              int rank);
 
+/// RUN/logs/mpirun.log: what mpirun itself writes, where it starts the ranks.
+[[nodiscard]] std::filesystem::path mpirun_log(
+    const std::filesystem::path& run);
+/// Appends a line to a log that says that a generation begins there. Returns
+/// the length of the file then.
+std::int64_t begin_log(const std::filesystem::path& path, int generation);
+
 /// Step of the newest folder RUN/checkpoints/step-N with a manifest; 0: none.
 [[nodiscard]] std::int64_t newest_checkpoint_step(
     const std::filesystem::path& run);

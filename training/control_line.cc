@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -90,14 +91,25 @@ void say_wait(const Wait& wait) {
                    text_of(wait.tag), wait.seconds));
 }
 
+/// mpirun hands down no pipe but the standard ones, from machine to machine.
+int take_standard_output() {
+  const int own = ::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+  if (own < 0 || ::dup2(STDERR_FILENO, STDOUT_FILENO) < 0) return -1;
+  // Ended by SIGKILL, mpirun and its daemons end nobody.
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  return own;
+}
+
 }  // namespace
 
 void open() {
   const char* told = std::getenv(kControlVariable);
   if (told == nullptr) return;
   const std::lock_guard lock(mutex);
-  const int descriptor = std::atoi(told);
+  int descriptor = std::atoi(told);
+  const bool by_mpirun = descriptor == STDOUT_FILENO;
   ::unsetenv(kControlVariable);
+  if (by_mpirun) descriptor = take_standard_output();
   if (descriptor <= STDERR_FILENO ||
       ::fcntl(descriptor, F_SETFD, FD_CLOEXEC) != 0) {
     return;
@@ -108,6 +120,7 @@ void open() {
   stack_report::install();
   install_save_signal();
   set_wait_listener(say_wait);
+  if (by_mpirun) put(fmt::format("{}{}\n", kSaidProcess, ::getpid()), 0);
   begin_section(kSectionStart);
 }
 

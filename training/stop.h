@@ -3,9 +3,10 @@
 namespace catena {
 
 /// The first SIGINT or SIGTERM asks the run to end after the step under way;
-/// the second ends the process at once.
+/// the second ends the process at once. SIGALRM is as SIGTERM: mpirun passes it
+/// on to all ranks, and that one not.
 void install_stop_signals();
-/// From now on either ends the process at once, as it is without the above.
+/// From now on each ends the process at once, as it is without the above.
 void restore_stop_signals();
 /// The signal that asked, or 0.
 [[nodiscard]] int stop_signal();

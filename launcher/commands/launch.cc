@@ -141,12 +141,14 @@ void add_launching(CLI::App& app, Options& options) {
                  "of Slurm: its tasks), or one a machine")
       ->envname("CATENA_RANKS")
       ->check(CLI::Range(1, kMostRanks));
-  app.add_option("--engine", options.nodes.engine,
-                 "How ranks are started: local (this machine), ssh (--hosts, "
-                 "--hostfile) or slurm (on the nodes of the allocation that "
-                 "this is called in); auto: what there are hosts or nodes for")
+  app.add_option(
+         "--engine", options.nodes.engine,
+         "How ranks are started: local (this machine), ssh (--hosts, "
+         "--hostfile), slurm (on the nodes of the allocation that this "
+         "is called in) or mpi (by mpirun, on either); auto: one of the "
+         "first three, for which there are hosts or nodes")
       ->envname("CATENA_ENGINE")
-      ->check(CLI::IsMember({"auto", "local", "ssh", "slurm"}));
+      ->check(CLI::IsMember({"auto", "local", "ssh", "slurm", "mpi"}));
   app.add_option("--max-restarts", request.max_restarts,
                  "How often the ranks are started again after a failure, from "
                  "the newest checkpoint; three starts in a row without a new "
@@ -229,8 +231,7 @@ int carry_out(const Options& options) {
   NodeRequest nodes = options.nodes;
   nodes.hosts = hosts_of(options);
   nodes.cores = cores();
-  if (nodes.engine == "slurm" ||
-      (nodes.engine == "auto" && nodes.hosts.empty() && nodes.agents == 0)) {
+  if (nodes.hosts.empty() && nodes.agents == 0 && nodes.engine != "local") {
     nodes.allocation = slurm_allocation();
   }
   NodeChoice choice = choose_nodes(std::move(nodes));

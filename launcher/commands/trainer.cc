@@ -40,20 +40,6 @@ fs::path own_folder() {
   return code ? fs::path() : self.parent_path();
 }
 
-// Like the shell, an empty entry of PATH is the current folder.
-fs::path on_search_path() {
-  const char* variable = std::getenv("PATH");
-  std::string_view rest = variable == nullptr ? "" : variable;
-  for (;;) {
-    const auto end = std::min(rest.find(':'), rest.size());
-    const std::string_view entry = rest.substr(0, end);
-    const fs::path path = fs::path(entry.empty() ? "." : entry) / kTrainerName;
-    if (can_run(path)) return path;
-    if (end == rest.size()) return {};
-    rest.remove_prefix(end + 1);
-  }
-}
-
 }  // namespace
 
 std::span<const TrainerCommand> trainer_commands() { return kCommands; }
@@ -62,6 +48,20 @@ bool is_trainer_command(std::string_view name) {
   return std::any_of(
       kCommands.begin(), kCommands.end(),
       [&](const TrainerCommand& command) { return command.name == name; });
+}
+
+// Like the shell, an empty entry of PATH is the current folder.
+fs::path on_search_path(std::string_view program) {
+  const char* variable = std::getenv("PATH");
+  std::string_view rest = variable == nullptr ? "" : variable;
+  for (;;) {
+    const auto end = std::min(rest.find(':'), rest.size());
+    const std::string_view entry = rest.substr(0, end);
+    const fs::path path = fs::path(entry.empty() ? "." : entry) / program;
+    if (can_run(path)) return path;
+    if (end == rest.size()) return {};
+    rest.remove_prefix(end + 1);
+  }
 }
 
 fs::path find_trainer() {
@@ -76,7 +76,7 @@ fs::path find_trainer() {
   if (!folder.empty() && can_run(folder / kTrainerName)) {
     return folder / kTrainerName;
   }
-  const fs::path found = on_search_path();
+  const fs::path found = on_search_path(kTrainerName);
   if (!found.empty()) return found;
   fail(ErrorKind::kUnsupported,
        "cannot find {}: it is neither in {} nor on PATH; build it with "

@@ -16,6 +16,9 @@ struct TrainerCommand {
 [[nodiscard]] std::span<const TrainerCommand> trainer_commands();
 [[nodiscard]] bool is_trainer_command(std::string_view name);
 
+/// The first program of that name on PATH; "": there is none.
+[[nodiscard]] std::filesystem::path on_search_path(std::string_view program);
+
 /// Where catena-train is: what CATENA_TRAIN names or, without it, beside this
 /// program, else on PATH.
 /// Throws: Error(kUnsupported) saying where it was looked for.
