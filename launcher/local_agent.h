@@ -49,6 +49,9 @@ inline constexpr const char* kMaxRestartsVariable = "CATENA_MAX_RESTARTS";
 /// programs find it (RANK, LOCAL_RANK, MASTER_ADDR, ...).
 [[nodiscard]] std::vector<std::string> rank_environment(const RankSetup& setup,
                                                         const SpawnRank& start);
+/// The same without what tells ranks apart: for a program that starts them.
+[[nodiscard]] std::vector<std::string> job_environment(const RankSetup& setup,
+                                                       int generation);
 
 /// The agent of this machine, within this process: does what
 /// AgentState says to real processes, and tells it what they do. They die with

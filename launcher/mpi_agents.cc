@@ -193,21 +193,21 @@ class MpiAgents : public Agents {
 
   [[nodiscard]] RankProgram program_of(const Step& step, int out,
                                        int err) const {
-    MpiStep mpi{.layout = options_.layout,
-                .here = options_.here,
-                .command = setup_.arguments,
-                .environment = {kJobVariable, kGenerationVariable, kRunVariable,
-                                kControlVariable}};
+    MpiStep mpi{
+        .layout = options_.layout,
+        .here = options_.here,
+        .command = setup_.arguments,
+        .environment = {kJobVariable, kGenerationVariable,
+                        kRestartCountVariable, kRunVariable, kControlVariable}};
     mpi.command.front() = setup_.program.string();
     for (const std::string& assignment : setup_.environment) {
       mpi.environment.push_back(assignment.substr(0, assignment.find('=')));
     }
-    RankProgram program{
-        .path = options_.mpirun,
-        .arguments = mpirun_arguments(mpi),
-        .environment = rank_environment(setup_, step.generation, 0, 1, ""),
-        .output = out,
-        .error = err};
+    RankProgram program{.path = options_.mpirun,
+                        .arguments = mpirun_arguments(mpi),
+                        .environment = job_environment(setup_, step.generation),
+                        .output = out,
+                        .error = err};
     program.environment.push_back(
         fmt::format("{}={}", kControlVariable, STDOUT_FILENO));
     return program;

@@ -78,15 +78,25 @@ void set_as_torchrun_does(Variables& variables, const SpawnRank& start) {
   variables.set("MASTER_PORT", place.substr(colon + 1));
 }
 
+Variables of_job(const RankSetup& setup, int generation) {
+  Variables variables(setup.environment);
+  variables.set(kJobVariable, setup.job);
+  variables.set(kGenerationVariable, generation);
+  variables.set(kRestartCountVariable, generation - 1);
+  variables.set(kRunVariable, setup.run.string());
+  return variables;
+}
+
 }  // namespace
+
+std::vector<std::string> job_environment(const RankSetup& setup,
+                                         int generation) {
+  return of_job(setup, generation).take();
+}
 
 std::vector<std::string> rank_environment(const RankSetup& setup,
                                           const SpawnRank& start) {
-  Variables variables(setup.environment);
-  variables.set(kJobVariable, setup.job);
-  variables.set(kGenerationVariable, start.generation);
-  variables.set(kRestartCountVariable, start.generation - 1);
-  variables.set(kRunVariable, setup.run.string());
+  Variables variables = of_job(setup, start.generation);
   set_as_torchrun_does(variables, start);
   if (start.world > 1) {
     variables.set(kRankVariable, start.rank);
