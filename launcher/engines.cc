@@ -52,23 +52,27 @@ std::vector<std::string> by_ssh(const Host& host) {
           program + " " + kAgentCommand};
 }
 
+/// What a job, or who submits it, says of each task. An agent's step is of one,
+/// and is to have what all of the node's have.
+constexpr std::array kOfTasks = {"SLURM_GPUS",           "SLURM_GPUS_PER_TASK",
+                                 "SLURM_NTASKS_PER_GPU", "SLURM_TRES_PER_TASK",
+                                 "SLURM_GPU_BIND",       "SLURM_CPUS_PER_TASK",
+                                 "SRUN_CPUS_PER_TASK",   "SLURM_EXACT"};
+
 /// A step of one task, whatever the job's own flags are (srun takes them from
 /// the environment): with all that the job has of the node, beside other steps.
 std::vector<std::string> by_srun(const Host& host) {
-  return {"srun",
-          "--nodes=1",
-          "--ntasks=1",
-          "--ntasks-per-node=1",
-          "--distribution=block",
-          "--nodelist=" + host.name,
-          "--overlap",
-          "--mem=0",
-          "--cpu-bind=none",
-          "--mpi=none",
-          "--export=ALL",
-          "--kill-on-bad-exit=0",
-          own_path(),
-          kAgentCommand};
+  std::vector<std::string> command = {"env"};
+  for (const char* name : kOfTasks) {
+    command.insert(command.end(), {"-u", name});
+  }
+  command.insert(
+      command.end(),
+      {"srun", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1",
+       "--distribution=block", "--nodelist=" + host.name, "--overlap",
+       "--mem=0", "--cpu-bind=none", "--mpi=none", "--export=ALL",
+       "--kill-on-bad-exit=0", own_path(), kAgentCommand});
+  return command;
 }
 
 std::string variable(const char* name) {

@@ -41,6 +41,8 @@ int first_agent(const JobState& state) {
 }
 
 std::string host_of(const JobState& state, int rank) {
+  const auto& of_ranks = state.options.rank_hosts;
+  if (!of_ranks.empty()) return of_ranks.at(static_cast<std::size_t>(rank));
   const auto& hosts = state.options.hosts;
   for (std::size_t i = 0; i < hosts.size(); ++i) {
     const auto& here = state.ranks.at(i);

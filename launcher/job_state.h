@@ -23,6 +23,8 @@ struct JobOptions {
   /// For the others to be ready, before it begins without them.
   Duration rejoin = std::chrono::seconds(30);
   std::vector<std::string> hosts = {};  ///< of each agent, for people; or none
+  /// Of each rank, where an agent has several.
+  std::vector<std::string> rank_hosts = {};
   RestartPolicy policy = {};
   /// For all agents to be ready, and for all ranks of a generation to meet.
   Duration start_timeout = std::chrono::seconds(600);

@@ -34,6 +34,11 @@ bool is_remote(const LaunchRequest& request) {
 /// mpirun has them all, as one agent.
 void join_ranks(JobOptions& options, const RankLayout& layout) {
   options.hosts = {host_names(layout)};
+  // They are numbered host by host.
+  for (std::size_t i = 0; i < layout.ranks.size(); ++i) {
+    options.rank_hosts.insert(options.rank_hosts.end(), layout.ranks[i].size(),
+                              layout.hosts[i].name);
+  }
   for (std::size_t i = 1; i < options.ranks.size(); ++i) {
     options.ranks[0].insert(options.ranks[0].end(), options.ranks[i].begin(),
                             options.ranks[i].end());

@@ -123,15 +123,17 @@ class MpiAgents : public Agents {
   }
 
   /// mpirun passes signals on to ranks on all machines, but those that end
-  /// itself. Ranks take SIGALRM for SIGTERM (training/stop.h).
+  /// itself. Ranks take SIGALRM for SIGTERM (training/stop.h); until all are
+  /// there nobody would, and there is nothing to save.
   void send_signal(int signal) const {
     if (!step_) return;
     // Who has said nothing yet would die of these.
     const bool asks = signal == SIGUSR1 || signal == SIGUSR2;
-    if (asks && static_cast<int>(step_->spoke.size()) < step_->world) return;
+    const bool all = static_cast<int>(step_->spoke.size()) == step_->world;
+    if (asks && !all) return;
     const bool group = signal == SIGKILL;
     ::kill(group ? -step_->process : step_->process,
-           signal == SIGTERM ? SIGALRM : signal);
+           signal == SIGTERM && all ? SIGALRM : signal);
   }
 
   void set_timer() {
@@ -343,7 +345,8 @@ class MpiAgents : public Agents {
                   step->log_begin.at(static_cast<std::size_t>(ending.rank)),
                   kTailBytes);
       act(rank_reaped(state_, step->generation, ending.rank, ending.code,
-                      ending.signal, words.empty() ? ending.words : words));
+                      ending.signal,
+                      words.empty() || ending.unnamed ? ending.words : words));
     }
   }
 

@@ -55,7 +55,8 @@ std::vector<MpiEnding> endings_of(const MpiEnd& end, Ranks& ranks) {
   mark_stopped(ranks);
   if (WIFSIGNALED(end.status)) {
     return all_with(ranks, {.signal = WTERMSIG(end.status),
-                            .words = "mpirun ended, and all ranks with it"});
+                            .words = "mpirun ended, and all ranks with it",
+                            .unnamed = true});
   }
   const int code = WEXITSTATUS(end.status);
   if (code == kExitSuccess || code == kExitPreempted) {
@@ -74,7 +75,8 @@ std::vector<MpiEnding> endings_of(const MpiEnd& end, Ranks& ranks) {
       endings.push_back({.rank = number,
                          .code = failure.code,
                          .signal = failure.signal,
-                         .words = said});
+                         .words = said,
+                         .unnamed = !named && !said.empty()});
       continue;
     }
     rank.ending.stopped = true;

@@ -19,7 +19,8 @@ struct MpiEnd {
 
 struct MpiEnding {
   int rank = 0, code = 0, signal = 0;
-  std::string words{};  ///< what mpirun said, where that is all there is
+  std::string words{};   ///< what mpirun said
+  bool unnamed = false;  ///< which says more than the rank: it may be another
 };
 
 /// How each rank has ended, as far as mpirun tells. 0 and 75 are of all ranks.

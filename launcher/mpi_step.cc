@@ -61,11 +61,9 @@ std::vector<std::string> mpirun_arguments(const MpiStep& step) {
   const auto add = [&](std::initializer_list<std::string> more) {
     arguments.insert(arguments.end(), more);
   };
-  if (step.here) {
-    add({"--oversubscribe"});
-  } else {
-    add({"--host", host_list(step.layout)});
-  }
+  // More ranks than Slurm's tasks or this machine's cores are meant.
+  add({"--oversubscribe"});
+  if (!step.here) add({"--host", host_list(step.layout)});
   for (const std::string& name : step.environment) add({"-x", name});
   arguments.insert(arguments.end(), step.command.begin(), step.command.end());
   return arguments;

@@ -86,6 +86,7 @@ class Communicator final : public Transport::Client {
 
   Pending barrier(const Tag& tag);
 
+  [[nodiscard]] Deadline deadline() const { return deadline_; }
   /// Whether any collective is under way.
   [[nodiscard]] bool busy() const override { return open_ > 0; }
   /// Takes on what transport().progress() has moved: called by

@@ -98,7 +98,7 @@ std::string master_of(const Environment& environment) {
 /// flags nor Catena's own variables name a rank.
 RankOptions with_starter(RankOptions options, const Environment& environment) {
   const char* index = environment("JOB_COMPLETION_INDEX");
-  if (options.rank < 0 && options.world_size > 1 && index != nullptr) {
+  if (options.rank < 0 && options.world_size > 0 && index != nullptr) {
     options.rank = take(environment, "JOB_COMPLETION_INDEX", 0);
   }
   if (options.rank >= 0 || options.world_size > 0) return options;

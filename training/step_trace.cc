@@ -35,7 +35,13 @@ Transport* StepTrace::watch(Transport* inner) {
 }
 
 void StepTrace::begin_step(std::int64_t number) {
-  if (!written_ && steps_.holds(number)) timeline_.begin_step(number);
+  if (written_ || !steps_.holds(number)) return;
+  if (timeline_.empty()) {
+    // Of a start before this one: other ranks' files would not fit it.
+    std::error_code not_there;
+    std::filesystem::remove(path_, not_there);
+  }
+  timeline_.begin_step(number);
 }
 
 void StepTrace::end_step() {
@@ -50,7 +56,8 @@ void StepTrace::finish() {
   if (written_) return;
   if (timeline_.empty()) {
     // A start before this one may have taken them.
-    if (!std::filesystem::exists(path_)) {
+    std::error_code unknown;
+    if (!std::filesystem::exists(path_, unknown)) {
       log::warning("no trace: none of the steps of --trace was taken");
     }
     return;

@@ -4,6 +4,8 @@
 
 #include <csignal>
 
+#include "training/control_line.h"
+
 namespace catena {
 namespace {
 
@@ -11,17 +13,27 @@ volatile std::sig_atomic_t requested = 0;
 
 volatile std::sig_atomic_t save_requested = 0;
 
+bool launched = false;
+
 void on_signal(int signal) {
-  if (requested != 0) ::_exit(128 + signal);
+  if (requested != 0) {
+    if (launched) return;
+    ::_exit(128 + signal);
+  }
   requested = signal;
   static constexpr char kSaid[] =
       "\nstopping after this step; once more ends at once\n";
-  static_cast<void>(!::write(STDERR_FILENO, kSaid, sizeof kSaid - 1));
+  static constexpr char kSaidLaunched[] = "\nstopping after this step\n";
+  static_cast<void>(
+      launched
+          ? !::write(STDERR_FILENO, kSaidLaunched, sizeof kSaidLaunched - 1)
+          : !::write(STDERR_FILENO, kSaid, sizeof kSaid - 1));
 }
 
 }  // namespace
 
 void install_stop_signals() {
+  launched = control_line::is_open();
   struct sigaction action {};
   action.sa_handler = on_signal;
   ::sigemptyset(&action.sa_mask);

@@ -3,8 +3,10 @@
 namespace catena {
 
 /// The first SIGINT or SIGTERM asks the run to end after the step under way;
-/// the second ends the process at once. SIGALRM is as SIGTERM: mpirun passes it
-/// on to all ranks, and that one not.
+/// the second ends the process at once, unless a launcher has started it
+/// (control_line::is_open()), which kills who is to end at once: Slurm signals
+/// launcher and ranks, and the launcher its ranks again. SIGALRM is as SIGTERM:
+/// mpirun passes it on to all ranks, and that one not.
 void install_stop_signals();
 /// From now on each ends the process at once, as it is without the above.
 void restore_stop_signals();

@@ -212,7 +212,9 @@ void Timeline::add_kernel(std::string_view name, Clock::time_point begin) {
 
 void Timeline::add_wait(Clock::time_point begin) {
   const auto end = Clock::now();
-  const bool again = !computed_.empty() && computed_.back().name == "wait" &&
+  // Once a span was left out, a kernel may have been between.
+  const bool again = left_out_ == 0 && !computed_.empty() &&
+                     computed_.back().name == "wait" &&
                      computed_.back().begin >= steps_.back().begin;
   if (again) {
     computed_.back().end = end;

@@ -56,7 +56,10 @@ Trainer::Result Trainer::run() {
   try {
     return run_to_end();
   } catch (const std::exception& error) {
-    restore_stop_signals();  // there is nothing left to save
+    if (trace_ != nullptr) {
+      trace_->end_step();
+      trace_->finish();
+    }
     try {
       write_result(result_so_far(), "failed", error.what());
     } catch (const Error& unwritten) {

@@ -40,7 +40,7 @@ class Farewell {
   void say(const LastWord& word) noexcept;
   [[nodiscard]] bool said() const { return said_; }
   /// Waits until Gloo has written what was said, at most that long; beyond it
-  /// all connections are closed.
+  /// the connections that go as this one are closed.
   void wait_until_written(std::chrono::milliseconds most) noexcept;
 
   /// Whether the peer has said its last word: content().

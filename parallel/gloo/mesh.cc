@@ -59,11 +59,12 @@ Mesh::Mesh(int rank, int size, Store& store, const Options& options)
   device_ = make_device(options.address);
   for (auto& context : contexts_) {
     context = device_->createContext(rank, size);
-    // Gloo waits five times as long for a connection; that is a quarter of the
-    // deadline for each, and the store has half.
+    // Gloo waits five times as long for a connection; that is half the
+    // deadline, and the store has the other half. The second of a pair comes
+    // with the first.
     context->setTimeout(
         std::max(milliseconds(1),
-                 std::chrono::ceil<milliseconds>(options.deadline / 20)));
+                 std::chrono::ceil<milliseconds>(options.deadline / 10)));
   }
   for (int peer = 0; peer < size; ++peer) {
     if (peer == rank) continue;

@@ -25,8 +25,9 @@ struct Options {
 /// Throws: Unsupported, if it has not.
 void require();
 
-/// Joins ranks, each a process, over TCP by the Gloo library: a
-/// connection between each two. `store` is needed until all have returned.
+/// Joins ranks, each a process, over TCP by the Gloo library: two
+/// connections between each two, one for each direction. `store` is needed
+/// until all have returned.
 ///
 /// Two threads are made: Gloo's, which moves bytes, and one that tells senders
 /// what has come while this rank computes. progress() rests for microseconds

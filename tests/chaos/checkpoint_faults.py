@@ -62,7 +62,7 @@ def killed_while_saving(trial):
         job.inject(lambda: make_trouble(file, CALLS[kind]))
         job.wait("a rank to be killed", dies, glance=0.0005)
         job.injected, job.injected_wall = time.monotonic(), time.time()
-        file.unlink()
+        file.unlink(missing_ok=True)
         job.saving = checkpoints.being_written(job.run)
         victims = range(RANKS)
     trial.phase = "saving"

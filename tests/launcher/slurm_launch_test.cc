@@ -32,6 +32,7 @@ while case $1 in --*) ;; *) false;; esac; do shift; done
   [[nodiscard]] Outcome launch_on_two_nodes() const {
     return launch({"--address", "127.0.0.1"},
                   {srun_runs_here(), "SLURM_JOB_NODELIST=n[1-2]",
+                   "SLURM_GPUS=16", "SLURM_GPUS_PER_TASK=1",
                    "SLURM_TASKS_PER_NODE=2(x2)", "SLURMD_NODENAME=n1"});
   }
 };
@@ -49,7 +50,7 @@ TEST_F(SlurmLaunchTest, EachNodeGetsAnAgentByAStepOfItsOwn) {
       read_file(folder_ / "srun.seen"),
       AllOf(HasSubstr("--nodelist=n1 "), HasSubstr("--nodelist=n2 "),
             HasSubstr("--ntasks-per-node=1"), HasSubstr("--kill-on-bad-exit=0"),
-            HasSubstr("catena agent\n")));
+            HasSubstr("catena agent\n"), Not(HasSubstr("SLURM_GPUS"))));
   expect_none_left();
 }
 
@@ -68,15 +69,15 @@ TEST_F(SlurmLaunchTest, NobodyElseSeesTheSecret) {
 TEST_F(SlurmLaunchTest, AnAgentThatIsKilledGetsAnotherStep) {
   ranks_do(note_agent() + R"(
 say joined; say "step 3"
-[ $CATENA_GENERATION = 2 ] && { say done; exit 0; }
+[ $CATENA_GENERATION -ge 2 ] && { say done; exit 0; }
 [ $RANK = 3 ] && kill -9 $PPID
 exec sleep 100)");
-  const Outcome outcome = launch({"--address", "127.0.0.1", "--lease", "1"},
+  const Outcome outcome = launch({"--address", "127.0.0.1", "--lease", "3"},
                                  {srun_runs_here(), "SLURM_JOB_NODELIST=a,b-1",
                                   "SLURM_TASKS_PER_NODE=2(x2)"});
   EXPECT_EQ(outcome.code, 0) << outcome.error;
   EXPECT_THAT(outcome.error, HasSubstr("agent 1 (b-1) is started again"));
-  EXPECT_EQ(result()["generation"], 2);
+  EXPECT_GE(result()["generation"], 2);
   expect_none_left();
 }
 

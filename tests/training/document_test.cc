@@ -147,6 +147,8 @@ class DocumentTest : public CommandFixture {
         if (!lists(help(command), match[1])) {
           found.push_back(fmt::format("{} has no {}", command, match[1].str()));
         }
+      } else if (words[next - 1].ends_with("--trace")) {
+        if (!words[next].starts_with("steps=")) found.push_back("no steps");
       } else if (std::regex_match(words[next], match, kSetting)) {
         const std::string entry = fmt::format("\n  {} = ", match[1].str());
         if (help("train").find(entry) == std::string::npos) {
@@ -237,6 +239,7 @@ TEST_F(DocumentTest, FindsWhatIsWrong) {
   EXPECT_THAT(problems("train;ls x"), ElementsAre("no command train;ls"));
   EXPECT_THAT(problems("data prepare \\| shuffle \\| inspect"),
               ElementsAre("no command data shuffle"));
+  EXPECT_THAT(problems("train x [--trace step=2]"), ElementsAre("no steps"));
   EXPECT_THAT(problems("train configs/none.toml --steps 3 [--set x.y=3]..."),
               ElementsAre("no file configs/none.toml", "train has no --steps",
                           "no key x.y"));

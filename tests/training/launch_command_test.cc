@@ -143,6 +143,21 @@ TEST_F(LaunchCommandTest, WhoDoesNotAnswerIsBlamedNotWhoWaits) {
   EXPECT_EQ(job("run")["restarts"][0]["rank"], 1);
 }
 
+/// As Slurm does at a job's end; the launcher asks its ranks again.
+TEST_F(LaunchCommandTest, ASignalToLauncherAndRanksSaves) {
+  const pid_t launcher = start(
+      launched(2, "run", "--set train.steps=100000 --set checkpoint.every=0"));
+  wait_for_step("run", 10);
+  auto processes = children_of(launcher);
+  ASSERT_EQ(processes.size(), 2U);
+  processes.push_back(launcher);
+  for (const pid_t process : processes) ::kill(process, SIGTERM);
+  const Outcome outcome = wait(launcher);
+  EXPECT_EQ(outcome.code, 75) << outcome.err;
+  EXPECT_EQ(result("run")["state"], "stopped");
+  EXPECT_TRUE(newest_checkpoint(checkpoints("run")).has_value());
+}
+
 TEST_F(LaunchCommandTest, Sigusr1SavesAndGoesOnSigusr2ShowsStacks) {
   const pid_t launcher = start(
       launched(2, "run", "--set train.steps=100000 --set checkpoint.every=0"));

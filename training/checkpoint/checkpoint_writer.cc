@@ -16,9 +16,9 @@ using Clock = std::chrono::steady_clock;
 using Seconds = std::chrono::duration<double>;
 
 constexpr std::chrono::milliseconds kGlance(20);
-/// After so long a rank that still writes answers those that wait for it: well
-/// within any deadline, and late enough for them to have said for whom.
-constexpr std::chrono::milliseconds kTurn(1500);
+/// After so long, or a quarter of their deadline, a rank that still writes
+/// answers those that wait for it: late enough for them to have said for whom.
+constexpr Seconds kTurn(1.5);
 
 WriterPart part_of(const Ranks* ranks) {
   if (ranks == nullptr) return {};
@@ -131,7 +131,8 @@ std::optional<CheckpointWriter::Outcome> CheckpointWriter::wait() {
 void CheckpointWriter::wait_for_own() {
   if (ranks_ == nullptr) return thread_.wait();
   Communicator& world = ranks_->world();
-  const auto until = Clock::now() + kTurn;
+  const auto until = Clock::now() + std::chrono::ceil<Clock::duration>(
+                                        std::min(kTurn, world.deadline() / 4));
   while (!own_ended() && Clock::now() < until) {
     thread_.wait_for(kGlance);
     world.transport().advance();
@@ -139,9 +140,10 @@ void CheckpointWriter::wait_for_own() {
 }
 
 bool CheckpointWriter::parts_ended() {
-  const bool failed = thread_ended() && !outcome_.error.empty();
-  std::array<std::int64_t, 2> writing_failed = {own_ended() ? 0 : 1,
-                                                failed ? 1 : 0};
+  // In this order: what ends in between is said next time.
+  const bool ended = own_ended();
+  const bool failed = ended && thread_ended() && !outcome_.error.empty();
+  std::array<std::int64_t, 2> writing_failed = {ended ? 0 : 1, failed ? 1 : 0};
   catena::wait(ranks_->world().all_reduce(
       {}, {writing_failed.data(), DType::kInt64, {2}}));
   if (writing_failed[0] > 0) return false;
