@@ -64,8 +64,8 @@ TEST(MpiStepTest, RanksAreLaidOnHostsInOrder) {
                      .environment = {"X"}};
   EXPECT_THAT(mpirun_arguments(step),
               ElementsAre("mpirun", "-n", "3", "--map-by", "slot", "--bind-to",
-                          "none", "--tag-output", "--host", "a:1,b:2", "-x",
-                          "X", "/bin/t", "train"));
+                          "none", "--tag-output", "--oversubscribe", "--host",
+                          "a:1,b:2", "-x", "X", "/bin/t", "train"));
   const MpiStep here{.layout = lay_ranks(9, {{.name = "a"}}), .command = {"t"}};
   EXPECT_THAT(mpirun_arguments(here), ::testing::Contains("--oversubscribe"));
 }

@@ -146,8 +146,7 @@ TEST(RankStartTest, AnIndexedJobSaysWhichOfTheRanksAPodIs) {
   EXPECT_EQ(plan(told(-1, 4), "gloo", variables).rank, 2);
   EXPECT_EQ(plan(told(1, 4), "gloo", variables).rank, 1);
   variables["JOB_COMPLETION_INDEX"] = "0";
-  EXPECT_EQ(plan(told(-1, 1), "auto", variables).kind, Kind::kAlone);
-  variables["JOB_COMPLETION_INDEX"] = "2";
+  EXPECT_EQ(plan(told(-1, 1), "gloo", variables).rank, 0);
   EXPECT_EQ(plan({}, "auto", variables).kind, Kind::kAlone);
 }
 
