@@ -17,7 +17,7 @@ Farewell::Farewell(const Mesh& mesh, int peer) : peer_(peer) {
   out_.buffer =
       mesh.buffer(Way::kOut, peer, &out_.content, sizeof out_.content);
   in_.buffer->recv(peer, slot(Use::kLastWord, 0, 0));
-  for (const Way way : {Way::kOut, Way::kIn}) {
+  for (const Way way : kWays) {
     Place<char>& never = never_[static_cast<std::size_t>(way)];
     never.buffer = mesh.buffer(way, peer, &never.content, sizeof never.content);
     never.buffer->recv(peer, slot(Use::kNever, 0, 0));

@@ -40,8 +40,6 @@ std::shared_ptr<::gloo::transport::Device> make_device(
   }
 }
 
-constexpr std::array kWays = {Way::kOut, Way::kIn};
-
 std::string key(const Options& options, int from, int to) {
   return fmt::format("{}gloo/{}-{}", options.prefix, from, to);
 }

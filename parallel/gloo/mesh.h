@@ -43,6 +43,7 @@ enum class Use : std::uint64_t {
 /// the other way only that they may come and have come: this must not wait
 /// behind a long message, or two that are sent to each other go one by one.
 enum class Way { kOut, kIn };
+inline constexpr std::array kWays = {Way::kOut, Way::kIn};
 
 /// Two connections with every other rank.
 class Mesh {
