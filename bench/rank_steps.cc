@@ -25,50 +25,66 @@ namespace fs = std::filesystem;
 
 constexpr Communicator::Deadline kDeadline(600);
 
+/// What the step just done took of kernels and wires, added to `result`, as a
+/// part of `steps` of them.
+void count(Backend& backend, Ranks* ranks, int steps, Steps& result) {
+  for (const KernelCount& count : backend.kernels()) {
+    KernelTable::Entry& entry = result.kernels.kernels[std::string(count.name)];
+    entry.cost.flops += count.cost.flops;
+    entry.cost.read_bytes += count.cost.read_bytes;
+    entry.cost.write_bytes += count.cost.write_bytes;
+    entry.seconds += count.seconds;
+  }
+  if (ranks == nullptr) return;
+  const PhaseTraffic total = ranks->take_traffic().total();
+  result.sent_bytes += static_cast<double>(total.sent_bytes) / steps;
+  result.exposed_seconds += total.exposed_seconds / steps;
+}
+
 /// `timeline`: null, or takes the last step.
-Steps run_steps(const Config& config, const StepOptions& options,
-                Backend& backend, Ranks* ranks, Timeline* timeline) {
+std::vector<Steps> run_steps(std::span<const Config> layouts,
+                             const StepOptions& options, Backend& backend,
+                             Ranks* ranks, Timeline* timeline) {
+  const Config& config = layouts.front();
   const Precision precision =
       resolve_precision(config.train.precision, backend);
   Model model(backend, config.model, precision, ranks);
   model.parameters().initialize(0);
   Optimizer optimizer(model.parameters(), config.optimizer, ranks);
-  Step step(model, optimizer, config);
   RandomRows rows(config, options.replay_routing);
-  if (rows.replays()) step.set_observer(&rows);
-  Steps result;
+  std::vector<std::unique_ptr<Step>> steps;
+  for (const Config& layout : layouts) {
+    steps.push_back(std::make_unique<Step>(model, optimizer, layout));
+    if (rows.replays()) steps.back()->set_observer(&rows);
+  }
+  std::vector<Steps> results(layouts.size());
   StepReport report;
   constexpr int kWarmup = 2;
   for (int number = 1; number <= kWarmup + options.steps; ++number) {
     const data::Batch batch = rows.next(number);
-    if (ranks != nullptr) wait(ranks->world().barrier({}));
-    if (number == kWarmup + 1) {
+    for (std::size_t turn = 0; turn < layouts.size(); ++turn) {
+      const std::size_t of =
+          (turn + static_cast<std::size_t>(number)) % layouts.size();
+      if (ranks != nullptr) wait(ranks->world().barrier({}));
       backend.kernels().reset_counts();
       if (ranks != nullptr) (void)ranks->take_traffic();
+      if (timeline != nullptr) {
+        timeline->clear();
+        timeline->begin_step(number);
+      }
+      const double seconds = seconds_of([&] {
+        steps[of]->compute(batch, number, report);
+        steps[of]->apply(report);
+      });
+      if (timeline != nullptr) timeline->end_step();
+      if (number <= kWarmup) continue;
+      Steps& result = results[of];
+      result.seconds.push_back(seconds);
+      result.tokens += static_cast<double>(batch.tokens.size()) / options.steps;
+      count(backend, ranks, options.steps, result);
     }
-    if (timeline != nullptr) {
-      timeline->clear();
-      timeline->begin_step(number);
-    }
-    const double seconds = seconds_of([&] {
-      step.compute(batch, number, report);
-      step.apply(report);
-    });
-    if (timeline != nullptr) timeline->end_step();
-    if (number <= kWarmup) continue;
-    result.seconds.push_back(seconds);
-    result.tokens += static_cast<double>(batch.tokens.size()) / options.steps;
   }
-  for (const KernelCount& count : backend.kernels()) {
-    result.kernels.kernels[std::string(count.name)] = {count.cost,
-                                                       count.seconds};
-  }
-  if (ranks != nullptr) {
-    const PhaseTraffic total = ranks->take_traffic().total();
-    result.sent_bytes = static_cast<double>(total.sent_bytes) / options.steps;
-    result.exposed_seconds = total.exposed_seconds / options.steps;
-  }
-  return result;
+  return results;
 }
 
 /// What two ranks that send to each other at once, and do nothing else, find.
@@ -103,14 +119,15 @@ constexpr std::int64_t kRawBytes = 8'000'000;
 /// One rank's life.
 class Rank {
  public:
-  Rank(const Config& config, const StepOptions& options, const RankWire& wire,
-       const std::string& timeline)
-      : config_(config),
+  Rank(std::span<const Config> layouts, const StepOptions& options,
+       const RankWire& wire, const std::string& timeline)
+      : layouts_(layouts),
         options_(options),
         wire_(wire),
         timeline_file_(timeline) {}
 
-  Steps run(Member& member, int threads, const std::string& token) {
+  std::vector<Steps> run(Member& member, int threads,
+                         const std::string& token) {
     Transport* transport = member.transport.get();
     Member far;  // must outlive what borrows its transport
     if (wire_.real != nullptr) {
@@ -124,9 +141,9 @@ class Rank {
       slow = simulated::make_transport(*transport, *wire_.simulated);
       transport = slow.get();
     }
-    Steps steps = run_on(*transport, threads);
-    steps.wire = found;
-    return steps;
+    std::vector<Steps> results = run_on(*transport, threads);
+    for (Steps& steps : results) steps.wire = found;
+    return results;
   }
 
  private:
@@ -141,7 +158,8 @@ class Rank {
                 kDeadline);
   }
 
-  Steps run_on(Transport& plain, int threads) {
+  std::vector<Steps> run_on(Transport& plain, int threads) {
+    const Config& config = layouts_.front();
     Timeline timeline;
     const bool watched = !timeline_file_.empty() && plain.rank() == 0;
     auto processor = make_cpu_backend(threads);
@@ -149,23 +167,24 @@ class Rank {
     Backend& backend = *processor;
     const auto heard = watched ? timeline.watch(plain) : nullptr;
     Transport& transport = heard ? *heard : plain;
-    const Mesh mesh = config_.mesh(plain.size());
+    const Mesh mesh = config.mesh(plain.size());
     const auto group =
         plain.size() > 1
             ? std::make_unique<Ranks>(
-                  transport, backend, mesh, config_.placements(mesh), kDeadline,
-                  config_.dispatch_rules(config_.micro_rows(plain.size())))
+                  transport, backend, mesh, config.placements(mesh), kDeadline,
+                  config.dispatch_rules(config.micro_rows(plain.size())))
             : nullptr;
-    Steps steps = run_steps(config_, options_, backend, group.get(),
-                            watched ? &timeline : nullptr);
+    std::vector<Steps> results =
+        run_steps(layouts_, options_, backend, group.get(),
+                  watched ? &timeline : nullptr);
     if (watched) {
       timeline.write(timeline_file_, {.rank = 0, .ranks = plain.size()});
     }
     if (group) wait(group->world().barrier({}));
-    return steps;
+    return results;
   }
 
-  const Config& config_;
+  std::span<const Config> layouts_;
   const StepOptions& options_;
   const RankWire& wire_;
   const std::string& timeline_file_;
@@ -220,32 +239,47 @@ Config load_config(const StepOptions& options,
   return config;
 }
 
-std::vector<Steps> measure(const Config& config, const StepOptions& options,
-                           int ranks, int threads, const RankWire& wire,
-                           const std::string& timeline) {
+std::vector<std::vector<Steps>> measure_in_turn(std::span<const Config> layouts,
+                                                const StepOptions& options,
+                                                int ranks, int threads,
+                                                const RankWire& wire,
+                                                const std::string& timeline) {
   const fs::path folder = fs::temp_directory_path() /
                           fmt::format("catena-bench-ranks-{}", ::getpid());
-  const auto folder_of = [&](int rank) {
-    return folder / fmt::format("{}", rank);
+  const auto folder_of = [&](std::size_t layout, int rank) {
+    return folder / fmt::format("{}-{}", layout, rank);
   };
   for (int rank = 0; rank < ranks; ++rank) {
-    fs::create_directories(folder_of(rank));
+    for (std::size_t layout = 0; layout < layouts.size(); ++layout) {
+      fs::create_directories(folder_of(layout, rank));
+    }
   }
   std::fflush(stdout);  // or every process would print it
   const std::string token = tcp::random_token();
   const int code = run_rank_processes({.ranks = ranks}, [&](Member& member) {
-    Rank rank(config, options, wire, timeline);
-    const Steps steps = rank.run(member, threads, token);
-    save(steps, folder_of(member.transport->rank()));
+    Rank rank(layouts, options, wire, timeline);
+    const std::vector<Steps> results = rank.run(member, threads, token);
+    for (std::size_t layout = 0; layout < layouts.size(); ++layout) {
+      save(results[layout], folder_of(layout, member.transport->rank()));
+    }
     return 0;
   });
-  std::vector<Steps> result;
-  for (int rank = 0; code == 0 && rank < ranks; ++rank) {
-    result.push_back(load_steps(folder_of(rank)));
+  std::vector<std::vector<Steps>> results(layouts.size());
+  for (std::size_t layout = 0; code == 0 && layout < layouts.size(); ++layout) {
+    for (int rank = 0; rank < ranks; ++rank) {
+      results[layout].push_back(load_steps(folder_of(layout, rank)));
+    }
   }
   fs::remove_all(folder);
   if (code != 0) throw std::runtime_error("a rank failed");
-  return result;
+  return results;
+}
+
+std::vector<Steps> measure(const Config& config, const StepOptions& options,
+                           int ranks, int threads, const RankWire& wire,
+                           const std::string& timeline) {
+  return measure_in_turn({&config, 1}, options, ranks, threads, wire, timeline)
+      .front();
 }
 
 }  // namespace catena::bench

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -58,6 +59,14 @@ struct RankWire {
                                          const StepOptions& options, int ranks,
                                          int threads, const RankWire& wire = {},
                                          const std::string& timeline = "");
+
+/// As measure(), of layouts that differ in their chunks alone. The same
+/// processes take a step of each in turn: how memory lies, and how fast a core
+/// is in that second, is then no part of what sets them apart.
+/// Returns: for each layout, the steps of each rank.
+[[nodiscard]] std::vector<std::vector<Steps>> measure_in_turn(
+    std::span<const Config> layouts, const StepOptions& options, int ranks,
+    int threads, const RankWire& wire = {}, const std::string& timeline = "");
 
 /// The three measurements; each prints a table in Markdown.
 void compare_ranks(const StepOptions& options);

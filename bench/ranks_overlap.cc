@@ -48,11 +48,8 @@ struct Row {
   Link found{};
 };
 
-void measure_row(const StepOptions& options, SlowWire* real, Link& link,
-                 Row& row) {
-  const Steps fast = slowest(measure(row.config, options, options.ranks, 1));
-  row.fast.push_back(fast.mean());
-  if (options.link == "none") return;
+void measure_slow(const StepOptions& options, const Steps& fast, SlowWire* real,
+                  Link& link, Row& row) {
   if (link.bytes_per_second == 0) {
     link.bytes_per_second = fast.sent_bytes / (options.wire * fast.busy());
     if (real != nullptr) real->set_rate(link.bytes_per_second);
@@ -71,16 +68,24 @@ void measure_row(const StepOptions& options, SlowWire* real, Link& link,
 /// The rows of one C: the wire's rate is that of the first.
 void measure_chain(const StepOptions& options, int iterations, SlowWire* real) {
   std::vector<Row> rows;
+  std::vector<Config> layouts;
   for (const int chunks : options.chunks) {
-    rows.push_back({load_config(
+    layouts.push_back(load_config(
         options, {fmt::format("model.chain.iterations={}", iterations),
-                  fmt::format("parallel.chunks={}", chunks)})});
+                  fmt::format("parallel.chunks={}", chunks)}));
+    rows.push_back({layouts.back()});
   }
   Link link{.latency_seconds = kSimulatedLatency};
   for (int round = 0; round < options.rounds; ++round) {
-    for (Row& row : rows) {
-      measure_row(options, real, link, row);
+    auto fast = measure_in_turn(layouts, options, options.ranks, 1);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      Row& row = rows[i];
+      const Steps steps = slowest(std::move(fast[i]));
+      row.fast.push_back(steps.mean());
       row.times_first.push_back(row.fast.back() / rows.front().fast.back());
+      if (options.link != "none") {
+        measure_slow(options, steps, real, link, row);
+      }
     }
   }
   for (const Row& row : rows) {
