@@ -1,6 +1,7 @@
 #pragma once
 
 #include <span>
+#include <string>
 
 #include "training/cluster.h"
 #include "training/estimate.h"
@@ -10,7 +11,10 @@ namespace catena {
 /// What an optimizer step will take on machines that are not there.
 struct Forecast {
   Mesh mesh;
-  std::int64_t batch_tokens = 0;  ///< of the step, all ranks together
+  std::string routing = "balanced";  ///< or "worst", or a file
+  bool forced_balanced = false;      ///< its experts were dealt out
+  double load_max_to_mean = 1;       ///< rows of the busiest rank's experts
+  std::int64_t batch_tokens = 0;     ///< of the step, all ranks together
   double step_seconds = 0, kernel_seconds = 0;
   Traffic traffic;                    ///< of one rank, by phase
   double model_flops_per_second = 0;  ///< of all ranks
@@ -27,20 +31,24 @@ struct Forecast {
 
 /// Runs one step of full rows of the busiest rank on the meta backend, in
 /// modelled time: the same layers, chunks and exchanges in the same order, so
-/// what is hidden behind what is the program's own doing. Routing is balanced,
-/// and all ranks do the same at the same time.
+/// what is hidden behind what is the program's own doing. All ranks do the same
+/// at the same time.
+/// `routing`: "balanced", or as plan_routing(): then each step of a file is
+/// taken, by the rank whose experts it loads most, and the means are told. That
+/// rank's bytes are those that a run with these routes counts.
+/// Throws: as plan_routing(), and Error(kConfig) of what does not fit.
 [[nodiscard]] Forecast forecast(const Config& config, Precision precision,
-                                int ranks, const Cluster& cluster);
+                                int ranks, const Cluster& cluster,
+                                const std::string& routing = "balanced");
 
 enum class Scaling {
   kStrong,  ///< the step's tokens are the configuration's
   kWeak,    ///< and so many times that, as there are ranks
 };
-[[nodiscard]] std::vector<Forecast> forecast_scaling(const Config& config,
-                                                     Precision precision,
-                                                     std::span<const int> ranks,
-                                                     Scaling scaling,
-                                                     const Cluster& cluster);
+[[nodiscard]] std::vector<Forecast> forecast_scaling(
+    const Config& config, Precision precision, std::span<const int> ranks,
+    Scaling scaling, const Cluster& cluster,
+    const std::string& routing = "balanced");
 
 /// Markdown, a line a forecast, and JSON. Both say that this is modelled.
 [[nodiscard]] std::string forecast_text(std::span<const Forecast> forecasts,

@@ -76,12 +76,6 @@ RoutedStep worst_step(const Config& config, const Mesh& mesh,
   return step;
 }
 
-double max_to_mean(const std::vector<double>& rows) {
-  const double all = std::accumulate(rows.begin(), rows.end(), 0.0);
-  const double most = *std::max_element(rows.begin(), rows.end());
-  return all == 0 ? 1 : most * static_cast<double>(rows.size()) / all;
-}
-
 void add_load(RecordedRouting& routing, const RouteShape& shape,
               std::int64_t step, RoutingPlan& plan) {
   for (std::int64_t layer = 0; layer < shape.layers; ++layer) {
@@ -116,6 +110,33 @@ void add_step(MetaRank& rank, const data::Batch& batch, std::int64_t number,
 
 }  // namespace
 
+double max_to_mean(const std::vector<double>& rows) {
+  const double all = std::accumulate(rows.begin(), rows.end(), 0.0);
+  const double most = *std::max_element(rows.begin(), rows.end());
+  return all == 0 ? 1 : most * static_cast<double>(rows.size()) / all;
+}
+
+bool for_each_step(const Config& config, const Mesh& mesh,
+                   const std::string& routing,
+                   const std::function<void(const RoutedStep&)>& take) {
+  if (routing == "worst") {
+    take(worst_step(config, mesh, config.placements(mesh)));
+    return false;
+  }
+  const RouteFile file(routing);
+  file.check_shape(RouteShape::of(config.model));
+  if (file.steps().empty()) {
+    fail(ErrorKind::kData, "{}: holds no step; nothing can be said of it",
+         routing);
+  }
+  RoutedStep step;
+  for (const std::int64_t number : file.steps()) {
+    file.read(number, step);
+    take(step);
+  }
+  return file.shape().forced_balanced;
+}
+
 RoutingPlan plan_routing(const Config& config, Precision precision,
                          const Mesh& mesh, const std::string& routing) {
   const RouteShape shape = RouteShape::of(config.model);
@@ -131,32 +152,17 @@ RoutingPlan plan_routing(const Config& config, Precision precision,
     ranks.push_back(
         std::make_unique<MetaRank>(config, precision, mesh, rank, recorded));
   }
-  const auto take = [&](const RoutedStep& step) {
-    recorded.set_step(step);
-    add_load(recorded, shape, step.step, plan);
-    for (int rank = 0; rank < mesh.world; ++rank) {
-      const auto at = static_cast<std::size_t>(rank);
-      recorded.set_rank(rank);
-      add_step(*ranks[at], recorded.batch(), step.step, plan.ranks[at]);
-    }
-    ++plan.steps;
-  };
-  if (routing == "worst") {
-    take(worst_step(config, mesh, placements));
-  } else {
-    const RouteFile file(routing);
-    file.check_shape(shape);
-    plan.forced_balanced = file.shape().forced_balanced;
-    if (file.steps().empty()) {
-      fail(ErrorKind::kData, "{}: holds no step; nothing can be said of it",
-           routing);
-    }
-    RoutedStep step;
-    for (const std::int64_t number : file.steps()) {
-      file.read(number, step);
-      take(step);
-    }
-  }
+  plan.forced_balanced =
+      for_each_step(config, mesh, routing, [&](const RoutedStep& step) {
+        recorded.set_step(step);
+        add_load(recorded, shape, step.step, plan);
+        for (int rank = 0; rank < mesh.world; ++rank) {
+          const auto at = static_cast<std::size_t>(rank);
+          recorded.set_rank(rank);
+          add_step(*ranks[at], recorded.batch(), step.step, plan.ranks[at]);
+        }
+        ++plan.steps;
+      });
   std::vector<double> rows;
   for (const RoutingPlan::OfRank& rank : plan.ranks) rows.push_back(rank.rows);
   plan.load_max_to_mean = max_to_mean(rows);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -34,10 +35,20 @@ struct RoutingPlan {
   Worst worst;
 };
 
+/// Calls `take` with every step of `routing`, "worst" or a file of routes.
+/// "worst": full rows whose tokens all choose the same experts, those that load
+/// one rank most. Returns whether a file's experts were dealt out, not chosen.
+/// Throws: Error(kData) where the file is not of this model, or empty.
+bool for_each_step(const Config& config, const Mesh& mesh,
+                   const std::string& routing,
+                   const std::function<void(const RoutedStep&)>& take);
+
+/// Rows of the busiest over the mean; 1 where there are none.
+[[nodiscard]] double max_to_mean(const std::vector<double>& rows);
+
 /// Takes every step of `routing`, "worst" or a file of routes, on every rank of
-/// `mesh`: the training step itself, on shapes alone. "worst": full rows whose
-/// tokens all choose the same experts, those that load one rank most.
-/// Throws: Error(kData) where the file is not of this model.
+/// `mesh`: the training step itself, on shapes alone.
+/// Throws: as for_each_step().
 [[nodiscard]] RoutingPlan plan_routing(const Config& config,
                                        Precision precision, const Mesh& mesh,
                                        const std::string& routing);

@@ -2,12 +2,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <array>
 #include <filesystem>
 
 #include "runtime/base/files.h"
 #include "tests/support/json.h"
+#include "training/routing_plan.h"
 
 namespace catena {
 namespace {
@@ -135,6 +137,56 @@ TEST_F(ForecastTest, NoPhaseIsUnderWayForLongerThanTheStep) {
       EXPECT_LE(total.overlapped_seconds, hidden);
     }
   }
+}
+
+// Every rank's step under a file's routes is tested against the bytes of real
+// runs (routing_plan_test); here is the one whose experts serve most.
+TEST_F(ForecastTest, SendsTheBytesOfAFilesRoutes) {
+  const RouteShape shape = RouteShape::of(config_.model);
+  RoutedStep step;
+  step.step = 3;
+  for (int row = 1; row <= 64; ++row) step.row_offsets.push_back(row * 32);
+  for (std::int64_t i = 0; i < step.tokens() * shape.layers * 2; ++i) {
+    const auto expert = static_cast<std::int32_t>(i * i % 7 % 5);  // most low
+    step.experts.push_back(expert);
+    step.experts.push_back(7 - expert);
+  }
+  const fs::path path = fs::path(testing::TempDir()) /
+                        fmt::format("forecast-{}.routes", ::getpid());
+  RouteFileWriter writer(path, shape);
+  writer.write(step);
+  writer.finish();
+  config_.train.micro_batch_tokens = 32 * 8;
+  for (const int ranks : {2, 3, 4, 7, 8}) {
+    for (const std::string& routing : {path.string(), std::string("worst")}) {
+      SCOPED_TRACE(fmt::format("{} ranks, {}", ranks, routing));
+      const Forecast found = catena::forecast(config_, {DType::kFloat32}, ranks,
+                                              cluster_, routing);
+      Config config = config_;
+      config.parallel.ranks_per_node = ranks % 2 == 0 ? 2 : 0;
+      const RoutingPlan plan =
+          plan_routing(config, {DType::kFloat32}, found.mesh, routing);
+      const auto& busiest = plan.ranks[plan.busiest];
+      for (const auto& [phase, bytes] : busiest.exchange_bytes) {
+        std::int64_t sent = 0;
+        for (std::size_t i = 0; i < kPhaseCount; ++i) {
+          if (name(static_cast<Phase>(i)) == phase) {
+            sent = found.traffic.phases[i].sent_bytes;
+          }
+        }
+        EXPECT_EQ(static_cast<double>(sent), bytes) << phase;
+      }
+      EXPECT_EQ(found.load_max_to_mean, plan.load_max_to_mean);
+      EXPECT_EQ(found.batch_tokens, 64 * 32);
+      if (routing == "worst") {
+        const Forecast balanced = forecast(ranks);
+        EXPECT_LT(balanced.load_max_to_mean, found.load_max_to_mean);
+        EXPECT_LT(balanced.kernel_seconds, found.kernel_seconds);
+      }
+      EXPECT_THAT(forecast_text({&found, 1}, cluster_), HasSubstr(routing));
+    }
+  }
+  fs::remove(path);
 }
 
 TEST_F(ForecastTest, ScalesStronglyAndWeakly) {

@@ -22,10 +22,17 @@ struct Options {
 
 int plan_on_cluster(const Options& options, const Config& config,
                     Precision precision) {
+  const bool weak = options.scaling == "weak";
+  if (weak && options.routing != "balanced" && options.routing != "worst") {
+    fail(ErrorKind::kUsage,
+         "--routing {}: its steps have the tokens they have; leave out "
+         "--scaling weak",
+         options.routing);
+  }
   const Cluster cluster = load_cluster(options.cluster);
   const auto forecasts = forecast_scaling(
       config, precision, options.ranks,
-      options.scaling == "weak" ? Scaling::kWeak : Scaling::kStrong, cluster);
+      weak ? Scaling::kWeak : Scaling::kStrong, cluster, options.routing);
   const std::string text = options.json ? forecast_json(forecasts, cluster)
                                         : forecast_text(forecasts, cluster);
   std::fputs(text.c_str(), stdout);
@@ -100,7 +107,8 @@ void add_plan_command(CLI::App& app, Action& action) {
   command->add_option(
       "--routing", options->routing,
       "balanced; worst: all tokens go where they load one rank most; or a file "
-      "of catena train --record-routing: what its steps would have sent");
+      "of catena train --record-routing: what its steps would have sent, and, "
+      "with --cluster, how long they would have taken");
   command->add_option("--placement", options->placement,
                       "The same as --set parallel.placement_file=FILE");
   command->add_flag("--json", options->json, "One JSON object");
