@@ -30,7 +30,7 @@ TEST_P(CommunicatorTest, AStalledRankIsNamedWithinTheDeadline) {
       FAIL() << name;
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::kTimeout) << error.what();
-      EXPECT_THAT(error.what(), HasSubstr(name));
+      EXPECT_THAT(error.what(), HasSubstr(whole_name(name)));
       EXPECT_THAT(error.what(),
                   HasSubstr(fmt::format("for rank {}", size() - 1)));
     }
@@ -93,7 +93,7 @@ TEST_P(CommunicatorTest, ARankThatEndedIsNamedAtOnce) {
       EXPECT_EQ(error.kind(), ErrorKind::kCommunication) << error.what();
       EXPECT_THAT(error.what(),
                   HasSubstr(fmt::format("rank {} has ended", size() - 1)));
-      EXPECT_THAT(error.what(), HasSubstr(name));
+      EXPECT_THAT(error.what(), HasSubstr(whole_name(name)));
     }
   }
 }

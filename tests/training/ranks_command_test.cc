@@ -2,6 +2,8 @@
 
 #include <signal.h>
 
+#include <regex>
+
 #include "tests/training/ranks_fixture.h"
 
 namespace catena {
@@ -10,6 +12,24 @@ namespace {
 using testing::HasSubstr;
 
 using RanksCommandTest = RanksFixture;
+
+/// What a resumed run formed anew on its probe row, where that differs at all.
+void expect_probe_loss_agrees(const std::string& log) {
+  const std::regex line("probe loss ([0-9.]+), was ([0-9.]+) on");
+  std::smatch found;
+  if (!std::regex_search(log, found, line)) return;
+  EXPECT_NEAR(std::stod(found[1]), std::stod(found[2]), 1e-9);
+}
+
+/// One rank says why a run ends; the others do not say it again.
+int errors_in(const std::string& log) {
+  int count = 0;
+  for (std::size_t at = log.find("error: "); at != std::string::npos;
+       at = log.find("error: ", at + 1)) {
+    ++count;
+  }
+  return count;
+}
 
 TEST_F(RanksCommandTest, AnyLayoutGivesTheSameRun) {
   ASSERT_EQ(run(by(1, 0, "one")).code, 0);
@@ -46,8 +66,17 @@ TEST_F(RanksCommandTest, AnyLayoutGoesOnFromAnyOther) {
     const Outcome outcome =
         run(by(second.first, second.second, name, "--resume"));
     ASSERT_EQ(outcome.code, 0) << outcome.err;
+    expect_probe_loss_agrees(outcome.err);
     expect_same_run(name, "one");
   }
+}
+
+TEST_F(RanksCommandTest, AnotherProbeLossIsRefusedByOtherRanks) {
+  ASSERT_EQ(run(by(2, 2, "run", "--set train.steps=7")).code, 0);
+  scale_probe_loss("run", 1.001);
+  const Outcome refused = run(by(3, 1, "run", "--resume"));
+  EXPECT_EQ(refused.code, 65);
+  EXPECT_THAT(refused.err, HasSubstr("on its probe row"));
 }
 
 TEST_F(RanksCommandTest, AKilledRankEndsAllAndTheRunGoesOnWithTheSameBits) {
@@ -68,6 +97,7 @@ TEST_F(RanksCommandTest, AKilledRankEndsAllAndTheRunGoesOnWithTheSameBits) {
     EXPECT_THAT(outcome.err, HasSubstr(fmt::format(
                                  "rank {}: was killed by signal 9", victim)));
     EXPECT_THAT(outcome.err, HasSubstr("noticed: "));
+    EXPECT_EQ(errors_in(outcome.err), 1) << outcome.err;
     for (const pid_t rank : ranks) EXPECT_NE(::kill(rank, 0), 0);
     expect_nothing_left();
     const Outcome resumed = run(by(3, 3, "run", more + " --resume"));
@@ -89,6 +119,7 @@ TEST_F(RanksCommandTest, AStoppedRankEndsAllAtTheDeadline) {
   ::kill(ranks[1], SIGCONT);
   const Outcome outcome = wait(parent);
   EXPECT_EQ(outcome.code, 70) << outcome.err;
+  EXPECT_EQ(errors_in(outcome.err), 1) << outcome.err;
   expect_nothing_left();
 }
 
@@ -159,6 +190,7 @@ TEST_F(RanksCommandTest, ABadShardIsSaidOnceByTheRankThatMetIt) {
       run(by(2, 2, "run", "--set data.train=/nowhere.jsonl"));
   EXPECT_EQ(outcome.code, 65) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("error: rank 0: "));
+  EXPECT_EQ(errors_in(outcome.err), 1) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("/nowhere.jsonl"));
   EXPECT_FALSE(fs::exists(folder_ / "run"));
 }

@@ -6,7 +6,6 @@
 
 #include "runtime/safetensors.h"
 #include "tests/training/run_fixture.h"
-#include "training/checkpoint/manifest.h"
 
 namespace catena {
 namespace {
@@ -143,17 +142,7 @@ TEST_F(ResumeTest, WeightsAloneBeginAtStepZero) {
 // The stored weights have to give the stored loss.
 TEST_F(ResumeTest, AnotherProbeLossIsRefused) {
   ASSERT_EQ(run(small("run")).code, 0);
-  const fs::path newest = newest_checkpoint(checkpoints("run"))->folder;
-  TrainingState state = read_state(newest);
-  ASSERT_TRUE(std::isfinite(state.probe_loss));
-  state.probe_loss *= 1.001;
-  Manifest manifest = verify_checkpoint(newest);
-  for (Manifest::File& file : manifest.files) {
-    if (file.name != kStateFile) continue;
-    file.content =
-        write_file_atomically(newest / kStateFile, state_text(state));
-  }
-  write_file_atomically(newest / kManifestFile, manifest_text(manifest));
+  scale_probe_loss("run", 1.001);
   const Outcome refused = run(small("run", "--resume --set train.steps=36"));
   EXPECT_EQ(refused.code, 65);
   EXPECT_THAT(refused.err, HasSubstr("on its probe row"));

@@ -1,11 +1,13 @@
 #pragma once
 
+#include <cmath>
 #include <fstream>
 #include <functional>
 #include <vector>
 
 #include "tests/support/json.h"
 #include "tests/training/command_fixture.h"
+#include "training/checkpoint/manifest.h"
 #include "training/checkpoint/reader.h"
 #include "training/checkpoint/writer.h"
 
@@ -33,6 +35,20 @@ class RunFixture : public CommandFixture {
     if (!place.has_value()) return "nothing";
     return read_file(place->folder / kModelFile) +
            read_file(place->folder / kOptimizerFile);
+  }
+  /// In the run's newest checkpoint, which stays a whole one.
+  void scale_probe_loss(const std::string& run, double factor) const {
+    const fs::path newest = newest_checkpoint(checkpoints(run))->folder;
+    TrainingState state = read_state(newest);
+    ASSERT_TRUE(std::isfinite(state.probe_loss));
+    state.probe_loss *= factor;
+    Manifest manifest = verify_checkpoint(newest);
+    for (Manifest::File& file : manifest.files) {
+      if (file.name != kStateFile) continue;
+      file.content =
+          write_file_atomically(newest / kStateFile, state_text(state));
+    }
+    write_file_atomically(newest / kManifestFile, manifest_text(manifest));
   }
   [[nodiscard]] nlohmann::json result(const std::string& run) const {
     return json_of(read_file(folder_ / run / "result.json"));

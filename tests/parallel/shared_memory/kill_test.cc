@@ -25,7 +25,8 @@ void repeat(Communicator& all, const Call& call) {
 }
 
 /// The ranks but `gone` have ended soon, since it has died in `collective`.
-void expect_named(Processes& processes, int gone, const char* collective) {
+void expect_named(Processes& processes, int gone,
+                  const std::string& collective) {
   const auto begin = Clock::now();
   const std::vector<Outcome> outcomes = processes.wait_for_all(gone);
   EXPECT_LT(Clock::now() - begin, kSoon);
@@ -75,7 +76,7 @@ TEST(SharedMemoryKillTest, AKilledRankIsNamedInEveryCollective) {
         call(all, x);
       }
     });
-    expect_named(processes, 3, name);
+    expect_named(processes, 3, whole_name(name));
   }
 }
 
@@ -93,7 +94,7 @@ TEST(SharedMemoryKillTest, AKillAtAnyMomentEndsTheOthers) {
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 20000));
     const int gone = static_cast<int>(random() % 3);
     processes.send_signal(gone, SIGKILL);
-    expect_named(processes, gone, name);
+    expect_named(processes, gone, whole_name(name));
   }
 }
 
@@ -119,7 +120,7 @@ TEST(SharedMemoryKillTest, AStoppedRankEndsTheOthersAtTheDeadline) {
         EXPECT_FALSE(outcome.first);
         EXPECT_EQ(outcome.kind, ErrorKind::kCommunication);
       }
-      EXPECT_THAT(outcome.text, HasSubstr(name));
+      EXPECT_THAT(outcome.text, HasSubstr(whole_name(name)));
       EXPECT_THAT(outcome.text,
                   AnyOf(HasSubstr("s for rank 2"), HasSubstr("s for rank 0, 2"),
                         HasSubstr("s for rank 1, 2")));
