@@ -81,10 +81,12 @@ void add_traffic(const StepReport& r, Json& json) {
   json["catena_rows_beyond_budget"] = r.traffic.rows_beyond_budget;
 }
 
-/// Every number of `json`, under `tag` and its place; `depth` lists deep.
+/// Every number of `json`, and every mark (true: 1), under `tag` and its place;
+/// `depth` lists deep.
 void add_scalars(const Json& json, const std::string& tag, int depth,
                  std::vector<Scalar>& found) {
   if (json.is_number()) found.push_back({tag, json.get<double>()});
+  if (json.is_boolean()) found.push_back({tag, json.get<bool>() ? 1.0 : 0.0});
   if (json.is_object()) {
     for (const auto& item : json.items()) {
       add_scalars(item.value(), tag + "/" + item.key(), depth, found);

@@ -91,6 +91,20 @@ TEST_F(TensorBoardCommandTest, HoldsTheNumbersOfTheMetrics) {
   EXPECT_TRUE(found.contains("catena_experts_idle/layer_1/iteration_1"));
   EXPECT_TRUE(found.contains("catena_expert_load_max_to_mean_ratio/worst"));
   EXPECT_TRUE(found.contains("catena_checkpoint_bytes"));
+  EXPECT_FALSE(found.contains("catena_forced_balanced"));
+}
+
+TEST_F(TensorBoardCommandTest, MarksExpertsThatWereDealtOut) {
+  ASSERT_EQ(run(small("run",
+                      "--set train.steps=2 --set checkpoint.every=0 "
+                      "--set model.router.force_balanced=true"))
+                .code,
+            0);
+  const Series found = series("run");
+  ASSERT_TRUE(found.contains("catena_forced_balanced"));
+  for (const auto& [step, value] : found.at("catena_forced_balanced")) {
+    EXPECT_EQ(value, 1) << step;
+  }
 }
 
 TEST_F(TensorBoardCommandTest, ARunThatGoesBackShowsWhatItThenDid) {
