@@ -35,14 +35,15 @@ void Trainer::check_alike() const {
     if (key.key == "train.threads") continue;  // of each machine
     text += fmt::format("{} = {}\n", key.key, key.value);
   }
+  // What others follow from comes before them: the first to differ is named.
   const std::pair<const char*, std::uint64_t> facts[] = {
+      {"program", program_hash()},
       {"configuration", hash64(text)},
+      {"precision", static_cast<std::uint64_t>(precision_.compute)},
+      {"data.tokenizer", hash64(tokenizer_.json())},
       {"data.train", train_data_.hash()},
       {"data.validation", validation_data_.hash()},
-      {"data.tokenizer", hash64(tokenizer_.json())},
-      {"parallel.placement_file", file_hash(config_.parallel.placement_file)},
-      {"precision", static_cast<std::uint64_t>(precision_.compute)},
-      {"program", program_hash()}};
+      {"parallel.placement_file", file_hash(config_.parallel.placement_file)}};
   constexpr std::size_t kFacts = std::size(facts);
   std::vector<std::uint64_t> of_all(kFacts *
                                     static_cast<std::size_t>(ranks_->size()));

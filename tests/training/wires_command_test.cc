@@ -41,6 +41,36 @@ class WiresCommandTest : public RanksFixture {
     return outcomes;
   }
 
+  /// A folder that stands for the machine of one rank, with the data in it.
+  [[nodiscard]] fs::path machine(int rank) const {
+    fs::path place = folder_ / fmt::format("machine-{}", rank);
+    if (fs::create_directories(place)) {
+      fs::create_symlink(fs::path(CATENA_SOURCE_DIR) / "data", place / "data");
+    }
+    return place;
+  }
+  /// Two ranks, each in its machine's folder.
+  std::vector<pid_t> start_on_machines(const std::string& arguments) const {
+    std::vector<pid_t> processes;
+    for (const int rank : {0, 1}) {
+      processes.push_back(start(
+          arguments,
+          told(rank, 2) + fmt::format(" cd '{}';", machine(rank).string()),
+          name_of(rank)));
+    }
+    return processes;
+  }
+  /// Of two ranks, both say what rank 1 has that rank 0 has not.
+  void expect_another(const char* what, const std::vector<pid_t>& ranks) const {
+    const auto outcomes = wait_for_all(ranks);
+    // One may hear of it before it has seen it.
+    EXPECT_TRUE(outcomes[0].code == 78 || outcomes[1].code == 78);
+    for (const Outcome& outcome : outcomes) {
+      EXPECT_THAT(outcome.err, HasSubstr(fmt::format(
+                                   "rank 1 has another {} than rank 0", what)));
+    }
+  }
+
   const int port_ = tcp::port_of(tcp::listen_at("127.0.0.1", 0));
 };
 
@@ -195,16 +225,10 @@ TEST_F(WiresCommandTest, ARankThatIsThereTwiceIsRefusedAndTheRunGoesOn) {
 }
 
 TEST_F(WiresCommandTest, AnotherConfigurationIsRefused) {
-  const auto outcomes =
-      wait_for_all({start(rank_of(2, "run"), told(0, 2), name_of(0)),
-                    start(rank_of(2, "run", "--set optimizer.beta1=0.5"),
-                          told(1, 2), name_of(1))});
-  // One may hear of it before it has seen it.
-  EXPECT_TRUE(outcomes[0].code == 78 || outcomes[1].code == 78);
-  for (const Outcome& outcome : outcomes) {
-    EXPECT_THAT(outcome.err,
-                HasSubstr("rank 1 has another configuration than rank 0"));
-  }
+  expect_another("configuration",
+                 {start(rank_of(2, "run"), told(0, 2), name_of(0)),
+                  start(rank_of(2, "run", "--set optimizer.beta1=0.5"),
+                        told(1, 2), name_of(1))});
 }
 
 // The same words in the configuration, and another file under its name.
@@ -212,38 +236,48 @@ TEST_F(WiresCommandTest, AnotherDataSetIsRefused) {
   const std::string rows =
       read_file(fs::path(CATENA_SOURCE_DIR) / "data/quickstart/val.jsonl");
   const std::size_t half = rows.find('\n', rows.size() / 2) + 1;
-  std::vector<pid_t> processes;
   for (const int rank : {0, 1}) {
-    const fs::path place = folder_ / fmt::format("machine-{}", rank);
-    fs::create_directories(place);
-    fs::create_symlink(fs::path(CATENA_SOURCE_DIR) / "data", place / "data");
-    write_file_atomically(place / "mine.jsonl",
+    write_file_atomically(machine(rank) / "mine.jsonl",
                           rank == 0 ? rows.substr(0, half) : rows.substr(half));
-    processes.push_back(
-        start(rank_of(2, "run", "--set data.train=mine.jsonl"),
-              told(rank, 2) + fmt::format(" cd '{}';", place.string()),
-              name_of(rank)));
   }
-  const auto outcomes = wait_for_all(processes);
-  EXPECT_TRUE(outcomes[0].code == 78 || outcomes[1].code == 78);
-  for (const Outcome& outcome : outcomes) {
-    EXPECT_THAT(outcome.err,
-                HasSubstr("rank 1 has another data.train than rank 0"));
+  expect_another("data.train", start_on_machines(rank_of(
+                                   2, "run", "--set data.train=mine.jsonl")));
+}
+
+// It makes another data set of the same text, which is not what is named.
+TEST_F(WiresCommandTest, AnotherTokenizerIsRefused) {
+  std::string tokenizer =
+      read_file(fs::path(CATENA_SOURCE_DIR) / "data/quickstart/tokenizer.json");
+  const std::string first_merge = "\"\u0120 t\",";
+  for (const int rank : {0, 1}) {
+    if (rank == 1) {
+      const std::size_t at =
+          tokenizer.find(first_merge, tokenizer.find("\"merges\""));
+      ASSERT_NE(at, std::string::npos);
+      tokenizer.erase(at, first_merge.size());
+    }
+    write_file_atomically(machine(rank) / "mine.json", tokenizer);
   }
+  expect_another(
+      "data.tokenizer",
+      start_on_machines(rank_of(2, "run", "--set data.tokenizer=mine.json")));
+}
+
+TEST_F(WiresCommandTest, AnotherProgramIsRefused) {
+  const fs::path other = folder_ / "catena-train";
+  fs::copy_file(fs::path(CATENA_BINARY_DIR) / "catena-train", other);
+  std::ofstream(other, std::ios::app) << '\0';
+  expect_another("program",
+                 {start(rank_of(2, "run"), told(0, 2), name_of(0)),
+                  start(rank_of(2, "run"),
+                        told(1, 2) + fmt::format("export CATENA_TRAIN='{}';",
+                                                 other.string()),
+                        name_of(1))});
 }
 
 TEST_F(WiresCommandTest, AFolderThatIsNotSharedIsRefused) {
-  std::vector<pid_t> processes;
-  for (const int rank : {0, 1}) {
-    const fs::path place = folder_ / fmt::format("machine-{}", rank);
-    fs::create_directories(place);
-    fs::create_symlink(fs::path(CATENA_SOURCE_DIR) / "data", place / "data");
-    processes.push_back(
-        start("train ../tiny.toml --set run.folder=run",
-              told(rank, 2) + fmt::format(" cd '{}';", place.string()),
-              name_of(rank)));
-  }
-  const auto outcomes = wait_for_all(processes);
+  const auto outcomes = wait_for_all(
+      start_on_machines("train ../tiny.toml --set run.folder=run"));
   EXPECT_EQ(outcomes[1].code, 78);
   EXPECT_THAT(outcomes[1].err,
               HasSubstr("rank 1 does not see what rank 0 wrote to run: all "
