@@ -250,6 +250,40 @@ experts = [0, [0, 1, 3], 1, 2, [1, 2], 3, [0, 3]]
   }
 }
 
+TEST_F(RoutingPlanTest, UnderAnotherPlacementIsWhatARunThatReplaysThereSends) {
+  const std::string routes = fmt::format("'{}/routes'", folder_.string());
+  const std::string three = "--set train.steps=3 ";
+  ASSERT_EQ(run(by(2, 2, "first", three + "--record-routing " + routes)).code,
+            0);
+  const std::string lonely = write("lonely.toml", R"(ranks = 3
+experts = [2, 2, 0, 1, 2, 2, 2]
+[[layer]]
+number = 1
+experts = [0, 1, 1, 1, 2, 1, 1]
+)");
+  const std::string replicas = write("replicas.toml", R"(ranks = 2
+experts = [0, [0, 1], 1, 1, [0, 1], 0, 1]
+)");
+  for (const auto& [ranks, file] :
+       {std::pair{2, replicas}, std::pair{3, lonely}}) {
+    const std::string name = fmt::format("run-{}", ranks);
+    SCOPED_TRACE(name);
+    const std::string own = by(ranks, ranks, name, three);
+    const Outcome outcome =
+        run(fmt::format("{} --replay-routing {} --set "
+                        "parallel.placement_file={}",
+                        own, routes, file));
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const auto foretold = plan(own + " --placement " + file, routes);
+    EXPECT_EQ(planned(foretold), counted(name, ranks));
+    EXPECT_NE(planned(foretold), planned(plan(own, routes)));
+    if (file == lonely) {
+      EXPECT_NEAR(foretold["worst_load"]["max_to_mean"].get<double>(),
+                  worst_load(name), 1e-9);
+    }
+  }
+}
+
 TEST_F(RoutingPlanTest, OfTheWorstLoadsOneRankWithEverything) {
   const auto foretold = plan(by(2, 2, "run"), "worst");
   EXPECT_EQ(foretold["load_max_to_mean"], 2);
