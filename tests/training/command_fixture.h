@@ -84,6 +84,17 @@ class CommandFixture : public testing::Test {
     write_file_atomically(folder_ / name, content);
     return (folder_ / name).string();
   }
+  /// Longer than any row: rows are full, as a plan takes them to be.
+  static std::string long_documents() {
+    std::string text;
+    for (int document = 0; document < 24; ++document) {
+      for (int i = 0; i < 1500; ++i) {
+        text += fmt::format("{} and {} make {}. ", i, document, i + document);
+      }
+      text += "\f";
+    }
+    return text;
+  }
   /// Waits until the run's metrics hold `text`, half a minute at most.
   void wait_for_metrics(const std::string& text) const {
     const fs::path metrics = folder_ / "run" / "metrics.jsonl";

@@ -10,17 +10,7 @@ namespace {
 
 class MemoryTest : public CommandFixture {
  protected:
-  /// Documents longer than any row: rows are full, as a plan takes them to be.
-  MemoryTest() {
-    std::string text;
-    for (int document = 0; document < 24; ++document) {
-      for (int i = 0; i < 1500; ++i) {
-        text += fmt::format("{} and {} make {}. ", i, document, i + document);
-      }
-      text += "\f";
-    }
-    write_file_atomically(folder_ / "long.txt", text);
-  }
+  MemoryTest() { (void)write("long.txt", long_documents()); }
   [[nodiscard]] nlohmann::json result() const {
     return json_of(read_file(folder_ / "run" / "result.json"));
   }
