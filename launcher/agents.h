@@ -53,10 +53,11 @@ struct RemoteOptions {
   std::vector<std::vector<std::string>> commands;
   std::vector<std::string> hosts;  ///< of each, for people
   std::string address;             ///< numeric; where agents find the launcher
+  bool tls = false;                ///< of the connections to it
   Duration lease = std::chrono::seconds(10);
 };
 /// Throws: Error(kIo) where it cannot listen at `address`; Error(kUsage) where
-/// the setup is more than a message holds.
+/// the setup is more than a message holds; as control::tls_context().
 [[nodiscard]] std::unique_ptr<Agents> remote_agents(
     boost::asio::io_context& context, RemoteOptions options,
     const RankSetup& setup, Agents::Hooks hooks);

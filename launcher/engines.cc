@@ -141,6 +141,16 @@ bool is_here(const Allocation& allocation) {
          allocation.nodes.front().name == allocation.here;
 }
 
+bool is_loopback(const std::string& address) {
+  boost::system::error_code error;
+  const auto parsed = asio::ip::make_address(address, error);
+  if (error) return false;
+  return parsed.is_v6() && parsed.to_v6().is_v4_mapped()
+             ? asio::ip::make_address_v4(asio::ip::v4_mapped, parsed.to_v6())
+                   .is_loopback()
+             : parsed.is_loopback();
+}
+
 std::string address_towards(const std::vector<Host>& hosts) {
   asio::ip::address address;
   for (const Host& host : hosts) {

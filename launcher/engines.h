@@ -48,6 +48,9 @@ struct Allocation {
 /// Whether it is this machine alone.
 [[nodiscard]] bool is_here(const Allocation& allocation);
 
+/// Whether nothing that goes to this numeric address leaves the machine.
+[[nodiscard]] bool is_loopback(const std::string& address);
+
 /// The numeric address of this machine from which packets go to these hosts:
 /// the first that is not of the loopback, as one of them may be this
 /// machine. Not empty.

@@ -14,6 +14,7 @@ struct Invitation {
   std::string address;  ///< numeric, of the launcher
   std::uint16_t port = 0;
   std::string job, secret;
+  bool tls = false;  ///< whether the launcher speaks by TLS, and nothing else
   int agent = 0;
   int incarnation = 0;  ///< see Report
   std::string host;     ///< as the launcher calls it, for people

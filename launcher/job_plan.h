@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,8 @@ struct LaunchRequest {
   Duration rejoin = std::chrono::seconds(30);  ///< see JobOptions
   std::vector<std::string> environment = {};   ///< NAME=VALUE, of every rank
   std::string address = {};  ///< where they find the launcher; "": chosen
+  /// Between agents and launcher; none: where that is no loopback address.
+  std::optional<bool> tls = {};
   Duration lease = std::chrono::seconds(10);
 };
 

@@ -79,6 +79,7 @@ RemoteOptions remote_options(const JobPlan& plan,
   RemoteOptions options{.commands = {},
                         .hosts = {},
                         .address = request.address,
+                        .tls = false,
                         .lease = request.lease};
   for (const Host& host : plan.layout.hosts) {
     options.hosts.push_back(host.name);
@@ -88,6 +89,16 @@ RemoteOptions remote_options(const JobPlan& plan,
     options.address = request.hosts.empty()
                           ? "127.0.0.1"
                           : address_towards(plan.layout.hosts);
+  }
+  const bool local = is_loopback(options.address);
+  options.tls = request.tls.value_or(!local);
+  if (options.tls) {
+    log::info("agents connect to {} by TLS 1.3", options.address);
+  } else if (!local) {
+    log::warning(
+        "agents connect to {} without TLS (--tls off): who can read the wire "
+        "reads arguments, environment and the token of the ranks",
+        options.address);
   }
   return options;
 }

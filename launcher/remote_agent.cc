@@ -109,7 +109,8 @@ class RemoteAgent {
     for (;;) {
       std::string why;
       try {
-        connection_ = co_await control::connect(launcher_, secret_, identity);
+        connection_ = co_await control::connect(launcher_, secret_, identity,
+                                                invitation_.tls);
       } catch (const Error& error) {
         refuse(error.what(), kExitRefused);
         co_return;

@@ -62,16 +62,18 @@ class RemoteAgents : public Agents {
         hooks_(std::move(hooks)),
         secret_(random_secret()),
         children_(context, SIGCHLD),
-        server_(
-            context, control::Secret(secret_),
-            {.address = options_.address, .job = job_, .lease = options_.lease},
-            {.connected = [this](int agent) { greet(agent); },
-             .reported = hooks_.reported,
-             .lost =
-                 [this](int agent, const std::string& why) {
-                   connected_.erase(agent);
-                   hooks_.gone(agent, why);
-                 }}) {
+        server_(context, control::Secret(secret_),
+                {.address = options_.address,
+                 .tls = options_.tls,
+                 .job = job_,
+                 .lease = options_.lease},
+                {.connected = [this](int agent) { greet(agent); },
+                 .reported = hooks_.reported,
+                 .lost =
+                     [this](int agent, const std::string& why) {
+                       connected_.erase(agent);
+                       hooks_.gone(agent, why);
+                     }}) {
     // An agent that has ended reads no invitation.
     ::signal(SIGPIPE, SIG_IGN);
     wait_for_children();
@@ -120,6 +122,7 @@ class RemoteAgents : public Agents {
         .port = server_.port(),
         .job = job_,
         .secret = secret_,
+        .tls = options_.tls,
         .agent = agent,
         .incarnation = incarnation,
         .host = options_.hosts.at(static_cast<std::size_t>(agent)),

@@ -28,7 +28,7 @@ constexpr double kYearSeconds = 365 * 24 * 3600.0;
 struct Options {
   LaunchRequest request;
   NodeRequest nodes;
-  std::string hosts = {}, hostfile = {};
+  std::string hosts = {}, hostfile = {}, tls = "auto";
   double grace = 30, start_timeout = 600, section_timeout = 0, lease = 10,
          rejoin = 30, time_limit = 0;
 };
@@ -126,6 +126,12 @@ void add_agents(CLI::App& app, Options& options) {
          "host begins with")
       ->envname("CATENA_ADDRESS")
       ->check(CLI::Validator(not_an_address, "ADDRESS"));
+  app.add_option("--tls", options.tls,
+                 "Whether agents and launcher speak by TLS 1.3: on, off, or "
+                 "auto, which is on unless --address is of the loopback")
+      ->envname("CATENA_TLS")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->capture_default_str();
   app.add_option("--lease", options.lease,
                  "Seconds without a word after which agent and launcher take "
                  "each other for lost")
@@ -228,6 +234,7 @@ int carry_out(const Options& options) {
   request.time_limit = from_seconds(options.time_limit);
   request.lease = from_seconds(options.lease);
   request.rejoin = from_seconds(options.rejoin);
+  if (options.tls != "auto") request.tls = options.tls == "on";
   NodeRequest nodes = options.nodes;
   nodes.hosts = hosts_of(options);
   nodes.cores = cores();
@@ -240,6 +247,11 @@ int carry_out(const Options& options) {
   request.agents = choice.agents;
   request.least_agents = choice.least_agents;
   request.hosts = std::move(choice.hosts);
+  if (request.tls == true && request.engine == Engine::kMpi) {
+    fail(ErrorKind::kUsage,
+         "--tls on: mpirun has connections of its own, which know no TLS; "
+         "leave it out, or take another --engine");
+  }
   if (request.least_agents > 0 && request.start_timeout <= request.rejoin) {
     fail(
         ErrorKind::kUsage,

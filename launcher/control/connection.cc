@@ -6,9 +6,10 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/write.hpp>
+#include <optional>
 #include <utility>
 
+#include "launcher/control/tls.h"
 #include "runtime/base/error.h"
 
 namespace catena::launcher::control {
@@ -28,35 +29,33 @@ constexpr std::size_t kMostQueuedBytes = std::size_t{16} << 20U;
 Time now() { return std::chrono::steady_clock::now(); }
 
 std::string plain_words(const system_error& error) {
-  return error.code() == asio::error::eof ? "it closed the connection"
-                                          : error.code().message();
+  return is_end(error.code()) ? "it closed the connection"
+                              : error.code().message();
 }
 
 }  // namespace
 
-asio::awaitable<std::string> next_content(tcp::socket& socket,
-                                          FrameReader& reader) {
+asio::awaitable<std::string> next_content(Stream& stream, FrameReader& reader) {
   std::array<char, 4096> part;
   for (;;) {
     std::optional<std::string> content = reader.next();
     if (content) co_return std::move(*content);
-    const std::size_t count =
-        co_await socket.async_read_some(asio::buffer(part), use_awaitable);
+    const std::size_t count = co_await stream.read_some(asio::buffer(part));
     reader.add({part.data(), count});
   }
 }
 
-Connection::Connection(Socket socket, FrameReader reader, Secret send_key,
+Connection::Connection(Stream stream, FrameReader reader, Secret send_key,
                        Secret receive_key)
-    : socket_(std::move(socket)),
+    : stream_(std::move(stream)),
       reader_(std::move(reader)),
       sealer_(std::move(send_key)),
       opener_(std::move(receive_key)),
-      beat_(socket_.get_executor()),
-      watch_(socket_.get_executor()) {
+      beat_(stream_.socket().get_executor()),
+      watch_(stream_.socket().get_executor()) {
   reader_.allow(kMaxSealedBytes);
   error_code ignored;
-  socket_.set_option(tcp::no_delay(true), ignored);
+  stream_.socket().set_option(tcp::no_delay(true), ignored);
 }
 
 void Connection::start(Hooks hooks, Duration lease, std::string first) {
@@ -64,7 +63,7 @@ void Connection::start(Hooks hooks, Duration lease, std::string first) {
   lease_ = lease;
   heard_ = now();
   asio::co_spawn(
-      socket_.get_executor(),
+      stream_.socket().get_executor(),
       [self = shared_from_this()] { return self->read_all(); }, asio::detached);
   if (!first.empty()) push(std::move(first));
   beat();
@@ -81,7 +80,7 @@ void Connection::push(std::string bytes) {
   if (queued_bytes_ > kMostQueuedBytes) return lose("it does not read");
   if (std::exchange(writing_, true)) return;
   asio::co_spawn(
-      socket_.get_executor(),
+      stream_.socket().get_executor(),
       [self = shared_from_this()] { return self->write_all(); },
       asio::detached);
 }
@@ -92,24 +91,24 @@ void Connection::close() {
   beat_.cancel();
   watch_.cancel();
   error_code ignored;
-  socket_.close(ignored);
+  stream_.socket().close(ignored);
 }
 
 std::string Connection::local_address() const {
   error_code ignored;
-  return socket_.local_endpoint(ignored).address().to_string();
+  return stream_.socket().local_endpoint(ignored).address().to_string();
 }
 
 std::string Connection::remote_address() const {
   error_code ignored;
-  return socket_.remote_endpoint(ignored).address().to_string();
+  return stream_.socket().remote_endpoint(ignored).address().to_string();
 }
 
 asio::awaitable<void> Connection::read_all() {
   const auto self = shared_from_this();
   try {
     while (!closed_) {
-      const std::string content = co_await next_content(socket_, reader_);
+      const std::string content = co_await next_content(stream_, reader_);
       if (closed_) co_return;
       Message message = read(opener_.open(content));
       heard_ = now();
@@ -130,8 +129,7 @@ asio::awaitable<void> Connection::write_all() {
   const auto self = shared_from_this();
   try {
     while (!closed_ && !queue_.empty()) {
-      co_await asio::async_write(socket_, asio::buffer(queue_.front()),
-                                 use_awaitable);
+      co_await stream_.write(asio::buffer(queue_.front()));
       queued_bytes_ -= queue_.front().size();
       queue_.pop_front();
     }
@@ -165,7 +163,8 @@ void Connection::lose(const std::string& why) {
   if (closed_) return;
   const auto lost = hooks_.lost;
   close();
-  if (lost) asio::post(socket_.get_executor(), [lost, why] { lost(why); });
+  if (lost)
+    asio::post(stream_.socket().get_executor(), [lost, why] { lost(why); });
 }
 
 namespace {
@@ -180,18 +179,39 @@ namespace {
   fail(ErrorKind::kUsage, "the launcher is refused: {}", name_of(refusal));
 }
 
-asio::awaitable<std::shared_ptr<Connection>> greet(tcp::socket& socket,
+/// What is to be done about the end of a connection that was reached; "": try
+/// again.
+std::string refusal_of(const error_code& error) {
+  const std::string reason = end_reason(error);
+  if (reason == "certificate") {
+    return "the launcher's certificate is not of this job's secret: this agent "
+           "has another secret, or another one is in its place";
+  }
+  if (reason == "tls") {
+    return fmt::format(
+        "no TLS 1.3 with the launcher ({}): this agent has another secret, "
+        "another one is in its place, or one of the two has TLS and the other "
+        "has not; start both by the same catena launch",
+        error.message());
+  }
+  if (!is_end(error)) return "";
+  return "the launcher closed the connection instead of saying who it is: this "
+         "agent has another secret, another one is in its place, or one of the "
+         "two has TLS and the other has not";
+}
+
+asio::awaitable<std::shared_ptr<Connection>> greet(Stream& stream,
                                                    AgentHandshake& handshake) {
   FrameReader reader(kMaxGreetingBytes);
   std::string said = frame(handshake.hello(), kMaxGreetingBytes);
   for (;;) {
-    co_await asio::async_write(socket, asio::buffer(said), use_awaitable);
-    const std::string content = co_await next_content(socket, reader);
+    co_await stream.write(asio::buffer(said));
+    const std::string content = co_await next_content(stream, reader);
     HandshakeStep step = handshake.receive(content);
     if (step.refusal) refused(handshake, *step.refusal);
     if (step.keys) {
       co_return std::make_shared<Connection>(
-          std::move(socket), std::move(reader), step.keys->to_launcher,
+          std::move(stream), std::move(reader), step.keys->to_launcher,
           step.keys->to_agent);
     }
     said = frame(step.send, kMaxGreetingBytes);
@@ -202,36 +222,47 @@ asio::awaitable<std::shared_ptr<Connection>> greet(tcp::socket& socket,
 
 asio::awaitable<std::shared_ptr<Connection>> connect(tcp::endpoint launcher,
                                                      Secret secret,
-                                                     Identity identity) {
+                                                     Identity identity,
+                                                     bool tls) {
   const auto executor = co_await asio::this_coro::executor;
+  std::optional<asio::ssl::context> context;
+  if (tls) context.emplace(tls_context(secret));
   // Theirs, too: the deadline may have passed, and not been told of, when this
   // is over.
-  const auto socket = std::make_shared<tcp::socket>(executor);
+  const auto stream = std::make_shared<Stream>(tcp::socket(executor),
+                                               tls ? &*context : nullptr);
   const auto late = std::make_shared<bool>(false);
   asio::steady_timer deadline(executor, kHandshakeTime);
-  deadline.async_wait([socket, late](const error_code& error) {
+  deadline.async_wait([stream, late](const error_code& error) {
     if (error) return;
     *late = true;
     error_code ignored;
-    socket->close(ignored);
+    stream->socket().close(ignored);
   });
   bool reached = false;
   std::string why;
   try {
-    co_await socket->async_connect(launcher, use_awaitable);
+    co_await stream->socket().async_connect(launcher, use_awaitable);
     reached = true;
+    co_await stream->shake_hands(asio::ssl::stream_base::client);
     AgentHandshake handshake(secret, identity, random_nonce());
-    auto connection = co_await greet(*socket, handshake);
+    auto connection = co_await greet(*stream, handshake);
     deadline.cancel();
     co_return connection;
   } catch (const system_error& error) {
     deadline.cancel();
     if (*late) throw system_error(asio::error::timed_out);
-    if (!reached || error.code() != asio::error::eof) throw;
+    if (reached) why = refusal_of(error.code());
+    if (why.empty()) throw;
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kData) throw;
+    why = fmt::format(
+        "what answers in the launcher's place does not speak as it does ({}): "
+        "it is another program, or has TLS where this agent has not; start "
+        "both by the same catena launch",
+        error.what());
   }
-  fail(ErrorKind::kUsage,
-       "the launcher closed the connection instead of saying who it is: this "
-       "agent has another secret, or another one is in its place");
+  fail(ErrorKind::kUsage, "{}", why);
 }
 
 }  // namespace catena::launcher::control

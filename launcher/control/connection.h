@@ -11,6 +11,7 @@
 #include "launcher/control/envelope.h"
 #include "launcher/control/frame.h"
 #include "launcher/control/handshake.h"
+#include "launcher/control/stream.h"
 
 namespace catena::launcher::control {
 
@@ -22,7 +23,6 @@ namespace catena::launcher::control {
 /// Thread rule: the thread that runs the socket's context, which outlives this.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  using Socket = boost::asio::ip::tcp::socket;
   struct Hooks {
     std::function<void(Message)> heard;  ///< any but a Heartbeat
     /// Once, unless close() was called: why it was lost. Never from within
@@ -30,7 +30,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::function<void(const std::string& why)> lost;
   };
   /// `reader` may hold what came after the handshake.
-  Connection(Socket socket, FrameReader reader, Secret send_key,
+  Connection(Stream stream, FrameReader reader, Secret send_key,
              Secret receive_key);
 
   /// Once. Hooks are called from now on; `first` is sent as it is, before all
@@ -50,7 +50,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void watch();
   void lose(const std::string& why);
 
-  Socket socket_;
+  Stream stream_;
   FrameReader reader_;
   Sealer sealer_;
   Opener opener_;
@@ -66,13 +66,15 @@ class Connection : public std::enable_shared_from_this<Connection> {
 /// The content of the next frame.
 /// Throws: Error(Data) as FrameReader; boost::system::system_error.
 [[nodiscard]] boost::asio::awaitable<std::string> next_content(
-    boost::asio::ip::tcp::socket& socket, FrameReader& reader);
+    Stream& stream, FrameReader& reader);
 
-/// The agent's part: connects, and shows the launcher who it is.
+/// The agent's part: connects, by TLS or without, and shows the launcher who it
+/// is.
 /// Throws: Error(kUsage) where either refuses the other, saying why;
 /// boost::system::system_error where it cannot be reached.
 [[nodiscard]] boost::asio::awaitable<std::shared_ptr<Connection>> connect(
-    boost::asio::ip::tcp::endpoint launcher, Secret secret, Identity identity);
+    boost::asio::ip::tcp::endpoint launcher, Secret secret, Identity identity,
+    bool tls);
 
 /// Before both ends have proved themselves, all of it.
 inline constexpr std::chrono::seconds kHandshakeTime(2);

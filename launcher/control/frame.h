@@ -23,7 +23,8 @@ namespace catena::launcher::control {
 /// `sequence` counts the frames of a direction from 0; each is taken once and
 /// in order. Keys are of one connection alone. So no frame can be changed,
 /// left out, repeated, reordered, sent back, or taken from another connection.
-/// What is said can be read by who can read the wire.
+/// What is said can be read by who can read the wire, unless it goes by TLS
+/// (tls.h).
 inline constexpr std::size_t kLengthBytes = 4, kSequenceBytes = 8;
 inline constexpr std::size_t kSealBytes = kSequenceBytes + kMacBytes;
 inline constexpr std::size_t kMaxGreetingBytes = 512;

@@ -26,7 +26,7 @@ namespace catena::launcher::control {
 ///
 /// Both ends are pure state machines: content of a frame in, content of a frame
 /// out. Whoever has refused, or is done, refuses all that follows.
-inline constexpr std::uint32_t kProtocolVersion = 1;
+inline constexpr std::uint32_t kProtocolVersion = 2;
 inline constexpr std::size_t kMaxJobBytes = 64;
 inline constexpr int kMaxAgents = 65536;
 

@@ -9,13 +9,14 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/write.hpp>
 #include <list>
 #include <optional>
 #include <utility>
 
 #include "launcher/control/connection.h"
 #include "launcher/control/handshake.h"
+#include "launcher/control/stream.h"
+#include "launcher/control/tls.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 
@@ -37,21 +38,21 @@ constexpr std::array kRefusals = {Refusal::kMalformed, Refusal::kVersion,
 
 /// A connection of somebody who has not proved who he is.
 struct Pending {
-  Pending(tcp::socket accepted, asio::ip::address from)
-      : socket(std::move(accepted)),
+  Pending(Stream accepted, asio::ip::address from)
+      : stream(std::move(accepted)),
         address(std::move(from)),
-        deadline(socket.get_executor(), kHandshakeTime) {}
-  tcp::socket socket;
+        deadline(stream.socket().get_executor(), kHandshakeTime) {}
+  Stream stream;
   asio::ip::address address;
   asio::steady_timer deadline;
-  const char* closed_for = "closed";
+  const char* closed_for = nullptr;  ///< by us
 
   /// Reset, and not closed: nobody has judged it, and an agent may try again.
   void end(const char* why) {
     closed_for = why;
     error_code ignored;
-    socket.set_option(asio::socket_base::linger(true, 0), ignored);
-    socket.close(ignored);
+    stream.socket().set_option(asio::socket_base::linger(true, 0), ignored);
+    stream.socket().close(ignored);
   }
 };
 using PendingList = std::list<std::shared_ptr<Pending>>;
@@ -75,6 +76,7 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
         acceptor_(context),
         breath_(context) {
     for (const Refusal refusal : kRefusals) rejected_[name_of(refusal)] = 0;
+    if (options_.tls) tls_.emplace(tls_context(secret_));
     try {
       const tcp::endpoint at(asio::ip::make_address(options_.address), 0);
       acceptor_.open(at.protocol());
@@ -155,7 +157,8 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
       }
       const auto from = socket.remote_endpoint(error);
       if (error) continue;
-      admit(std::make_shared<Pending>(std::move(socket), from.address()));
+      admit(std::make_shared<Pending>(
+          Stream(std::move(socket), tls_ ? &*tls_ : nullptr), from.address()));
     }
   }
 
@@ -192,8 +195,9 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
     std::string refusal = "closed";
     try {
       refusal = co_await shake_hands(*pending);
-    } catch (const system_error&) {
-      refusal = pending->closed_for;
+    } catch (const system_error& error) {
+      refusal = pending->closed_for != nullptr ? pending->closed_for
+                                               : end_reason(error.code());
     } catch (const Error&) {
       refusal = "protocol";
     }
@@ -202,7 +206,7 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
     if (!refusal.empty()) {
       reject(refusal, pending->address);
       error_code ignored;
-      pending->socket.close(ignored);
+      pending->stream.socket().close(ignored);
     }
   }
 
@@ -211,9 +215,10 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
     LauncherHandshake handshake(
         secret_, options_.job, [this](int agent) { return expected(agent); },
         random_nonce());
+    co_await pending.stream.shake_hands(asio::ssl::stream_base::server);
     FrameReader reader(kMaxGreetingBytes);
     for (;;) {
-      const std::string content = co_await next_content(pending.socket, reader);
+      const std::string content = co_await next_content(pending.stream, reader);
       HandshakeStep step = handshake.receive(content);
       // Taken before the answer is on its way: another one is too late.
       if (step.keys) {
@@ -222,8 +227,7 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
       }
       if (!step.send.empty()) {
         const std::string answer = frame(step.send, kMaxGreetingBytes);
-        co_await asio::async_write(pending.socket, asio::buffer(answer),
-                                   use_awaitable);
+        co_await pending.stream.write(asio::buffer(answer));
       }
       if (step.refusal) co_return name_of(*step.refusal);
     }
@@ -233,7 +237,7 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
             const HandshakeStep& step) {
     const int agent = identity.agent;
     const auto connection = std::make_shared<Connection>(
-        std::move(pending.socket), std::move(reader), step.keys->to_agent,
+        std::move(pending.stream), std::move(reader), step.keys->to_agent,
         step.keys->to_launcher);
     places_[agent].connection = connection;
     const auto self = shared_from_this();
@@ -271,13 +275,15 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
   const Secret secret_;
   const Options options_;
   const Hooks hooks_;
+  std::optional<asio::ssl::context> tls_;
   tcp::acceptor acceptor_;
   asio::steady_timer breath_;
   bool closed_ = false;
   PendingList pending_;
   std::map<int, Place> places_;
   std::map<std::string, std::int64_t> rejected_ = {
-      {"deadline", 0}, {"crowded", 0}, {"closed", 0}, {"protocol", 0}};
+      {"deadline", 0}, {"crowded", 0},     {"closed", 0},
+      {"protocol", 0}, {"certificate", 0}, {"tls", 0}};
 };
 
 Server::Server(asio::io_context& context, Secret secret, Options options,

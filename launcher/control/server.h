@@ -17,14 +17,16 @@ namespace catena::launcher::control {
 
 /// Where agents find their launcher. Strangers are turned away before they
 /// take anything that an agent needs: until both ends have proved themselves
-/// (handshake.h) a connection has two seconds, 512 bytes a frame, and a place
-/// among 64, of which eight are of its address; where there is none left, the
-/// oldest makes room. Whatever comes over it, the job does not see it.
-/// Thread rule: the thread that runs `context`, which outlives this.
+/// (handshake.h) a connection has two seconds, TLS's handshake included, 512
+/// bytes a frame, and a place among 64, of which eight are of its address;
+/// where there is none left, the oldest makes room. Whatever comes over it, the
+/// job does not see it. Thread rule: the thread that runs `context`, which
+/// outlives this.
 class Server {
  public:
   struct Options {
     std::string address = "127.0.0.1";  ///< numeric; that alone is listened at
+    bool tls = false;                   ///< for all connections (tls.h)
     std::string job;
     Duration lease = std::chrono::seconds(10);
   };
@@ -37,7 +39,7 @@ class Server {
   };
   static constexpr std::size_t kMostPending = 64, kMostOfOneAddress = 8;
 
-  /// Throws: Error(kIo) where it cannot listen there.
+  /// Throws: Error(kIo) where it cannot listen there; as tls_context().
   Server(boost::asio::io_context& context, Secret secret, Options options,
          Hooks hooks);
   /// As close().
@@ -54,8 +56,8 @@ class Server {
   /// Closes all connections and listens no more; no hook is called any more.
   void close();
   /// Connections that were turned away, by reason, of which all are there from
-  /// the beginning: those of Refusal, and "deadline", "crowded", "closed",
-  /// "protocol".
+  /// the beginning: those of Refusal, those of end_reason(), and "deadline",
+  /// "crowded", "protocol".
   [[nodiscard]] const std::map<std::string, std::int64_t>& rejected() const;
 
  private:

@@ -38,16 +38,19 @@ inline std::size_t open_descriptors() {
 }
 
 /// A Server at a real socket of the loopback interface, who waits for agent 0
-/// of job "job"; agents and strangers in the same thread.
-class ServerTest : public ::testing::Test {
+/// of job "job", with TLS or without; agents and strangers in the same thread.
+class ServerFixture : public ::testing::Test {
  protected:
   using tcp = boost::asio::ip::tcp;
 
-  ServerTest() { open(std::chrono::seconds(10)); }
+  explicit ServerFixture(bool tls) : tls_(tls) {
+    open(std::chrono::seconds(10));
+  }
 
   void open(Duration lease) {
     server_ = std::make_unique<Server>(
-        context_, secret(), Server::Options{.job = "job", .lease = lease},
+        context_, secret(),
+        Server::Options{.tls = tls_, .job = "job", .lease = lease},
         Server::Hooks{.connected =
                           [this](int agent) {
                             events_.push_back(fmt::format("{} came", agent));
@@ -80,6 +83,16 @@ class ServerTest : public ::testing::Test {
     return done();
   }
 
+  /// Runs it. Returns what it threw, or nothing.
+  std::exception_ptr error_of(boost::asio::awaitable<void> work) {
+    std::optional<std::exception_ptr> result;
+    boost::asio::co_spawn(
+        context_, std::move(work),
+        [&](const std::exception_ptr& error) { result = error; });
+    EXPECT_TRUE(run_until([&] { return result.has_value(); }));
+    return result.value_or(nullptr);
+  }
+
   /// Connects, and keeps the connection or what was said against it.
   std::shared_ptr<Connection> join(int agent, int incarnation = kIncarnation,
                                    const Secret& key = secret(),
@@ -88,7 +101,8 @@ class ServerTest : public ::testing::Test {
     bool over = false;
     refusal_.clear();
     boost::asio::co_spawn(context_,
-                          connect(endpoint(), key, {"job", agent, incarnation}),
+                          connect(meeting_.value_or(endpoint()), key,
+                                  {"job", agent, incarnation}, tls_),
                           [&](const std::exception_ptr& error,
                               const std::shared_ptr<Connection>& connection) {
                             over = true;
@@ -148,6 +162,8 @@ class ServerTest : public ::testing::Test {
     return server_->rejected().at(reason);
   }
 
+  bool tls_;  ///< of a server that is opened, and of agents that join
+  std::optional<tcp::endpoint> meeting_ = {};  ///< where they do, if elsewhere
   boost::asio::io_context context_;
   std::vector<std::string> events_;
   std::vector<Message> heard_;

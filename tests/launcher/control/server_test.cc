@@ -1,4 +1,5 @@
-// Agents and strangers at a real socket of the loopback interface.
+// Agents and strangers at a real socket of the loopback interface, all of it
+// with TLS and without.
 
 #include "launcher/control/server.h"
 
@@ -27,7 +28,17 @@ using std::chrono::seconds;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-TEST_F(ServerTest, AnAgentAndItsLauncherHearEachOther) {
+class ServerTest : public ServerFixture,
+                   public ::testing::WithParamInterface<bool> {
+ protected:
+  ServerTest() : ServerFixture(GetParam()) {}
+};
+INSTANTIATE_TEST_SUITE_P(Over, ServerTest, ::testing::Bool(),
+                         [](const ::testing::TestParamInfo<bool>& info) {
+                           return info.param ? "Tls" : "Plain";
+                         });
+
+TEST_P(ServerTest, AnAgentAndItsLauncherHearEachOther) {
   const auto agent = join(0);
   ASSERT_TRUE(agent) << refusal_;
   EXPECT_EQ(agent->local_address(), "127.0.0.1");
@@ -42,13 +53,38 @@ TEST_F(ServerTest, AnAgentAndItsLauncherHearEachOther) {
   EXPECT_EQ(events_.back(), "0 lost: it closed the connection");
 }
 
-TEST_F(ServerTest, OnlyWhoIsExpectedComesIn) {
+// More than a record of TLS, and than sockets take at once, both ways.
+TEST_P(ServerTest, LargeMessagesArriveWhole) {
+  const auto agent = join(0);
+  ASSERT_TRUE(agent) << refusal_;
+  control::Setup setup{
+      .program = "/p", .token = "t", .run = "/r", .directory = "/d"};
+  for (int i = 0; i < 8; ++i) {
+    setup.environment.push_back(
+        fmt::format("E{}={}", i, std::string(100000, 'e')));
+  }
+  for (int i = 0; i < 4; ++i) {
+    server_->send(0, setup);
+    for (int j = 0; j < 100; ++j) {
+      agent->send(Report{0, 0, AgentReady{std::string(300, 'h')}});
+    }
+  }
+  EXPECT_TRUE(
+      run_until([&] { return events_.size() == 401 && heard_.size() == 4; }));
+  for (const Message& message : heard_) {
+    EXPECT_TRUE(std::get<control::Setup>(message) == setup);
+  }
+  EXPECT_EQ(why_, "");
+}
+
+TEST_P(ServerTest, OnlyWhoIsExpectedComesIn) {
   EXPECT_FALSE(join(0, kIncarnation, secret('x')));
   EXPECT_THAT(refusal_, HasSubstr("another secret"));
   EXPECT_FALSE(join(1));
   EXPECT_FALSE(join(0, kIncarnation + 1));
   EXPECT_TRUE(events_.empty());
-  EXPECT_EQ(rejected("proof"), 1);
+  const char* reason = GetParam() ? "tls" : "proof";
+  EXPECT_TRUE(run_until([&] { return rejected(reason) == 1; }));
   EXPECT_EQ(rejected("agent"), 2);
   const auto first = join(0);
   EXPECT_TRUE(first);
@@ -61,16 +97,16 @@ TEST_F(ServerTest, OnlyWhoIsExpectedComesIn) {
   EXPECT_TRUE(run_until([&] { return !why_.empty(); }));
 }
 
-TEST_F(ServerTest, GarbageIsTurnedAwayAndChangesNothing) {
+TEST_P(ServerTest, GarbageIsTurnedAwayAndChangesNothing) {
   const auto agent = join(0);
   ASSERT_TRUE(agent);
   const std::string garbage[] = {
       "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-      std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11),
-      std::string("\x00\x00\x00\x80", 4),
+      std::string("\x16\x03\x01\x00\x04nono", 9),
+      std::string("\x00\x00\x00\x80\x00", 5),
       std::string("\xff\xff\xff\xff\xff\xff", 6),
       frame("no greeting", kMaxGreetingBytes),
-      frame("", kMaxGreetingBytes),
+      frame("", kMaxGreetingBytes) + frame("", kMaxGreetingBytes),
       frame(write(Command{1, Stop{true}}), kMaxGreetingBytes),
       Sealer(secret()).seal(write(Report{0, 0, AgentReady{"x"}})),
       std::string(100000, 'x')};
@@ -78,19 +114,24 @@ TEST_F(ServerTest, GarbageIsTurnedAwayAndChangesNothing) {
     tcp::socket socket = stranger();
     boost::system::error_code ignored;
     asio::write(socket, asio::buffer(bytes), ignored);
-    EXPECT_TRUE(is_closed(socket, seconds(1))) << bytes.substr(0, 20);
+    // An alert of TLS, at most.
+    EXPECT_TRUE(is_closed(socket, seconds(1), GetParam() ? 7 : 0))
+        << bytes.substr(0, 20);
   }
   agent->send(Report{0, 0, AgentReady{"h"}});
   EXPECT_TRUE(run_until([&] { return events_.size() == 2; }));
   EXPECT_THAT(events_, ElementsAre("0 came", "0 says h"));
 }
 
-TEST_F(ServerTest, WhoSaysLittleOrNothingHasTwoSeconds) {
+TEST_P(ServerTest, WhoSaysLittleOrNothingHasTwoSeconds) {
   tcp::socket idle = stranger(), slow = stranger();
   const std::string hello =
-      frame(AgentHandshake(secret(), {"job", 0, kIncarnation}, random_nonce())
-                .hello(),
-            kMaxGreetingBytes);
+      GetParam() ? std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc", 9) +
+                       std::string(508, '\x03')
+                 : frame(AgentHandshake(secret(), {"job", 0, kIncarnation},
+                                        random_nonce())
+                             .hello(),
+                         kMaxGreetingBytes);
   const auto begin = std::chrono::steady_clock::now();
   boost::system::error_code error;
   std::size_t sent = 0;
@@ -110,7 +151,7 @@ TEST_F(ServerTest, WhoSaysLittleOrNothingHasTwoSeconds) {
   EXPECT_TRUE(is_closed(idle, seconds(1)));
 }
 
-TEST_F(ServerTest, AThousandIdleConnectionsKeepNoAgentOut) {
+TEST_P(ServerTest, AThousandIdleConnectionsKeepNoAgentOut) {
   const std::size_t before = open_descriptors();
   std::vector<tcp::socket> idle;
   for (int i = 0; i < 1000; ++i) {
@@ -129,7 +170,7 @@ TEST_F(ServerTest, AThousandIdleConnectionsKeepNoAgentOut) {
 
 // An agent takes an orderly end for a refusal, and gives up; after a reset it
 // tries again.
-TEST_F(ServerTest, WhoIsCrowdedOutOrLateIsNotRefused) {
+TEST_P(ServerTest, WhoIsCrowdedOutOrLateIsNotRefused) {
   tcp::socket crowded_out = stranger();
   std::vector<tcp::socket> others;
   for (std::size_t i = 0; i < Server::kMostOfOneAddress; ++i) {
@@ -141,7 +182,7 @@ TEST_F(ServerTest, WhoIsCrowdedOutOrLateIsNotRefused) {
   EXPECT_EQ(rejected("deadline"), 8);
 }
 
-TEST_F(ServerTest, ASilentAgentIsLostAfterItsLease) {
+TEST_P(ServerTest, ASilentAgentIsLostAfterItsLease) {
   open(milliseconds(300));
   // Its own heartbeats are a tenth of a lease that is far too long.
   const auto agent = join(0, kIncarnation, secret(), seconds(100));
@@ -151,7 +192,7 @@ TEST_F(ServerTest, ASilentAgentIsLostAfterItsLease) {
   EXPECT_TRUE(run_until([&] { return !why_.empty(); }));
 }
 
-TEST_F(ServerTest, HeartbeatsKeepAConnectionThatIsSilent) {
+TEST_P(ServerTest, HeartbeatsKeepAConnectionThatIsSilent) {
   open(milliseconds(300));
   const auto agent = join(0, kIncarnation, secret(), milliseconds(300));
   ASSERT_TRUE(agent);
@@ -160,7 +201,7 @@ TEST_F(ServerTest, HeartbeatsKeepAConnectionThatIsSilent) {
   EXPECT_EQ(why_, "");
 }
 
-TEST_F(ServerTest, ASilentLauncherIsLostAfterTheLease) {
+TEST_P(ServerTest, ASilentLauncherIsLostAfterTheLease) {
   open(seconds(100));
   const auto agent = join(0, kIncarnation, secret(), milliseconds(300));
   ASSERT_TRUE(agent);
@@ -168,12 +209,13 @@ TEST_F(ServerTest, ASilentLauncherIsLostAfterTheLease) {
   EXPECT_THAT(why_, HasSubstr("nothing was heard"));
 }
 
-TEST_F(ServerTest, NothingThatListensIsNotReached) {
+TEST_P(ServerTest, NothingThatListensIsNotReached) {
   server_.reset();
   std::string said;
   asio::co_spawn(
       context_,
-      connect({asio::ip::address_v4::loopback(), 1}, secret(), {"job", 0, 1}),
+      connect({asio::ip::address_v4::loopback(), 1}, secret(), {"job", 0, 1},
+              GetParam()),
       [&](const std::exception_ptr& error, const std::shared_ptr<Connection>&) {
         try {
           if (error) std::rethrow_exception(error);
@@ -185,7 +227,7 @@ TEST_F(ServerTest, NothingThatListensIsNotReached) {
   EXPECT_THAT(said, HasSubstr("refused"));
 }
 
-TEST_F(ServerTest, AnAddressOfAnotherMachineIsRefused) {
+TEST_P(ServerTest, AnAddressOfAnotherMachineIsRefused) {
   EXPECT_THROW(
       Server(context_, secret(), {.address = "192.0.2.1", .job = "job"}, {}),
       Error);

@@ -1,11 +1,14 @@
 // Strangers by the hundred at a launcher's port, beside an agent that goes on.
-// CATENA_STRANGERS says how many of each kind (200), and has a table printed.
+// CATENA_STRANGERS says how many of each kind (200; by TLS 50), and has a table
+// printed.
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
+#include <openssl/ssl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <boost/asio/ssl/stream.hpp>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -17,6 +20,7 @@
 #include <set>
 
 #include "launcher/control/frame.h"
+#include "launcher/control/tls.h"
 #include "tests/launcher/control/server_fixture.h"
 
 namespace catena::launcher::control {
@@ -49,12 +53,13 @@ double since(Clock::time_point begin) {
 struct Kind {
   const char* name;
   std::function<std::string()> bytes;
-  const char* reason;
+  Reasons reasons;
 };
 
-class StrangersTest : public ServerTest {
+class StrangersTest : public ServerFixture {
  protected:
-  StrangersTest() {
+  explicit StrangersTest(bool tls = false, int count = 200)
+      : ServerFixture(tls), count_(count) {
     const char* told = std::getenv("CATENA_STRANGERS");
     if (told != nullptr) count_ = std::atoi(told);
     tell_ = told != nullptr;
@@ -120,7 +125,7 @@ class StrangersTest : public ServerTest {
   /// One after another, each until it has been turned away.
   void flood(const Kind& kind) {
     std::int64_t gone = turned_away();
-    flood(kind.name, {kind.reason}, [&] {
+    flood(kind.name, kind.reasons, [&] {
       write_and_close(kind.bytes());
       EXPECT_TRUE(run_until([&] { return turned_away() > gone; }));
       gone = turned_away();
@@ -153,6 +158,18 @@ class StrangersTest : public ServerTest {
         [&] { open.clear(); });
   }
 
+  /// The most that memory grew beyond `resident` is little, and an agent still
+  /// comes in.
+  void nothing_is_left(std::int64_t resident) {
+    const std::int64_t growth = most_resident_ - resident;
+    if (tell_) std::printf("memory grew by %.1f MiB\n", growth / 1048576.0);
+    // Sanitizers keep what was freed.
+    if (!CATENA_SANITIZED) {
+      EXPECT_LT(growth, kMostGrowth);
+    }
+    EXPECT_TRUE(join(kAgent)) << refusal_;
+  }
+
   [[nodiscard]] static std::string hello() {
     return frame(
         AgentHandshake(secret(), {"job", kAgent, kIncarnation}, random_nonce())
@@ -163,7 +180,7 @@ class StrangersTest : public ServerTest {
   /// Agent 1 comes and goes; all that it wrote.
   std::string record_agent();
 
-  int count_ = 200, said_ = 0;
+  int count_, said_ = 0;
   bool tell_ = false;
   std::int64_t most_resident_ = 0;
   std::shared_ptr<Connection> agent_;
@@ -236,14 +253,15 @@ TEST_F(StrangersTest, ReachNothingAndLeaveNoTrace) {
     return whole.substr(0, 1 + random() % (whole.size() - 1));
   };
   const Kind kinds[] = {
-      {"random bytes", noise, "protocol"},
-      {"an HTTP request", [&] { return http; }, "protocol"},
-      {"a TLS hello", [&] { return tls; }, "protocol"},
-      {"a hello of NCCL", [&] { return nccl; }, "protocol"},
-      {"a length of 2 GiB", [] { return std::string("\0\0\0\x80", 4); },
-       "protocol"},
-      {"a frame sealed with another key", sealed, "malformed"},
-      {"a truncated frame", truncated, "closed"}};
+      {"random bytes", noise, {"protocol"}},
+      {"an HTTP request", [&] { return http; }, {"protocol"}},
+      {"a TLS hello", [&] { return tls; }, {"protocol"}},
+      {"a hello of NCCL", [&] { return nccl; }, {"protocol"}},
+      {"a length of 2 GiB",
+       [] { return std::string("\0\0\0\x80", 4); },
+       {"protocol"}},
+      {"a frame sealed with another key", sealed, {"malformed"}},
+      {"a truncated frame", truncated, {"closed"}}};
   // What the first ones take stays: buffers, the log's line.
   exchange();
   const std::int64_t resident = most_resident_ = resident_bytes();
@@ -261,13 +279,59 @@ TEST_F(StrangersTest, ReachNothingAndLeaveNoTrace) {
   });
   flood_slowly("a hello, drop by drop", 2 * Server::kMostOfOneAddress, hello());
   flood_slowly("idle, 1,000 at once", kMostIdle, "");
-  const std::int64_t growth = most_resident_ - resident;
-  if (tell_) std::printf("memory grew by %.1f MiB\n", growth / 1048576.0);
-  // Sanitizers keep what was freed.
-  if (!CATENA_SANITIZED) {
-    EXPECT_LT(growth, kMostGrowth);
+  nothing_is_left(resident);
+}
+
+class TlsStrangersTest : public StrangersTest {
+ protected:
+  TlsStrangersTest() : StrangersTest(true, 50) {}
+
+  /// Who speaks TLS, by this context, until he is turned away.
+  void speak_tls(asio::ssl::context& context) {
+    const std::int64_t gone = turned_away();
+    asio::ssl::stream<tcp::socket> stream(stranger(), context);
+    stream.async_handshake(asio::ssl::stream_base::client,
+                           [](const error_code&) {});
+    EXPECT_TRUE(run_until([&] { return turned_away() > gone; }));
+    // Its handlers are run before it goes.
+    stream.lowest_layer().close();
+    context_.poll();
+    context_.restart();
   }
-  EXPECT_TRUE(join(kAgent)) << refusal_;
+};
+
+TEST_F(TlsStrangersTest, ReachNothingAndLeaveNoTrace) {
+  std::mt19937 random(18);
+  // A record of six bytes that begins a greeting of 128 KiB, and more of it.
+  const std::string claim("\x16\x03\x01\x00\x06\x01\x02\x00\x00\x03\x03", 11);
+  const std::string more("\x16\x03\x01\x00\x06\x00\x00\x00\x00\x00\x00", 11);
+  const auto noise = [&] {
+    std::string bytes(8 + random() % 2000, '\0');
+    for (char& byte : bytes) byte = static_cast<char>(random());
+    return bytes;
+  };
+  const Kind kinds[] = {
+      // Some look like the beginning of a record that is longer.
+      {"random bytes", noise, {"tls", "closed"}},
+      {"an HTTP request",
+       [] { return std::string("GET / HTTP/1.1\r\n\r\n"); },
+       {"tls"}},
+      {"a hello without TLS", [] { return hello(); }, {"tls"}},
+      {"a truncated TLS hello", [&] { return claim; }, {"closed"}}};
+  auto other = tls_context(secret('x')), older = tls_context(secret());
+  other.set_verify_mode(asio::ssl::verify_none);
+  SSL_CTX_set_min_proto_version(older.native_handle(), TLS1_2_VERSION);
+  SSL_CTX_set_max_proto_version(older.native_handle(), TLS1_2_VERSION);
+  exchange();
+  speak_tls(other);
+  const std::int64_t resident = most_resident_ = resident_bytes();
+  for (const Kind& kind : kinds) flood(kind);
+  flood("TLS 1.2", {"tls"}, [&] { speak_tls(older); });
+  flood("another certificate", {"certificate"}, [&] { speak_tls(other); });
+  flood_slowly("a TLS hello, drop by drop", 2 * Server::kMostOfOneAddress,
+               claim + more + more);
+  flood_slowly("idle, 1,000 at once", kMostIdle, "");
+  nothing_is_left(resident);
 }
 
 }  // namespace
