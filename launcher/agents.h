@@ -52,6 +52,7 @@ struct RemoteOptions {
   /// to know it reads from its standard input (Invitation).
   std::vector<std::vector<std::string>> commands;
   std::vector<std::string> hosts;  ///< of each, for people
+  std::vector<RankShare> shares;   ///< of each, as RankSetup::share
   std::string address;             ///< numeric; where agents find the launcher
   bool tls = false;                ///< of the connections to it
   Duration lease = std::chrono::seconds(10);

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "launcher/commands/bound.h"
 #include "launcher/commands/dashboard.h"
 #include "launcher/commands/launch.h"
 #include "launcher/commands/look.h"
@@ -14,6 +15,7 @@
 #include "launcher/commands/train_dashboard.h"
 #include "launcher/commands/trainer.h"
 #include "launcher/contract.h"
+#include "launcher/engines.h"
 #include "launcher/remote_agent.h"
 #include "runtime/base/error.h"
 #include "runtime/base/nearest.h"
@@ -132,7 +134,10 @@ int run(const std::vector<std::string>& given) {
       }
     }
     // Not listed: a launcher starts it, nobody else.
-    if (command == "agent") return run_remote_agent();
+    if (command == kAgentCommand) return run_remote_agent();
+    if (command == kBoundCommand) {
+      run_bound({arguments.begin() + 1, arguments.end()});
+    }
     if (command == kTrainCommand) {
       if (const auto place = dashboard_place(arguments)) serve_beside(*place);
     }

@@ -51,6 +51,9 @@ inline constexpr const char* kRendezvousFdVariable = "CATENA_RENDEZVOUS_FD";
 inline constexpr const char* kJobVariable = "CATENA_JOB_ID";
 inline constexpr const char* kGenerationVariable = "CATENA_GENERATION";
 inline constexpr const char* kRunVariable = "CATENA_RUN_DIR";
+/// Environment of a rank that runs on cores that were chosen for it: how many
+/// ranks, itself among them, these are for.
+inline constexpr const char* kSharersVariable = "CATENA_CORE_SHARERS";
 
 /// Environment: an inherited pipe on which a rank says how far it is, one line
 /// each: that all ranks have met; what it does from now on ("section load");

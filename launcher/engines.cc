@@ -15,18 +15,12 @@ namespace {
 
 namespace asio = boost::asio;
 
-constexpr const char* kAgentCommand = "agent";
-
 bool is_word(std::string_view text, std::string_view more) {
   return !text.empty() && text.front() != '-' &&
          std::all_of(text.begin(), text.end(), [&](char letter) {
            return std::isalnum(static_cast<unsigned char>(letter)) != 0 ||
                   more.find(letter) != std::string_view::npos;
          });
-}
-
-std::string own_path() {
-  return std::filesystem::read_symlink("/proc/self/exe").string();
 }
 
 std::vector<std::string> by_ssh(const Host& host) {
@@ -100,6 +94,10 @@ asio::ip::address address_towards(const Host& host) {
 }
 
 }  // namespace
+
+std::string own_path() {
+  return std::filesystem::read_symlink("/proc/self/exe").string();
+}
 
 const char* name_of(Engine engine) {
   switch (engine) {

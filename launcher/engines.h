@@ -19,6 +19,11 @@ inline constexpr std::array kEngines = {Engine::kLocal, Engine::kSsh,
                                         Engine::kSlurm, Engine::kMpi};
 [[nodiscard]] const char* name_of(Engine engine);  ///< "slurm"
 
+/// Commands of this program that its launcher calls, and nobody else.
+inline constexpr const char* kAgentCommand = "agent";
+inline constexpr const char* kBoundCommand = "bound";
+[[nodiscard]] std::string own_path();  ///< of this program
+
 /// The command, of this machine, that starts an agent there. It has no shell
 /// with data in it; what an agent is to know goes over its standard input.
 ///

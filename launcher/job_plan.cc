@@ -152,6 +152,38 @@ void check_mpirun(const LaunchRequest& request, const RankLayout& layout) {
   }
 }
 
+/// Whether what this process may run on is what all ranks may.
+bool places_are_known(const JobPlan& plan) {
+  if (plan.engine == Engine::kMpi) {
+    return host_names(plan.layout) == plan.host;
+  }
+  return plan.engine == Engine::kLocal;
+}
+
+/// Of each rank, what it runs on, for people; "": it is not bound. Other
+/// machines are not known here.
+std::vector<std::string> places_of(const JobPlan& plan, std::string& why_not) {
+  std::vector<std::string> places(static_cast<std::size_t>(plan.ranks));
+  const std::vector<RankShare> shares = rank_shares(plan.layout);
+  const bool here = places_are_known(plan);
+  Binding binding;
+  if (here && plan.bind != Bind::kNone) {
+    binding = bind_ranks(machine_here(), plan.bind, shares.front().of);
+  }
+  why_not = binding.why_not;
+  for (std::size_t i = 0; i < shares.size() && plan.bind != Bind::kNone; ++i) {
+    int place = shares[i].first;
+    for (const int rank : plan.layout.ranks[i]) {
+      const auto at = static_cast<std::size_t>(place++);
+      std::string& text = places.at(static_cast<std::size_t>(rank));
+      if (!here) text = fmt::format("share {} of {}", place, shares[i].of);
+      if (at >= binding.places.size()) continue;
+      text = list_text(binding.places[at].processors);
+    }
+  }
+  return places;
+}
+
 }  // namespace
 
 std::string random_secret() {
@@ -186,6 +218,7 @@ int make_plan(const LaunchRequest& request, JobPlan& plan) {
   plan.run = json.at("run").get<std::string>();
   plan.does_not_fit = json.at("does_not_fit");
   plan.ranks = request.ranks;
+  plan.bind = request.bind;
   plan.arguments = {kTrainerName, "train", request.config};
   add_settings(request, plan.arguments);
   add_transport(request, plan, json.at("transport"));
@@ -208,9 +241,17 @@ std::string plan_text(const JobPlan& plan) {
   text += fmt::format("\nfits     {}\n", plan.does_not_fit.empty()
                                              ? "yes"
                                              : "no: " + plan.does_not_fit);
+  std::string why_not;
+  const auto places = places_of(plan, why_not);
+  if (plan.bind != Bind::kNone) {
+    text += fmt::format("bind     {}{}{}\n", name_of(plan.bind),
+                        why_not.empty() ? "" : ": ", why_not);
+  }
   for (int rank = 0; rank < plan.ranks; ++rank) {
+    const std::string& place = places.at(static_cast<std::size_t>(rank));
     text +=
-        fmt::format("rank {:<4}on {}, {}\n", rank, host_of(plan.layout, rank),
+        fmt::format("rank {:<4}on {}, {}{}\n", rank, host_of(plan.layout, rank),
+                    place.empty() ? "" : "processors " + place + ", ",
                     rank_log(plan.run, rank).string());
   }
   return text;
@@ -218,12 +259,16 @@ std::string plan_text(const JobPlan& plan) {
 
 std::string plan_json(const JobPlan& plan) {
   Json ranks = Json::array();
+  std::string why_not;
+  const auto places = places_of(plan, why_not);
   for (std::size_t i = 0; i < plan.layout.ranks.size(); ++i) {
     int local = 0;
     for (const int rank : plan.layout.ranks[i]) {
+      const std::string& place = places.at(static_cast<std::size_t>(rank));
       ranks.push_back({{"rank", rank},
                        {"local_rank", local++},
                        {"host", plan.layout.hosts[i].name},
+                       {"processors", place.empty() ? Json() : Json(place)},
                        {"log", rank_log(plan.run, rank).string()}});
     }
   }
@@ -233,6 +278,8 @@ std::string plan_json(const JobPlan& plan) {
                      {"arguments", plan.arguments},
                      {"fits", plan.does_not_fit.empty()},
                      {"does_not_fit", plan.does_not_fit},
+                     {"bind", name_of(plan.bind)},
+                     {"not_bound", why_not},
                      {"ranks", ranks}};
   return json.dump(2) + "\n";
 }

@@ -40,6 +40,7 @@ struct LaunchRequest {
   int least_agents = 0;
   Duration rejoin = std::chrono::seconds(30);  ///< see JobOptions
   std::vector<std::string> environment = {};   ///< NAME=VALUE, of every rank
+  Bind bind = Bind::kNone;
   std::string address = {};  ///< where they find the launcher; "": chosen
   /// Between agents and launcher; none: where that is no loopback address.
   std::optional<bool> tls = {};
@@ -55,6 +56,7 @@ struct JobPlan {
   int ranks = 1;
   Engine engine = Engine::kLocal;
   RankLayout layout = {};
+  Bind bind = Bind::kNone;
   std::string does_not_fit;    ///< with dry_run: why not, or ""
   std::string dashboard = {};  ///< its address; "": there is none
 };

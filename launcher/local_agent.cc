@@ -16,6 +16,7 @@
 #include <csignal>
 #include <optional>
 
+#include "launcher/binding.h"
 #include "launcher/console.h"
 #include "launcher/contract.h"
 #include "launcher/process_report.h"
@@ -45,6 +46,11 @@ struct Process {
   std::int64_t log_begin = 0;
 };
 
+Binding binding_of(const RankSetup& setup) {
+  if (setup.bind == Bind::kNone) return {};
+  return bind_ranks(machine_here(), setup.bind, setup.share.of);
+}
+
 std::string host_name() {
   std::array<char, 256> name{};
   ::gethostname(name.data(), name.size() - 1);
@@ -59,6 +65,7 @@ class LocalAgent::Service {
           Tell tell)
       : context_(context),
         setup_(std::move(setup)),
+        binding_(binding_of(setup_)),
         tell_(std::move(tell)),
         state_(place.number, setup_.grace, setup_.section_timeout,
                place.contact),
@@ -82,6 +89,9 @@ class LocalAgent::Service {
   Service& operator=(const Service&) = delete;
 
   void start() {
+    if (!binding_.why_not.empty()) {
+      log::warning("--bind {}: {}", name_of(setup_.bind), binding_.why_not);
+    }
     begin(state_, now());
     tell({state_.agent, 0, AgentReady{host_name()}, state_.incarnation});
     set_timer();
@@ -176,7 +186,12 @@ class LocalAgent::Service {
     process->rank = action.rank;
     // Another agent may have had this rank, and shown what it wrote.
     if (action.rank == setup_.console_rank) console_.emplace(log);
-    process->log_begin = begin_log(log, action.generation);
+    const Binding::Place* const place = place_of(action);
+    process->log_begin =
+        begin_log(log, action.generation,
+                  place == nullptr
+                      ? ""
+                      : "bound to processors " + list_text(place->processors));
     RankProgram program{.path = setup_.program,
                         .arguments = setup_.arguments,
                         .environment = rank_environment(setup_, action),
@@ -184,6 +199,11 @@ class LocalAgent::Service {
                         .descriptors = {ends[1]}};
     program.environment.push_back(
         fmt::format("{}={}", kControlVariable, ends[1]));
+    if (place != nullptr) {
+      program.processors = place->processors;
+      program.environment.push_back(
+          fmt::format("{}={}", kSharersVariable, place->sharers));
+    }
     const bool serves = action.rank == 0 && listener_.has_value();
     if (serves) {
       program.descriptors.push_back(listener_->native_handle());
@@ -201,6 +221,14 @@ class LocalAgent::Service {
     wait_for_words(processes_.back());
     if (action.rank == setup_.console_rank && !glancing_) glance();
     act(rank_spawned(state_, action.rank, spawned.process, now()));
+  }
+
+  /// Null: it is not bound.
+  [[nodiscard]] const Binding::Place* place_of(const SpawnRank& action) const {
+    const auto place =
+        static_cast<std::size_t>(setup_.share.first + action.local_rank);
+    if (place >= binding_.places.size()) return nullptr;
+    return &binding_.places[place];
   }
 
   void failed_to_spawn(const SpawnRank& action, int code,
@@ -301,6 +329,7 @@ class LocalAgent::Service {
 
   asio::io_context& context_;
   const RankSetup setup_;
+  const Binding binding_;
   const Tell tell_;
   AgentState state_;
   asio::signal_set children_;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "launcher/agent_state.h"
+#include "launcher/binding.h"
 #include "launcher/contact.h"
 #include "launcher/messages.h"
 #include "launcher/run_files.h"
@@ -37,6 +38,8 @@ struct RankSetup {
   /// Numeric, of this machine: where rank 0 is met by the others.
   std::string address = "127.0.0.1";
   std::vector<std::string> environment = {};  ///< NAME=VALUE, over its own
+  Bind bind = Bind::kNone;
+  RankShare share = {};  ///< the agent's, where ranks are bound
 };
 
 /// Environment of a rank, besides what launcher/contract.h has: how many starts
@@ -61,6 +64,7 @@ inline constexpr const char* kMaxRestartsVariable = "CATENA_MAX_RESTARTS";
 class LocalAgent {
  public:
   using Tell = std::function<void(const Report&)>;
+  /// Throws: as machine_here(), where ranks are to be bound.
   LocalAgent(boost::asio::io_context& context, AgentPlace place,
              RankSetup setup, Tell tell);
   /// Kills what is left.

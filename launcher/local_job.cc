@@ -71,13 +71,16 @@ RankSetup rank_setup(const JobPlan& plan, const LaunchRequest& request) {
           .run = plan.run,
           .grace = request.grace,
           .section_timeout = request.section_timeout,
-          .environment = std::move(environment)};
+          .environment = std::move(environment),
+          .bind = request.bind,
+          .share = rank_shares(plan.layout).front()};
 }
 
 RemoteOptions remote_options(const JobPlan& plan,
                              const LaunchRequest& request) {
   RemoteOptions options{.commands = {},
                         .hosts = {},
+                        .shares = rank_shares(plan.layout),
                         .address = request.address,
                         .tls = false,
                         .lease = request.lease};

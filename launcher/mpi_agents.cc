@@ -19,6 +19,7 @@
 
 #include "launcher/agent_state.h"
 #include "launcher/agents.h"
+#include "launcher/commands/bound.h"
 #include "launcher/contract.h"
 #include "launcher/mpi_ending.h"
 #include "launcher/mpi_step.h"
@@ -198,10 +199,12 @@ class MpiAgents : public Agents {
     MpiStep mpi{
         .layout = options_.layout,
         .here = options_.here,
-        .command = setup_.arguments,
+        .command = bound_command(setup_.bind),
         .environment = {kJobVariable, kGenerationVariable,
                         kRestartCountVariable, kRunVariable, kControlVariable}};
-    mpi.command.front() = setup_.program.string();
+    mpi.command.push_back(setup_.program.string());
+    mpi.command.insert(mpi.command.end(), setup_.arguments.begin() + 1,
+                       setup_.arguments.end());
     for (const std::string& assignment : setup_.environment) {
       mpi.environment.push_back(assignment.substr(0, assignment.find('=')));
     }

@@ -17,17 +17,15 @@ std::string_view name_of(std::string_view assignment) {
 }
 
 /// Would tell a rank that it is another one, or was started by others.
-constexpr std::array kRemoved = {kRankVariable,          kWorldSizeVariable,
-                                 kRendezvousVariable,    kRendezvousFdVariable,
-                                 kTokenVariable,         kTokenFileVariable,
-                                 kControlVariable,       kJobVariable,
-                                 kGenerationVariable,    kRestartCountVariable,
-                                 kRunVariable,           "RANK",
-                                 "LOCAL_RANK",           "WORLD_SIZE",
-                                 "LOCAL_WORLD_SIZE",     "NODE_RANK",
-                                 "GROUP_RANK",           "GROUP_WORLD_SIZE",
-                                 "MASTER_ADDR",          "MASTER_PORT",
-                                 "OMPI_COMM_WORLD_SIZE", "PMIX_RANK"};
+constexpr std::array kRemoved = {
+    kRankVariable,         kWorldSizeVariable, kRendezvousVariable,
+    kRendezvousFdVariable, kTokenVariable,     kTokenFileVariable,
+    kControlVariable,      kJobVariable,       kGenerationVariable,
+    kRestartCountVariable, kRunVariable,       "RANK",
+    "LOCAL_RANK",          "WORLD_SIZE",       "LOCAL_WORLD_SIZE",
+    "NODE_RANK",           "GROUP_RANK",       "GROUP_WORLD_SIZE",
+    "MASTER_ADDR",         "MASTER_PORT",      "OMPI_COMM_WORLD_SIZE",
+    "PMIX_RANK",           kSharersVariable};
 
 bool is_removed(std::string_view name) {
   return std::find(kRemoved.begin(), kRemoved.end(), name) != kRemoved.end();

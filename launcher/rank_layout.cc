@@ -1,6 +1,7 @@
 #include "launcher/rank_layout.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 
 #include "runtime/base/error.h"
@@ -68,6 +69,20 @@ std::string host_of(const RankLayout& layout, int rank) {
     }
   }
   return "";
+}
+
+std::vector<RankShare> rank_shares(const RankLayout& layout) {
+  std::map<std::string, int> ranks;  // of each name so far
+  std::vector<RankShare> shares;
+  for (std::size_t i = 0; i < layout.hosts.size(); ++i) {
+    int& here = ranks[layout.hosts[i].name];
+    shares.push_back({.first = here});
+    here += static_cast<int>(layout.ranks[i].size());
+  }
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    shares[i].of = ranks.at(layout.hosts[i].name);
+  }
+  return shares;
 }
 
 std::string host_names(const RankLayout& layout) {

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/binding.h"
 #include "launcher/hosts.h"
 
 namespace catena::launcher {
@@ -22,6 +23,8 @@ struct RankLayout {
 
 /// The name of the host of a rank; "" where it has none.
 [[nodiscard]] std::string host_of(const RankLayout& layout, int rank);
+/// Of each host: which ranks it has, of all that stand on hosts of its name.
+[[nodiscard]] std::vector<RankShare> rank_shares(const RankLayout& layout);
 /// All names, each once, in order: "node1, node2".
 [[nodiscard]] std::string host_names(const RankLayout& layout);
 

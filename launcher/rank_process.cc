@@ -56,6 +56,7 @@ struct Ready {
   char* const* environment;
   int input, output, error, problem;
   const std::vector<int>* descriptors;
+  const ProcessorMask* mask;
   pid_t parent;
 };
 
@@ -77,6 +78,7 @@ struct Ready {
       ::dup2(ready.error, STDERR_FILENO) < 0) {
     give_up(ready.problem);
   }
+  bind_caller(*ready.mask);
   ::close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
   for (const int descriptor : *ready.descriptors) {
     ::fcntl(descriptor, F_SETFD, 0);
@@ -133,6 +135,7 @@ Spawned spawn(const RankProgram& program) {
   Descriptor problem_end(ends[1]);
   const auto arguments = pointers_to(program.arguments);
   const auto environment = pointers_to(program.environment);
+  const auto mask = mask_of(program.processors);
   const Ready ready{program.path.c_str(),
                     arguments.data(),
                     environment.data(),
@@ -141,6 +144,7 @@ Spawned spawn(const RankProgram& program) {
                     to_log ? log.get() : program.error,
                     problem_end.get(),
                     &program.descriptors,
+                    &mask,
                     ::getpid()};
   pid_t process = -1;
   {

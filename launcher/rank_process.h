@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "launcher/binding.h"
+
 namespace catena::launcher {
 
 /// How a rank's process is started.
@@ -17,6 +19,8 @@ struct RankProgram {
   /// Or, where there is no log, these are its outputs.
   int output = -1, error = -1;
   std::vector<int> descriptors = {};  ///< that it inherits, by these numbers
+  /// Where alone it runs, all of its threads; none: where the caller may.
+  Processors processors = {};
 };
 
 /// A process that has been started, or why not.

@@ -59,7 +59,9 @@ RankSetup rank_setup(const control::Setup& setup, const std::string& job,
           .section_timeout = setup.section_timeout,
           .console_rank = setup.console_rank,
           .address = address,
-          .environment = setup.environment};
+          .environment = setup.environment,
+          .bind = setup.bind,
+          .share = setup.share};
 }
 
 class RemoteAgent {

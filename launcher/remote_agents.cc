@@ -39,7 +39,8 @@ control::Setup setup_of(const RankSetup& setup) {
       .grace = std::chrono::ceil<std::chrono::milliseconds>(setup.grace),
       .section_timeout =
           std::chrono::ceil<std::chrono::milliseconds>(setup.section_timeout),
-      .console_rank = setup.console_rank};
+      .console_rank = setup.console_rank,
+      .bind = setup.bind};
   try {
     static_cast<void>(control::read(control::write(said)));
   } catch (const Error& error) {
@@ -144,7 +145,9 @@ class RemoteAgents : public Agents {
 
   void greet(int agent) {
     connected_.insert(agent);
-    server_.send(agent, setup_);
+    control::Setup setup = setup_;
+    setup.share = options_.shares.at(static_cast<std::size_t>(agent));
+    server_.send(agent, setup);
   }
 
   void wait_for_children() {

@@ -26,10 +26,12 @@ fs::path rank_log(const fs::path& run, int rank) {
 
 fs::path mpirun_log(const fs::path& run) { return run / "logs" / "mpirun.log"; }
 
-std::int64_t begin_log(const fs::path& path, int generation) {
+std::int64_t begin_log(const fs::path& path, int generation,
+                       const std::string& more) {
   if (std::FILE* file = std::fopen(path.c_str(), "ae")) {
     fmt::print(file, "-- generation {}, {:%Y-%m-%dT%H:%M:%SZ} --\n", generation,
                fmt::gmtime(std::time(nullptr)));
+    if (!more.empty()) fmt::print(file, "-- {} --\n", more);
     std::fclose(file);
   }
   std::error_code none;

@@ -28,6 +28,7 @@ constexpr double kYearSeconds = 365 * 24 * 3600.0;
 struct Options {
   LaunchRequest request;
   NodeRequest nodes;
+  std::string bind = name_of(Bind::kNone);
   std::string hosts = {}, hostfile = {}, tls = "auto";
   double grace = 30, start_timeout = 600, section_timeout = 0, lease = 10,
          rejoin = 30, time_limit = 0;
@@ -132,6 +133,13 @@ void add_agents(CLI::App& app, Options& options) {
       ->envname("CATENA_TLS")
       ->check(CLI::IsMember({"auto", "on", "off"}))
       ->capture_default_str();
+  app.add_option("--bind", options.bind,
+                 "core: every rank runs on its share of its machine's cores "
+                 "alone; numa: on the NUMA nodes that these begin in; none: "
+                 "anywhere")
+      ->envname("CATENA_BIND")
+      ->check(CLI::IsMember({"none", "core", "numa"}))
+      ->capture_default_str();
   app.add_option("--lease", options.lease,
                  "Seconds without a word after which agent and launcher take "
                  "each other for lost")
@@ -235,6 +243,7 @@ int carry_out(const Options& options) {
   request.lease = from_seconds(options.lease);
   request.rejoin = from_seconds(options.rejoin);
   if (options.tls != "auto") request.tls = options.tls == "on";
+  request.bind = bind_named(options.bind);
   NodeRequest nodes = options.nodes;
   nodes.hosts = hosts_of(options);
   nodes.cores = cores();

@@ -51,6 +51,9 @@ void put(const Setup& setup, proto::Setup& to) {
   to.set_section_timeout_milliseconds(
       static_cast<std::uint64_t>(setup.section_timeout.count()));
   to.set_console_rank(setup.console_rank);
+  to.set_bind(static_cast<std::uint32_t>(setup.bind));
+  to.set_share_first(static_cast<std::uint32_t>(setup.share.first));
+  to.set_share_of(static_cast<std::uint32_t>(setup.share.of));
 }
 
 void put(const Command& command, proto::Command& to) {
@@ -225,6 +228,7 @@ Setup take(const proto::Setup& from) {
   if (from.console_rank() < kNobody || from.console_rank() >= kMaxRanks) {
     refuse("console rank", fmt::format("is {}", from.console_rank()));
   }
+  constexpr int kMostBind = static_cast<int>(Bind::kNuma);
   return {.program = take_words("program", from.program(), kMaxPathBytes),
           .arguments = take_texts("arguments", from.arguments()),
           .environment = take_texts("environment", from.environment()),
@@ -234,7 +238,10 @@ Setup take(const proto::Setup& from) {
           .grace = take_time("grace period", from.grace_milliseconds()),
           .section_timeout =
               take_time("section timeout", from.section_timeout_milliseconds()),
-          .console_rank = from.console_rank()};
+          .console_rank = from.console_rank(),
+          .bind = static_cast<Bind>(take("bind", from.bind(), kMostBind)),
+          .share = {take("share", from.share_first(), kMaxRanks),
+                    take("share", from.share_of(), kMaxRanks)}};
 }
 
 StartGeneration take(const proto::StartGeneration& from) {

@@ -6,6 +6,7 @@
 #include <variant>
 #include <vector>
 
+#include "launcher/binding.h"
 #include "launcher/messages.h"
 
 namespace catena::launcher::control {
@@ -24,6 +25,8 @@ struct Setup {
   std::chrono::milliseconds grace{0};
   std::chrono::milliseconds section_timeout{0};  ///< 0: learned
   int console_rank = -1;                         ///< as RankSetup::console_rank
+  Bind bind = Bind::kNone;
+  RankShare share = {};  ///< this agent's, where ranks are bound
 
   friend bool operator==(const Setup&, const Setup&) = default;
 };

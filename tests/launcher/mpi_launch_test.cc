@@ -4,6 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "launcher/binding.h"
+#include "runtime/base/machine.h"
 #include "tests/launcher/launched.h"
 
 namespace catena::launcher {
@@ -56,6 +60,36 @@ say joined; say "step 3"; say "step 4"; say done)");
                 AllOf(HasSubstr("\n0 of"), Not(HasSubstr("\n1 of")),
                       Not(HasSubstr("step 3"))));
     expect_none_left();
+  }
+}
+
+TEST_F(MpiLaunchTest, RanksAreBoundAsByOtherEngines) {
+  const Machine machine = machine_here();
+  const int cores = static_cast<int>(machine.cores.size());
+  if (cores > 8) GTEST_SKIP() << "this machine has many cores: " << cores;
+  ranks_do(R"(
+list=$(grep Cpus_allowed_list /proc/self/status)
+echo "$list for $CATENA_CORE_SHARERS." >&2
+say joined; say done)");
+  for (const int ranks : {std::min(cores, 2), cores + 1}) {
+    SCOPED_TRACE(ranks);
+    std::filesystem::remove_all(run());
+    const Outcome outcome =
+        launch({"-n", fmt::format("{}", ranks), "--bind", "core"});
+    EXPECT_EQ(outcome.code, 0) << outcome.error;
+    const Binding binding = bind_ranks(machine, Bind::kCore, ranks);
+    for (int rank = 0; rank < ranks; ++rank) {
+      const std::string list =
+          ranks > cores
+              ? core_list() + " for ."
+              : list_text(binding.places.at(static_cast<std::size_t>(rank))
+                              .processors) +
+                    " for 1.";
+      EXPECT_THAT(log_of(fmt::format("rank-{}", rank)),
+                  HasSubstr("list:\t" + list + "\n"));
+    }
+    const auto said = outcome.error.find("they are not bound");
+    EXPECT_EQ(said != std::string::npos, ranks > cores) << outcome.error;
   }
 }
 

@@ -26,6 +26,14 @@ std::string refusal(int ranks, const char* hosts) {
   return "";
 }
 
+TEST(RankLayoutTest, AgentsOfOneMachineShareIt) {
+  EXPECT_THAT(rank_shares(lay(5, "a,b")),
+              ElementsAre(RankShare{0, 3}, RankShare{0, 2}));
+  const std::vector<Host> twice = {{.name = "a"}, {.name = "a"}};
+  EXPECT_THAT(rank_shares(lay_ranks(5, twice)),
+              ElementsAre(RankShare{0, 5}, RankShare{3, 5}));
+}
+
 TEST(RankLayoutTest, WithoutSlotsRanksAreLaidAsEvenlyAsCanBe) {
   EXPECT_THAT(lay(7, "a,b").ranks,
               ElementsAre(Ranks{0, 1, 2, 3}, Ranks{4, 5, 6}));

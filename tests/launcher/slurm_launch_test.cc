@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "launcher/binding.h"
 #include "launcher/invitation.h"
 #include "tests/launcher/launched.h"
 
@@ -29,11 +30,12 @@ while case $1 in --*) ;; *) false;; esac; do shift; done
 )",
                                             folder_.string()));
   }
-  [[nodiscard]] Outcome launch_on_two_nodes() const {
-    return launch({"--address", "127.0.0.1"},
-                  {srun_runs_here(), "SLURM_JOB_NODELIST=n[1-2]",
-                   "SLURM_GPUS=16", "SLURM_GPUS_PER_TASK=1",
-                   "SLURM_TASKS_PER_NODE=2(x2)", "SLURMD_NODENAME=n1"});
+  [[nodiscard]] Outcome launch_on_two_nodes(
+      std::vector<std::string> more = {}) const {
+    more.insert(more.end(), {"--address", "127.0.0.1"});
+    return launch(more, {srun_runs_here(), "SLURM_JOB_NODELIST=n[1-2]",
+                         "SLURM_GPUS=16", "SLURM_GPUS_PER_TASK=1",
+                         "SLURM_TASKS_PER_NODE=2(x2)", "SLURMD_NODENAME=n1"});
   }
 };
 
@@ -79,6 +81,23 @@ exec sleep 100)");
   EXPECT_THAT(outcome.error, HasSubstr("agent 1 (b-1) is started again"));
   EXPECT_GE(result()["generation"], 2);
   expect_none_left();
+}
+
+// Each of them divides what it has of its own node.
+TEST_F(SlurmLaunchTest, AgentsBindRanksAndSrunDoesNot) {
+  const auto cores = machine_here().cores;
+  if (cores.size() < 2) GTEST_SKIP() << "this machine has one core";
+  ranks_do("grep Cpus_allowed_list /proc/self/status; say joined; say done");
+  const Outcome outcome = launch_on_two_nodes({"--bind", "core"});
+  EXPECT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_THAT(read_file(folder_ / "srun.seen"), HasSubstr("--cpu-bind=none"));
+  const Binding binding = bind_ranks(machine_here(), Bind::kCore, 2);
+  for (std::size_t rank = 0; rank < 4; ++rank) {
+    EXPECT_THAT(
+        read_file(run() / "logs" / fmt::format("rank-{}.log", rank)),
+        HasSubstr("list:\t" +
+                  list_text(binding.places.at(rank % 2).processors) + "\n"));
+  }
 }
 
 TEST_F(SlurmLaunchTest, AnAllocationIsReadWhereItMatters) {

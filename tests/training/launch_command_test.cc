@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include "launcher/binding.h"
 #include "tests/training/ranks_fixture.h"
 
 namespace catena {
@@ -58,6 +59,32 @@ TEST_F(LaunchCommandTest, ASignalSavesAndResumeGoesOn) {
   const Outcome resumed = run(launched(2, "run", "--resume"));
   ASSERT_EQ(resumed.code, 0) << resumed.err;
   EXPECT_EQ(state("run"), state("whole"));
+}
+
+TEST_F(LaunchCommandTest, AllThreadsOfABoundRankStayOnItsCores) {
+  const launcher::Machine machine = launcher::machine_here();
+  if (machine.cores.size() < 2) GTEST_SKIP() << "this machine has one core";
+  const auto binding = bind_ranks(machine, launcher::Bind::kCore, 2);
+  const pid_t launcher =
+      start(launched(2, "run", "--bind core --set train.steps=100000"));
+  wait_for_step("run", 5);
+  const auto processes = children_of(launcher);
+  ASSERT_EQ(processes.size(), 2U);
+  for (std::size_t rank = 0; rank < processes.size(); ++rank) {
+    const auto& place = binding.places.at(rank).processors;
+    std::size_t threads = 0;
+    for (const auto& task : fs::directory_iterator(
+             fmt::format("/proc/{}/task", processes[rank]))) {
+      ++threads;
+      EXPECT_THAT(read_file(task.path() / "status"),
+                  HasSubstr(fmt::format("Cpus_allowed_list:\t{}\n",
+                                        launcher::list_text(place))));
+    }
+    // Its cores are all its own.
+    EXPECT_GE(threads, place.size());
+  }
+  ::kill(launcher, SIGTERM);
+  EXPECT_EQ(wait(launcher).code, 75);
 }
 
 TEST_F(LaunchCommandTest, ADamagedCheckpointIsPassedOver) {

@@ -193,7 +193,11 @@ class HeldRun {
   FileLock lock_;
 };
 
+/// Those of this machine, or the few that its launcher has chosen for a rank.
 void deal_out_cores(Config& config, int ranks_here) {
+  if (const char* sharers = std::getenv(kSharersVariable)) {
+    ranks_here = std::max(1, std::atoi(sharers));
+  }
   if (ranks_here == 1 || config.train.threads != 0) return;
   config.train.threads = std::max(1, available_cores() / ranks_here);
 }

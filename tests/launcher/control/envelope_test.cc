@@ -40,7 +40,9 @@ control::Setup a_setup() {
           .directory = "/home",
           .grace = std::chrono::milliseconds(30000),
           .section_timeout = std::chrono::milliseconds(90000),
-          .console_rank = 0};
+          .console_rank = 0,
+          .bind = Bind::kNuma,
+          .share = {2, 4}};
 }
 
 TEST(EnvelopeTest, EveryMessageComesAsItWent) {
@@ -175,6 +177,9 @@ TEST(EnvelopeTest, WhatNobodyWouldWriteIsRefused) {
        [](proto::Envelope& e) {
          e.mutable_setup()->add_arguments(std::string("a\0b", 3));
        }},
+      {"bind is 3", [](proto::Envelope& e) { e.mutable_setup()->set_bind(3); }},
+      {"share is 65537",
+       [](proto::Envelope& e) { e.mutable_setup()->set_share_of(65537); }},
       {"environment are too many",
        [](proto::Envelope& e) {
          for (int i = 0; i <= kMaxTexts; ++i) {
