@@ -12,7 +12,7 @@ namespace catena::launcher::control {
 
 /// A TCP connection that carries bytes as they are, or by TLS (tls.h). When the
 /// TCP connection ends, so does this: no farewell of TLS is sent or wanted, as
-/// frames are counted (frame.h). Until it is closed a TLS stream has some 90
+/// frames are counted (frame.h). Until it is closed a TLS stream has some 100
 /// KiB of buffers; a stranger who claims a long greeting makes OpenSSL take
 /// another 175 (its limit for a ClientHello).
 /// Thread rule: the thread that runs the socket's context; one read and one
