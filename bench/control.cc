@@ -16,7 +16,6 @@
 #include "bench/timing.h"
 #include "launcher/control/connection.h"
 #include "launcher/control/server.h"
-#include "launcher/control/tls.h"
 #include "runtime/base/error.h"
 
 namespace catena::bench {
@@ -144,17 +143,6 @@ int run(int argc, char** argv) {
       options.rounds);
   print("plain", plain);
   print("TLS 1.3", tls);
-  std::vector<double> context_us;
-  for (int i = 0; i < options.connections; ++i) {
-    context_us.push_back(kMicro * core_seconds_of([] {
-                           static_cast<void>(control::tls_context(secret()));
-                         }));
-  }
-  std::printf(
-      "\nOf a handshake by TLS, the agent's key and certificate, which it "
-      "makes "
-      "once: %.0f us\n",
-      median(context_us));
   return 0;
 }
 
