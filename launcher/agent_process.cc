@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -81,13 +80,7 @@ AgentProcess::AgentProcess(const std::vector<std::string>& command,
   static_cast<void>(::write(input_, text.data(), text.size()) < 0);
 }
 
-AgentProcess::~AgentProcess() {
-  dismiss();
-  if (process_ == 0) return;
-  ::kill(-process_, SIGKILL);
-  while (::waitpid(process_, nullptr, 0) < 0 && errno == EINTR) {
-  }
-}
+AgentProcess::~AgentProcess() { dismiss(); }
 
 AgentProcess::AgentProcess(AgentProcess&& other) noexcept
     : process_(std::exchange(other.process_, 0)),
@@ -101,18 +94,6 @@ AgentProcess& AgentProcess::operator=(AgentProcess&& other) noexcept {
 
 void AgentProcess::dismiss() {
   if (input_ >= 0) ::close(std::exchange(input_, -1));
-}
-
-bool AgentProcess::reap(std::string& how) {
-  int status = 0;
-  if (process_ == 0 || ::waitpid(process_, &status, WNOHANG) != process_) {
-    return process_ == 0;
-  }
-  process_ = 0;
-  how = WIFSIGNALED(status)
-            ? fmt::format("was killed by signal {}", WTERMSIG(status))
-            : fmt::format("ended with code {}", WEXITSTATUS(status));
-  return true;
 }
 
 }  // namespace catena::launcher

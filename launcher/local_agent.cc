@@ -5,18 +5,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <csignal>
 #include <optional>
 
 #include "launcher/binding.h"
+#include "launcher/children.h"
 #include "launcher/console.h"
 #include "launcher/contract.h"
 #include "launcher/process_report.h"
@@ -39,7 +38,7 @@ constexpr std::chrono::milliseconds kGlance(100);
 struct Process {
   Process(asio::io_context& context, int descriptor)
       : control(context, descriptor) {}
-  int generation = 0, rank = 0, process = 0;
+  int generation = 0, rank = 0;
   bool reaped = false;
   asio::posix::stream_descriptor control;
   std::string said = {};  ///< the line that has not ended
@@ -69,18 +68,14 @@ class LocalAgent::Service {
         tell_(std::move(tell)),
         state_(place.number, setup_.grace, setup_.section_timeout,
                place.contact),
-        children_(context, SIGCHLD),
+        children_(context),
         timer_(context),
         glance_(context) {
     state_.incarnation = place.incarnation;
     adopt_orphans();
-    wait_for_children();
   }
   ~Service() {
-    for (auto& process : processes_) {
-      ::kill(-process->process, SIGKILL);
-      reap_with_group(process->process);
-    }
+    children_.kill_all();
     sweep_children();
     remove_shared_memory(setup_.job);
     copy_to_console();
@@ -216,9 +211,11 @@ class LocalAgent::Service {
     if (spawned.process == 0) {
       return failed_to_spawn(action, spawned.code, spawned.why);
     }
-    process->process = spawned.process;
-    processes_.push_back(std::move(process));
-    wait_for_words(processes_.back());
+    children_.watch(spawned.process, [this, process](int status) {
+      rank_ended(process, status);
+    });
+    processes_.push_back(process);
+    wait_for_words(process);
     if (action.rank == setup_.console_rank && !glancing_) glance();
     act(rank_spawned(state_, action.rank, spawned.process, now()));
   }
@@ -263,39 +260,10 @@ class LocalAgent::Service {
     }
   }
 
-  void wait_for_children() {
-    children_.async_wait([this](const error_code& error, int) {
-      if (error) return;
-      reap_children();
-      wait_for_children();
-    });
-  }
-
-  /// One SIGCHLD may stand for several.
-  void reap_children() {
-    for (;;) {
-      siginfo_t ended{};
-      if (::waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) != 0 ||
-          ended.si_pid == 0) {
-        return;
-      }
-      const auto at = std::find_if(
-          processes_.begin(), processes_.end(),
-          [&](const auto& p) { return p->process == ended.si_pid; });
-      if (at == processes_.end()) {
-        ::waitpid(ended.si_pid, nullptr, 0);  // left behind by a rank
-      } else {
-        reap_rank(at);
-      }
-    }
-  }
-
-  void reap_rank(std::vector<std::shared_ptr<Process>>::iterator at) {
-    const std::shared_ptr<Process> process = std::move(*at);
-    processes_.erase(at);
+  void rank_ended(const std::shared_ptr<Process>& process, int status) {
+    std::erase(processes_, process);
     process->reaped = true;
     static_cast<void>(listen(*process));
-    const int status = reap_with_group(process->process);
     if (processes_.empty()) {
       sweep_children();
       remove_shared_memory(setup_.job);
@@ -332,7 +300,7 @@ class LocalAgent::Service {
   const Binding binding_;
   const Tell tell_;
   AgentState state_;
-  asio::signal_set children_;
+  Children children_;
   asio::steady_timer timer_, glance_;
   bool glancing_ = false;
   std::optional<Console> console_;  ///< of a rank that runs or ran here

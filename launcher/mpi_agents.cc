@@ -1,14 +1,11 @@
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <charconv>
 #include <csignal>
@@ -19,6 +16,7 @@
 
 #include "launcher/agent_state.h"
 #include "launcher/agents.h"
+#include "launcher/children.h"
 #include "launcher/commands/bound.h"
 #include "launcher/contract.h"
 #include "launcher/mpi_ending.h"
@@ -68,15 +66,13 @@ class MpiAgents : public Agents {
         setup_(std::move(setup)),
         hooks_(std::move(hooks)),
         state_(0, setup_.grace, setup_.section_timeout),
-        children_(context, SIGCHLD),
+        children_(context),
         timer_(context) {
     adopt_orphans();
-    wait_for_children();
   }
   ~MpiAgents() override {
     if (!step_) return;
-    ::kill(-step_->process, SIGKILL);
-    reap_with_group(step_->process);
+    children_.kill_all();
     sweep_children();
   }
 
@@ -188,6 +184,7 @@ class MpiAgents : public Agents {
     }
     step->process = spawned.process;
     step_ = step;
+    children_.watch(step->process, [this](int status) { step_ended(status); });
     for (auto& stream : step->streams) wait_for_words(step, *stream);
     for (int rank = 0; rank < step->world; ++rank) {
       act(rank_spawned(state_, rank, step->process, now()));
@@ -309,35 +306,10 @@ class MpiAgents : public Agents {
     }
   }
 
-  void wait_for_children() {
-    children_.async_wait([this](const error_code& error, int) {
-      if (error) return;
-      reap_children();
-      wait_for_children();
-    });
-  }
-
-  /// One SIGCHLD may stand for several.
-  void reap_children() {
-    for (;;) {
-      siginfo_t ended{};
-      if (::waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) != 0 ||
-          ended.si_pid == 0) {
-        return;
-      }
-      if (step_ && ended.si_pid == step_->process) {
-        reap_step();
-      } else {
-        ::waitpid(ended.si_pid, nullptr, 0);  // left behind by mpirun
-      }
-    }
-  }
-
   /// Ranks of this machine that mpirun has left are children of ours by now.
-  void reap_step() {
+  void step_ended(int status) {
     const std::shared_ptr<Step> step = std::move(step_);
     step->reaped = true;
-    const int status = reap_with_group(step->process);
     sweep_children();
     drain(*step);
     for (const MpiEnding& ending :
@@ -358,7 +330,7 @@ class MpiAgents : public Agents {
   const RankSetup setup_;
   const Hooks hooks_;
   AgentState state_;
-  asio::signal_set children_;
+  Children children_;
   asio::steady_timer timer_;
   std::shared_ptr<Step> step_;
 };

@@ -164,14 +164,6 @@ Spawned spawn(const RankProgram& program) {
   return refused(error, program.path.string());
 }
 
-int reap_with_group(int process) {
-  ::kill(-process, SIGKILL);
-  int status = 0;
-  while (::waitpid(process, &status, 0) < 0 && errno == EINTR) {
-  }
-  return status;
-}
-
 void adopt_orphans() { ::prctl(PR_SET_CHILD_SUBREAPER, 1); }
 
 void sweep_children() {

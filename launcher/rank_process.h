@@ -36,11 +36,6 @@ struct Spawned {
 /// Thread rule: a thread that lives as long as the program.
 [[nodiscard]] Spawned spawn(const RankProgram& program);
 
-/// Sends SIGKILL to what is left of the group of `process`, which has ended and
-/// is reaped by this: only so long does nobody else have its number.
-/// Returns what waitpid() said.
-int reap_with_group(int process);
-
 /// Kills and reaps children of this process until there are none: with
 /// adopt_orphans(), all that ranks may have left. Two seconds at most.
 void sweep_children();

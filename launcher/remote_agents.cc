@@ -1,18 +1,17 @@
 #include <fmt/format.h>
-#include <unistd.h>
+#include <sys/wait.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/signal_set.hpp>
 #include <csignal>
 #include <filesystem>
-#include <iterator>
 #include <map>
 #include <set>
-#include <thread>
+#include <utility>
 
 #include "launcher/agent_process.h"
 #include "launcher/agents.h"
+#include "launcher/children.h"
 #include "launcher/control/server.h"
 #include "launcher/invitation.h"
 #include "launcher/job_plan.h"
@@ -25,7 +24,6 @@ namespace asio = boost::asio;
 
 /// For agents to end by themselves, when the job has.
 constexpr std::chrono::seconds kFarewell(5);
-constexpr std::chrono::milliseconds kGlance(5);
 
 /// Throws: Usage where no message can hold it.
 control::Setup setup_of(const RankSetup& setup) {
@@ -62,7 +60,7 @@ class RemoteAgents : public Agents {
         setup_(setup_of(setup)),
         hooks_(std::move(hooks)),
         secret_(random_secret()),
-        children_(context, SIGCHLD),
+        children_(context),
         server_(context, control::Secret(secret_),
                 {.address = options_.address,
                  .tls = options_.tls,
@@ -77,21 +75,13 @@ class RemoteAgents : public Agents {
                      }}) {
     // An agent that has ended reads no invitation.
     ::signal(SIGPIPE, SIG_IGN);
-    wait_for_children();
   }
 
   /// Their connections are closed by now or with the server: they end.
   ~RemoteAgents() override {
     server_.close();
-    for (auto& [agent, process] : processes_) process.dismiss();
-    const auto until = std::chrono::steady_clock::now() + kFarewell;
-    while (!processes_.empty() && std::chrono::steady_clock::now() < until) {
-      std::string how;
-      for (auto at = processes_.begin(); at != processes_.end();) {
-        at = at->second.reap(how) ? processes_.erase(at) : std::next(at);
-      }
-      std::this_thread::sleep_for(kGlance);
-    }
+    processes_.clear();
+    children_.wait_for_all(kFarewell);
   }
 
   void start() override {
@@ -104,7 +94,8 @@ class RemoteAgents : public Agents {
     server_.send(agent, command);
   }
   void replace(int agent) override {
-    processes_.erase(agent);
+    const auto former = processes_.extract(agent);
+    if (!former.empty()) children_.kill(former.mapped().process());
     invite(agent);
   }
 
@@ -129,14 +120,17 @@ class RemoteAgents : public Agents {
         .host = options_.hosts.at(static_cast<std::size_t>(agent)),
         .lease = options_.lease};
     try {
-      processes_.insert_or_assign(
-          agent, AgentProcess(command, write_invitation(invitation)));
+      AgentProcess process(command, write_invitation(invitation));
+      children_.watch(process.process(), [this, agent](int status) {
+        process_ended(agent, status);
+      });
+      processes_.insert_or_assign(agent, std::move(process));
     } catch (const Error& error) {
       lose_later(agent, error.what());
     }
   }
 
-  /// Not now: coordinator or a loop over processes are at work.
+  /// Not now: the coordinator is at work, or Children.
   void lose_later(int agent, const std::string& why) {
     asio::post(context_, [this, agent, why, of = incarnations_[agent]] {
       if (incarnations_[agent] == of) hooks_.gone(agent, why);
@@ -150,34 +144,17 @@ class RemoteAgents : public Agents {
     server_.send(agent, setup);
   }
 
-  void wait_for_children() {
-    children_.async_wait([this](const boost::system::error_code& error, int) {
-      if (error) return;
-      reap_all();
-      wait_for_children();
-    });
-  }
-
-  /// One SIGCHLD may stand for several.
-  void reap_all() {
-    for (auto at = processes_.begin(); at != processes_.end();) {
-      const int agent = at->first;
-      std::string how;
-      if (!at->second.reap(how)) {
-        ++at;
-        continue;
-      }
-      at = processes_.erase(at);
-      // Else its connection will tell.
-      if (!connected_.contains(agent)) {
-        lose_later(
-            agent,
-            fmt::format(
-                "{} {} before it had connected",
-                options_.commands.at(static_cast<std::size_t>(agent)).front(),
-                how));
-      }
-    }
+  void process_ended(int agent, int status) {
+    processes_.erase(agent);
+    if (connected_.contains(agent)) return;  // its connection will tell
+    lose_later(
+        agent,
+        fmt::format(
+            "{} {} before it had connected",
+            options_.commands.at(static_cast<std::size_t>(agent)).front(),
+            WIFSIGNALED(status)
+                ? fmt::format("was killed by signal {}", WTERMSIG(status))
+                : fmt::format("ended with code {}", WEXITSTATUS(status))));
   }
 
   asio::io_context& context_;
@@ -186,7 +163,7 @@ class RemoteAgents : public Agents {
   const control::Setup setup_;
   const Hooks hooks_;
   const std::string secret_;
-  asio::signal_set children_;
+  Children children_;
   std::map<int, AgentProcess> processes_;
   std::map<int, int> incarnations_;  ///< of each agent, the last one
   std::set<int> connected_;
