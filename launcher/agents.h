@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "launcher/local_agent.h"
+#include "launcher/preflight/probes.h"
 #include "launcher/rank_layout.h"
 
 namespace catena::launcher {
@@ -21,6 +22,9 @@ class Agents {
     std::function<void(const Report&)> reported;
     /// Nothing more comes from this process of it.
     std::function<void(int agent, const std::string& why)> gone;
+    // Until set_up(), of remote agents.
+    std::function<void(int agent)> connected = {};
+    std::function<void(int agent, const Probed&)> probed = {};
   };
 
   Agents() = default;
@@ -29,8 +33,16 @@ class Agents {
   Agents(const Agents&) = delete;
   Agents& operator=(const Agents&) = delete;
 
-  /// Each says that it is ready, or is gone.
+  /// Each says that it is ready, or is gone; with RemoteOptions::preflight it
+  /// is connected first, and ready after set_up().
   virtual void start() = 0;
+  /// Asks an agent that is connected.
+  virtual void probe(int /*agent*/, const Probe& /*probe*/) {}
+  /// No more questions: agents, also those that come later, are told what ranks
+  /// are started with. `shares`: of those that are a part of the job.
+  virtual void set_up(const std::map<int, RankShare>& /*shares*/) {}
+  /// Ends this agent, who is not a part of the job.
+  virtual void dismiss(int /*agent*/) {}
   virtual void send(int agent, const Command& command) = 0;
   /// Starts another process in its place, as start() does. The former one is
   /// killed, if it is of this machine, and not heard any more.
@@ -52,10 +64,12 @@ struct RemoteOptions {
   /// to know it reads from its standard input (Invitation).
   std::vector<std::vector<std::string>> commands;
   std::vector<std::string> hosts;  ///< of each, for people
-  std::vector<RankShare> shares;   ///< of each, as RankSetup::share
-  std::string address;             ///< numeric; where agents find the launcher
-  bool tls = false;                ///< of the connections to it
+  /// Of each that is a part of the job, as RankSetup::share.
+  std::vector<RankShare> shares;
+  std::string address;  ///< numeric; where agents find the launcher
+  bool tls = false;     ///< of the connections to it
   Duration lease = std::chrono::seconds(10);
+  bool preflight = false;  ///< they are to be asked before they are set up
 };
 /// Throws: Error(kIo) where it cannot listen at `address`; Error(kUsage) where
 /// the setup is more than a message holds; as control::tls_context().

@@ -99,9 +99,9 @@ inline constexpr const char* kSharedMemoryPrefix = "catena-";
 
 /// The trainer's command by which the launcher has a configuration checked and
 /// the run's folder made or found. It prints one JSON object on one line:
-///   run        path of the folder
-///   transport  parallel.transport
+///   run, transport  path of the folder, parallel.transport
 ///   does_not_fit  why the memory of this machine is too small, or ""
+///   rank_bytes, disk_bytes, files  with --needs: as JobNeeds
 /// With --dry-run no folder is made, and `run` is where one would be.
 inline constexpr const char* kBeginCommand = "begin";
 

@@ -36,7 +36,8 @@ class Coordinator {
               Hooks hooks);
   ~Coordinator();
 
-  void begin();
+  /// The time for agents to be ready, and the job's own, count from `since`.
+  void begin(Time since = std::chrono::steady_clock::now());
   void receive(const Report& report);
   /// As launcher::agent_gone().
   void agent_gone(int agent, const std::string& why);

@@ -49,6 +49,7 @@ std::vector<std::string> begin_arguments(const LaunchRequest& request,
                                         fmt::format("{}", ranks)};
   if (request.resume) arguments.emplace_back("--resume");
   if (dry_run) arguments.emplace_back("--dry-run");
+  if (request.preflight && !dry_run) arguments.emplace_back("--needs");
   if (!request.trace.empty()) {
     arguments.insert(arguments.end(), {"--trace", request.trace});
   }
@@ -61,6 +62,18 @@ RankLayout layout_of(const LaunchRequest& request, const std::string& here) {
   const auto agents = static_cast<std::size_t>(std::max(1, request.agents));
   return lay_ranks(request.ranks,
                    std::vector<Host>(agents, Host{.name = here}));
+}
+
+/// Of a trainer that does not say them nothing is asked. Agents are not yet in
+/// this folder when they are.
+JobNeeds needs_of(const Json& begun, const fs::path& program) {
+  JobNeeds needs{.rank_bytes = begun.value("rank_bytes", std::int64_t{0}),
+                 .disk_bytes = begun.value("disk_bytes", std::int64_t{0}),
+                 .program = fs::absolute(program).string()};
+  for (const auto& file : begun.value("files", std::vector<std::string>())) {
+    needs.files.push_back(fs::absolute(file).lexically_normal().string());
+  }
+  return needs;
 }
 
 Json json_of(const JobPlan& plan, const Cause& cause) {
@@ -217,6 +230,7 @@ int make_plan(const LaunchRequest& request, JobPlan& plan) {
   plan.job = random_secret().substr(0, 16);
   plan.run = json.at("run").get<std::string>();
   plan.does_not_fit = json.at("does_not_fit");
+  plan.needs = needs_of(json, plan.program);
   plan.ranks = request.ranks;
   plan.bind = request.bind;
   plan.arguments = {kTrainerName, "train", request.config};

@@ -11,6 +11,7 @@
 #include "launcher/job_state.h"
 #include "launcher/local_agent.h"
 #include "launcher/monitor/monitor.h"
+#include "launcher/preflight/judgement.h"
 #include "launcher/rank_layout.h"
 #include "launcher/run_files.h"
 
@@ -45,6 +46,11 @@ struct LaunchRequest {
   /// Between agents and launcher; none: where that is no loopback address.
   std::optional<bool> tls = {};
   Duration lease = std::chrono::seconds(10);
+  /// Machines are looked at before the first generation; with exclude_slow the
+  /// job does without those that are slow or bad. Spare ones take their place.
+  bool preflight = true, exclude_slow = false;
+  Duration probe_time = std::chrono::seconds(30);
+  std::vector<Host> spare_hosts = {};
 };
 
 /// Who runs where, and how.
@@ -57,6 +63,7 @@ struct JobPlan {
   Engine engine = Engine::kLocal;
   RankLayout layout = {};
   Bind bind = Bind::kNone;
+  JobNeeds needs = {};         ///< empty without a preflight
   std::string does_not_fit;    ///< with dry_run: why not, or ""
   std::string dashboard = {};  ///< its address; "": there is none
 };

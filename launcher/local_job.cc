@@ -2,20 +2,25 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <csignal>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <optional>
 
 #include "launcher/agents.h"
+#include "launcher/contract.h"
 #include "launcher/coordinator.h"
 #include "launcher/engines.h"
 #include "launcher/journal.h"
 #include "launcher/monitor/monitor.h"
 #include "launcher/mpi_step.h"
+#include "launcher/preflight/preflight.h"
+#include "launcher/preflight/preflight_plan.h"
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
 #include "runtime/base/log.h"
@@ -29,6 +34,12 @@ using Clock = std::chrono::steady_clock;
 bool is_remote(const LaunchRequest& request) {
   return request.engine != Engine::kMpi &&
          (request.agents > 0 || !request.hosts.empty());
+}
+
+/// Machines that only mpirun reaches have no agent that could look at them.
+bool may_look(const LaunchRequest& request) {
+  return request.preflight &&
+         (request.engine != Engine::kMpi || request.hosts.empty());
 }
 
 /// mpirun has them all, as one agent.
@@ -83,8 +94,9 @@ RemoteOptions remote_options(const JobPlan& plan,
                         .shares = rank_shares(plan.layout),
                         .address = request.address,
                         .tls = false,
-                        .lease = request.lease};
-  for (const Host& host : plan.layout.hosts) {
+                        .lease = request.lease,
+                        .preflight = may_look(request)};
+  for (const Host& host : all_hosts(plan, request)) {
     options.hosts.push_back(host.name);
     options.commands.push_back(agent_command(request.engine, host));
   }
@@ -127,33 +139,24 @@ std::unique_ptr<Agents> make_agents(asio::io_context& context,
 /// What strangers do is no change of the job's, and is written down so often.
 constexpr std::chrono::seconds kBetweenCounts(2);
 
+/// The preflight, where one is wanted, and then the job on the machines that it
+/// leaves. Agents have a number among all of them, which Agents and Preflight
+/// say, and one among those of the job, which the coordinator says.
 class Job {
  public:
   Job(const JobPlan& plan, const LaunchRequest& request)
       : plan_(plan),
+        request_(request),
         journal_(plan.run / "journal.jsonl", plan.job),
-        coordinator_(
-            context_, job_options(plan, request),
-            {.send = [this](int agent,
-                            const Command& c) { agents_->send(agent, c); },
-             .replace = [this](int agent) { agents_->replace(agent); },
-             .checkpoint_step =
-                 [this] { return newest_checkpoint_step(plan_.run); },
-             .moved =
-                 [this](const JobState& state, const Moved& moved) {
-                   note([&] { journal_.moved(state, moved); });
-                 },
-             .rank_ended =
-                 [this](const RankEnded& ended) {
-                   note([&] { journal_.rank_ended(ended); });
-                 },
-             .changed = [this](const JobState& state) { write_down(state); }}),
         agents_(make_agents(
             context_, plan, request,
-            {.reported = [this](const Report& r) { coordinator_.receive(r); },
-             .gone =
-                 [this](int agent, const std::string& why) {
-                   coordinator_.agent_gone(agent, why);
+            {.reported = [this](const Report& report) { hear(report); },
+             .gone = [this](int agent,
+                            const std::string& why) { lose(agent, why); },
+             .connected = [this](int agent) { preflight_->came(agent); },
+             .probed =
+                 [this](int agent, const Probed& probed) {
+                   if (preflight_) preflight_->answered(agent, probed);
                  }})),
         signals_(context_, SIGINT, SIGTERM, SIGHUP),
         note_(context_) {
@@ -162,14 +165,129 @@ class Job {
 
   int run() {
     wait_for_signals();
-    if (!written_.empty()) note_strangers();
-    coordinator_.begin();
+    if (!may_look(request_)) {
+      begin(begin_);
+    } else if (is_remote(request_)) {
+      look_at_all();
+    } else {
+      follow(preflight_here(plan_, request_));
+    }
+    if (ended_) return exit_code_;
     agents_->start();
     context_.run();
-    return coordinator_.state().exit_code;
+    return exit_code_;
   }
 
  private:
+  void look_at_all() {
+    JobState waiting(job_options(plan_, request_));
+    waiting.phase = JobPhase::kStarting;
+    write_down(waiting);
+    preflight_.emplace(
+        context_, preflight_options(plan_, request_),
+        Preflight::Hooks{
+            .ask = [this](int agent,
+                          const Probe& probe) { agents_->probe(agent, probe); },
+            .done = [this](const PreflightState& state) { follow(state); }});
+    preflight_->begin();
+  }
+
+  /// Does what follows from what was found.
+  void follow(const PreflightState& found) {
+    const Chosen chosen = conclude(plan_, request_, found);
+    if (chosen.code != 0) return refuse(chosen.code, chosen.why);
+    const std::size_t all = all_hosts(plan_, request_).size();
+    try {
+      plan_ = plan_on(plan_, request_, chosen.nodes);
+    } catch (const Error& error) {
+      return refuse(kExitNotAssembled, error.what());
+    }
+    members_ = chosen.nodes;
+    for (std::size_t i = 0; i < all; ++i) {
+      const int agent = static_cast<int>(i);
+      if (number_of(agent) < 0) agents_->dismiss(agent);
+    }
+    const bool all_came =
+        std::all_of(members_.begin(), members_.end(),
+                    [&](int agent) { return found.there.contains(agent); });
+    // Who did not come was waited for already.
+    begin(all_came ? Clock::now() : begin_);
+    const std::vector<RankShare> shares = rank_shares(plan_.layout);
+    std::map<int, RankShare> of_agents;
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+      of_agents[members_.at(i)] = shares[i];
+    }
+    agents_->set_up(of_agents);
+    for (const auto& [agent, why] : found.gone) lose(agent, why);
+  }
+
+  void refuse(int code, const std::string& why) {
+    JobState state(job_options(plan_, request_));
+    state.phase = JobPhase::kFailed;
+    state.exit_code = code;
+    state.cause = Cause{.code = code, .text = "preflight: " + why};
+    log::error(
+        "preflight: not started: {}; --no-preflight starts it all the "
+        "same",
+        why);
+    note([&] { journal_.moved(state, Moved{state.phase, state.generation}); });
+    write_down(state);
+  }
+
+  void begin(Clock::time_point since) {
+    if (members_.empty()) {
+      members_.resize(plan_.layout.hosts.size());
+      std::iota(members_.begin(), members_.end(), 0);
+    }
+    coordinator_.emplace(
+        context_, job_options(plan_, request_),
+        Coordinator::Hooks{
+            .send =
+                [this](int number, const Command& command) {
+                  agents_->send(agent_of(number), command);
+                },
+            .replace =
+                [this](int number) { agents_->replace(agent_of(number)); },
+            .checkpoint_step =
+                [this] { return newest_checkpoint_step(plan_.run); },
+            .moved =
+                [this](const JobState& state, const Moved& moved) {
+                  note([&] { journal_.moved(state, moved); });
+                },
+            .rank_ended =
+                [this](const RankEnded& ended) {
+                  note([&] { journal_.rank_ended(ended); });
+                },
+            .changed = [this](const JobState& state) { write_down(state); }});
+    if (!written_.empty()) note_strangers();
+    coordinator_->begin(since);
+  }
+
+  [[nodiscard]] int agent_of(int number) const {
+    return members_.at(static_cast<std::size_t>(number));
+  }
+  /// -1: it is not of the job.
+  [[nodiscard]] int number_of(int agent) const {
+    const auto at = std::lower_bound(members_.begin(), members_.end(), agent);
+    return at == members_.end() || *at != agent
+               ? -1
+               : static_cast<int>(at - members_.begin());
+  }
+
+  void hear(const Report& report) {
+    Report renumbered = report;
+    renumbered.agent = number_of(report.agent);
+    if (coordinator_ && renumbered.agent >= 0) {
+      coordinator_->receive(renumbered);
+    }
+  }
+
+  void lose(int agent, const std::string& why) {
+    if (!coordinator_) return preflight_->went(agent, why);
+    const int number = number_of(agent);
+    if (number >= 0) coordinator_->agent_gone(number, why);
+  }
+
   void wait_for_signals() {
     signals_.async_wait(
         [this](const boost::system::error_code& error, int signal) {
@@ -180,16 +298,20 @@ class Job {
   }
 
   void heed(int signal) {
+    if (!coordinator_) {
+      if (signal == SIGUSR1 || signal == SIGUSR2) return preflight_->inspect();
+      begin(begin_);
+    }
     if (signal == SIGUSR1) {
       log::info("{}: ranks save and go on", strsignal(signal));
-      return coordinator_.save();
+      return coordinator_->save();
     }
-    if (signal == SIGUSR2) return coordinator_.inspect();
+    if (signal == SIGUSR2) return coordinator_->inspect();
     log::info("{}: {}", strsignal(signal),
-              coordinator_.state().stop_code == 0
+              coordinator_->state().stop_code == 0
                   ? "ranks save and end; again to end at once"
                   : "ending at once");
-    coordinator_.stop(signal);
+    coordinator_->stop(signal);
   }
 
   /// The ranks have the same disk, and say more of it.
@@ -206,7 +328,7 @@ class Job {
     note_.expires_after(kBetweenCounts);
     note_.async_wait([this](const boost::system::error_code& error) {
       if (error) return;
-      if (written_ != agents_->rejected()) save(coordinator_.state());
+      if (written_ != agents_->rejected()) save(coordinator_->state());
       note_strangers();
     });
   }
@@ -227,20 +349,27 @@ class Job {
       log::info("{} after {} restarts, code {}; see {}", name_of(state.phase),
                 state.policy.restarts, state.exit_code,
                 (plan_.run / "job.json").string());
+      exit_code_ = state.exit_code;
+      ended_ = true;
       context_.stop();
     }
   }
 
-  const JobPlan& plan_;
+  JobPlan plan_;
+  const LaunchRequest& request_;
   const Clock::time_point begin_ = Clock::now();
   Journal journal_;
   asio::io_context context_;
-  Coordinator coordinator_;
+  std::optional<Preflight> preflight_;
+  std::optional<Coordinator> coordinator_;
   std::unique_ptr<Agents> agents_;
   asio::signal_set signals_;
   asio::steady_timer note_;
   /// Agents::rejected(), as job.json has it; empty: nobody can connect.
   std::map<std::string, std::int64_t> written_ = agents_->rejected();
+  std::vector<int> members_ = {};  ///< agents of the job, ascending
+  int exit_code_ = 0;
+  bool ended_ = false;
 };
 
 }  // namespace

@@ -70,13 +70,18 @@ int count_ranks(const NodeRequest& request, int machines) {
   return slots > 0 ? slots : machines * request.cores;
 }
 
-void take_first_hosts(NodeRequest& request, int machines) {
+/// Returns the others, where they are wanted.
+std::vector<Host> take_first_hosts(NodeRequest& request, int machines) {
   const auto count = static_cast<std::size_t>(machines);
   if (count > request.hosts.size()) {
     fail(ErrorKind::kUsage, "--nnodes {}, and there are {} hosts",
          request.nodes, request.hosts.size());
   }
-  request.hosts.resize(count);
+  const auto first = request.hosts.begin() + static_cast<std::ptrdiff_t>(count);
+  std::vector<Host> others;
+  if (request.spares) others.assign(first, request.hosts.end());
+  request.hosts.erase(first, request.hosts.end());
+  return others;
 }
 
 /// A machine that is lost takes as many ranks with it whichever it is.
@@ -123,6 +128,11 @@ void check_engine(Engine engine, const NodeRequest& request) {
     fail(ErrorKind::kUsage, "--engine {}: --agents is for --engine local",
          name_of(engine));
   }
+  if (engine == Engine::kMpi && request.spares) {
+    fail(ErrorKind::kUsage,
+         "--engine mpi: --exclude-slow needs an agent on every machine, and "
+         "mpirun has none: leave it out, or take another engine");
+  }
   if (engine == Engine::kSlurm && request.allocation.nodes.empty()) {
     fail(ErrorKind::kUsage,
          "--engine slurm: this is no allocation of Slurm (SLURM_JOB_NODELIST "
@@ -153,10 +163,11 @@ NodeChoice choose_nodes(NodeRequest request) {
     take_allocation(request);
   }
   Range nodes{0, 0};
+  NodeChoice choice;
   if (!request.nodes.empty()) {
     nodes = parse_nodes(request.nodes);
     if (!request.hosts.empty()) {
-      take_first_hosts(request, nodes.most);
+      choice.spare_hosts = take_first_hosts(request, nodes.most);
     } else if (request.agents != nodes.most) {
       fail(ErrorKind::kUsage,
            "--nnodes {}: say with --hosts or --hostfile which machines, or "
@@ -167,9 +178,9 @@ NodeChoice choose_nodes(NodeRequest request) {
   const int machines = request.hosts.empty()
                            ? std::max(1, request.agents)
                            : static_cast<int>(request.hosts.size());
-  NodeChoice choice{.engine = engine,
-                    .ranks = count_ranks(request, machines),
-                    .agents = request.agents};
+  choice.engine = engine;
+  choice.ranks = count_ranks(request, machines);
+  choice.agents = request.agents;
   if (nodes.least < nodes.most) {
     if (engine == Engine::kMpi) {
       fail(ErrorKind::kUsage,

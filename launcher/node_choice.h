@@ -18,6 +18,7 @@ struct NodeRequest {
   int cores = 1;  ///< of this machine
   std::string engine = "auto";
   Allocation allocation = {};  ///< that this is called in
+  bool spares = false;         ///< hosts beyond --nnodes may take a place
 };
 
 /// What is meant by it.
@@ -27,6 +28,7 @@ struct NodeChoice {
   int agents = 0;        ///< of this machine; 0: the launcher is the only one
   int least_agents = 0;  ///< enough to go on with; 0: all
   std::vector<Host> hosts = {};
+  std::vector<Host> spare_hosts = {};  ///< that follow
 };
 
 /// The engine "auto" is ssh where there are hosts; else slurm in an allocation,
@@ -35,7 +37,8 @@ struct NodeChoice {
 /// is this machine alone has local ranks, also one a task. So it is for mpi,
 /// which also takes hosts.
 ///
-/// The first M of the hosts where --nnodes says N:M; agents must be M. Ranks
+/// The first M of the hosts where --nnodes says N:M, and the others as spare
+/// ones where these are wanted; agents must be M. Ranks
 /// are -n; or M times --nproc-per-node, where "auto" means the hosts' slots, or
 /// one rank for each of `cores`; or the hosts' slots; or one. Where N is less
 /// than M every machine has as many ranks as any other. Throws: Error(kUsage).

@@ -22,6 +22,8 @@
 #include "launcher/control/connection.h"
 #include "launcher/invitation.h"
 #include "launcher/local_agent.h"
+#include "launcher/preflight/link_probe.h"
+#include "launcher/preflight/prober.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
 
@@ -72,13 +74,17 @@ class RemoteAgent {
         launcher_(asio::ip::make_address(invitation_.address),
                   invitation_.port),
         input_(context_, ::dup(STDIN_FILENO)),
-        pause_(context_) {}
+        pause_(context_),
+        prober_(context_,
+                [this](const Probed& probed) { connection_->send(probed); }) {}
 
   int run() {
     watch_input();
     asio::co_spawn(context_, join(), asio::detached);
     context_.run();
     agent_.reset();
+    // A disk that hangs is not waited for.
+    if (prober_.busy()) ::_exit(code_);
     return code_;
   }
 
@@ -139,11 +145,27 @@ class RemoteAgent {
     } else if (const auto* command = std::get_if<Command>(&message)) {
       if (std::holds_alternative<StartGeneration>(command->body)) busy_ = true;
       if (agent_) agent_->receive(*command);
+    } else if (const auto* probe = std::get_if<Probe>(&message)) {
+      answer(*probe);
+    }
+  }
+
+  void answer(const Probe& probe) {
+    const auto* listen = std::get_if<ProbeListen>(&probe.body);
+    if (listen == nullptr) return prober_.ask(probe);
+    const std::string here = connection_->local_address();
+    try {
+      links_.emplace(context_, here, listen->ticket);
+      connection_->send(
+          Probed{probe.number, ListenFacts{here, links_->port()}});
+    } catch (const Error& error) {
+      connection_->send(Probed{probe.number, ProbeFailed{error.what()}});
     }
   }
 
   void begin(const control::Setup& setup) {
     if (agent_) return;
+    links_.reset();
     std::error_code error;
     std::filesystem::current_path(setup.directory, error);
     if (error) {
@@ -175,6 +197,8 @@ class RemoteAgent {
   asio::posix::stream_descriptor input_;
   std::array<char, 64> input_bytes_{};
   asio::steady_timer pause_;
+  Prober prober_;
+  std::optional<LinkServer> links_;
   std::shared_ptr<control::Connection> connection_;
   std::optional<LocalAgent> agent_;
   bool busy_ = false;  ///< ranks may run

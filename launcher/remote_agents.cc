@@ -58,6 +58,7 @@ class RemoteAgents : public Agents {
         options_(std::move(options)),
         job_(setup.job),
         setup_(setup_of(setup)),
+        is_set_up_(!options_.preflight),
         hooks_(std::move(hooks)),
         secret_(random_secret()),
         children_(context),
@@ -68,11 +69,15 @@ class RemoteAgents : public Agents {
                  .lease = options_.lease},
                 {.connected = [this](int agent) { greet(agent); },
                  .reported = hooks_.reported,
+                 .probed = hooks_.probed,
                  .lost =
                      [this](int agent, const std::string& why) {
                        connected_.erase(agent);
                        hooks_.gone(agent, why);
                      }}) {
+    for (std::size_t i = 0; i < options_.shares.size(); ++i) {
+      shares_[static_cast<int>(i)] = options_.shares[i];
+    }
     // An agent that has ended reads no invitation.
     ::signal(SIGPIPE, SIG_IGN);
   }
@@ -92,6 +97,21 @@ class RemoteAgents : public Agents {
   }
   void send(int agent, const Command& command) override {
     server_.send(agent, command);
+  }
+  void probe(int agent, const Probe& probe) override {
+    server_.send(agent, probe);
+  }
+  void set_up(const std::map<int, RankShare>& shares) override {
+    is_set_up_ = true;
+    shares_ = shares;
+    for (const int agent : connected_) set_up(agent);
+  }
+  void dismiss(int agent) override {
+    const auto former = processes_.extract(agent);
+    if (!former.empty()) children_.kill(former.mapped().process());
+    connected_.erase(agent);
+    // Nobody is invited as this one.
+    server_.expect(agent, ++incarnations_[agent]);
   }
   void replace(int agent) override {
     const auto former = processes_.extract(agent);
@@ -139,8 +159,16 @@ class RemoteAgents : public Agents {
 
   void greet(int agent) {
     connected_.insert(agent);
+    if (is_set_up_) {
+      set_up(agent);
+    } else {
+      hooks_.connected(agent);
+    }
+  }
+
+  void set_up(int agent) {
     control::Setup setup = setup_;
-    setup.share = options_.shares.at(static_cast<std::size_t>(agent));
+    setup.share = shares_.at(agent);
     server_.send(agent, setup);
   }
 
@@ -161,6 +189,8 @@ class RemoteAgents : public Agents {
   const RemoteOptions options_;
   const std::string job_;
   const control::Setup setup_;
+  bool is_set_up_;
+  std::map<int, RankShare> shares_;
   const Hooks hooks_;
   const std::string secret_;
   Children children_;

@@ -31,7 +31,7 @@ struct Options {
   std::string bind = name_of(Bind::kNone);
   std::string hosts = {}, hostfile = {}, tls = "auto";
   double grace = 30, start_timeout = 600, section_timeout = 0, lease = 10,
-         rejoin = 30, time_limit = 0;
+         rejoin = 30, time_limit = 0, preflight_timeout = 30;
 };
 
 Duration from_seconds(double seconds) {
@@ -211,6 +211,22 @@ void add_launching(CLI::App& app, Options& options) {
   app.add_flag("--json", request.json, "With --dry-run: as one JSON object");
 }
 
+void add_preflight(CLI::App& app, Options& options) {
+  LaunchRequest& request = options.request;
+  app.add_flag("!--no-preflight", request.preflight,
+               "Do not look at the machines before ranks are started")
+      ->envname("CATENA_PREFLIGHT");
+  app.add_flag("--exclude-slow", request.exclude_slow,
+               "Do without machines that the preflight finds slow or bad, on "
+               "as few as --nnodes N:M allows, or on hosts beyond the first M")
+      ->envname("CATENA_EXCLUDE_SLOW");
+  app.add_option("--preflight-timeout", options.preflight_timeout,
+                 "Seconds for the machines to answer each of its questions")
+      ->envname("CATENA_PREFLIGHT_TIMEOUT")
+      ->check(CLI::Range(0.1, kYearSeconds))
+      ->capture_default_str();
+}
+
 constexpr const char* kFooter =
     "Examples:\n"
     "  catena launch -n 4 configs/quickstart.toml\n"
@@ -244,9 +260,15 @@ int carry_out(const Options& options) {
   request.rejoin = from_seconds(options.rejoin);
   if (options.tls != "auto") request.tls = options.tls == "on";
   request.bind = bind_named(options.bind);
+  request.probe_time = from_seconds(options.preflight_timeout);
+  if (request.exclude_slow && !request.preflight) {
+    fail(ErrorKind::kUsage,
+         "--exclude-slow and --no-preflight: nobody would know who is slow");
+  }
   NodeRequest nodes = options.nodes;
   nodes.hosts = hosts_of(options);
   nodes.cores = cores();
+  nodes.spares = request.exclude_slow;
   if (nodes.hosts.empty() && nodes.agents == 0 && nodes.engine != "local") {
     nodes.allocation = slurm_allocation();
   }
@@ -261,6 +283,7 @@ int carry_out(const Options& options) {
          "--tls on: mpirun has connections of its own, which know no TLS; "
          "leave it out, or take another --engine");
   }
+  request.spare_hosts = std::move(choice.spare_hosts);
   if (request.least_agents > 0 && request.start_timeout <= request.rejoin) {
     fail(
         ErrorKind::kUsage,
@@ -291,6 +314,7 @@ int launch(const std::vector<std::string>& arguments) {
   add_launching(app, options);
   add_hosts(app, options);
   add_agents(app, options);
+  add_preflight(app, options);
   app.footer(kFooter);
   if (const auto code = parse_command(app, arguments)) return *code;
   return carry_out(options);

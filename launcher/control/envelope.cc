@@ -7,6 +7,7 @@
 
 #include "launcher/control/frame.h"
 #include "launcher/control/parse.h"
+#include "launcher/control/probe_envelope.h"
 #include "runtime/base/error.h"
 
 namespace catena::launcher::control {
@@ -354,7 +355,9 @@ std::string write(const Message& message) {
             to.set_generation(static_cast<std::uint32_t>(report.generation));
             to.set_incarnation(report.incarnation);
             std::visit(ReportWriter(to), report.body);
-          }},
+          },
+          [&](const Probe& probe) { put(probe, *envelope.mutable_probe()); },
+          [&](const Probed& p) { put(p, *envelope.mutable_probed()); }},
       message);
   std::string bytes = envelope.SerializeAsString();
   CATENA_CHECK(bytes.size() <= kMaxMessageBytes,
@@ -378,6 +381,10 @@ Message read(std::string_view bytes) {
       return take(envelope.command());
     case proto::Envelope::kReport:
       return take(envelope.report());
+    case proto::Envelope::kProbe:
+      return take(envelope.probe());
+    case proto::Envelope::kProbed:
+      return take(envelope.probed());
     case proto::Envelope::BODY_NOT_SET:
       break;
   }

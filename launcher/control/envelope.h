@@ -8,13 +8,15 @@
 
 #include "launcher/binding.h"
 #include "launcher/messages.h"
+#include "launcher/preflight/probes.h"
 
 namespace catena::launcher::control {
 
 /// Both ways, so that each end knows that the other is there.
 struct Heartbeat {};
 
-/// Launcher to agent, once and first: what its ranks are started with.
+/// Launcher to agent, once and before any command: what its ranks are started
+/// with.
 struct Setup {
   std::string program;
   std::vector<std::string> arguments = {};    ///< the program's own name first
@@ -33,7 +35,7 @@ struct Setup {
 
 /// What one sealed frame says. A report's `agent` is not said: it is known from
 /// the handshake.
-using Message = std::variant<Heartbeat, Setup, Command, Report>;
+using Message = std::variant<Heartbeat, Setup, Command, Report, Probe, Probed>;
 
 /// The most there may be of each thing; read() refuses more.
 inline constexpr int kMaxRanks = 65536, kMaxTexts = 4096;

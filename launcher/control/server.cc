@@ -268,6 +268,8 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
       report.agent = who.agent;
       report.incarnation = static_cast<std::uint64_t>(who.incarnation);
       hooks_.reported(report);
+    } else if (const auto* probed = std::get_if<Probed>(&message)) {
+      if (hooks_.probed) hooks_.probed(who.agent, *probed);
     }
   }
 

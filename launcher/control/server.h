@@ -34,6 +34,7 @@ class Server {
     std::function<void(int agent)> connected;
     std::function<void(const Report&)>
         reported;  ///< `agent`, `incarnation`: as proved
+    std::function<void(int agent, const Probed&)> probed = {};
     /// Its connection is gone, without expect() having ended it.
     std::function<void(int agent, const std::string& why)> lost;
   };

@@ -106,6 +106,37 @@ struct ReportCheck {
   }
 };
 
+void check(const Probe& probe) {
+  if (const auto* link = std::get_if<ProbeLink>(&probe.body)) {
+    expect(link->address.size() <= kMaxNameBytes);
+    expect(link->ticket.size() <= kMaxNameBytes);
+  } else if (const auto* machine = std::get_if<ProbeMachine>(&probe.body)) {
+    expect_texts(machine->files);
+    for (const std::string& path : {machine->program, machine->run}) {
+      expect(path.size() <= kMaxPathBytes);
+      expect(path.find('\0') == std::string::npos);
+    }
+  }
+}
+
+void check(const Probed& probed) {
+  if (const auto* failed = std::get_if<ProbeFailed>(&probed.body)) {
+    expect(failed->why.size() <= kMaxLastWords);
+  } else if (const auto* clock = std::get_if<ClockFacts>(&probed.body)) {
+    expect(clock->microseconds >= 0);
+  } else if (const auto* compute = std::get_if<ComputeFacts>(&probed.body)) {
+    expect(compute->flops >= 0 && compute->flops < 1e21);
+  } else if (const auto* link = std::get_if<LinkFacts>(&probed.body)) {
+    expect(link->latency_seconds >= 0 && link->bytes_per_second >= 0);
+  } else if (const auto* facts = std::get_if<MachineFacts>(&probed.body)) {
+    expect(facts->cores >= 0 && facts->free_disk_bytes >= 0);
+    expect(facts->memory_bytes >= 0 && facts->free_memory_bytes >= 0);
+    expect(facts->write_seconds >= 0 && facts->write_seconds < 1e9);
+    expect(facts->disk_error.size() <= kMaxLastWords);
+    expect(facts->file_hashes.size() <= std::size_t{kMaxTexts});
+  }
+}
+
 void check(const Report& report) {
   expect(report.agent == 0 && report.generation >= 0);
   std::visit(ReportCheck(), report.body);

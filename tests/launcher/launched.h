@@ -28,20 +28,22 @@ class Launched : public ::testing::Test {
   ~Launched() override { std::filesystem::remove_all(folder_); }
 
   /// What every rank does; `say WORD` speaks on its control pipe, $RANK is its
-  /// number and $RUN the run's folder.
-  void ranks_do(const std::string& script) const {
-    write_file_atomically(trainer(), fmt::format(R"(#!/bin/sh
+  /// number and $RUN the run's folder. `needs`: more of what `begin` prints.
+  void ranks_do(const std::string& script,
+                const std::string& needs = "") const {
+    write_file_atomically(trainer(),
+                          fmt::format(R"(#!/bin/sh
 RUN={0}/run
 if [ "$1" = begin ]; then
   mkdir -p $RUN
-  echo '{{"run": "{0}/run", "transport": "auto", "does_not_fit": ""}}'
+  echo '{{"run": "{0}/run", "transport": "auto", "does_not_fit": ""{2}}}'
   exit 0
 fi
 RANK=${{CATENA_RANK:-0}}
 say() {{ echo "$1" > /proc/self/fd/$CATENA_CONTROL_FD; }}
 {1}
 )",
-                                                 folder_.string(), script));
+                                      folder_.string(), script, needs));
     std::filesystem::permissions(trainer(), std::filesystem::perms::owner_all);
   }
   [[nodiscard]] std::filesystem::path trainer() const {

@@ -9,6 +9,7 @@ namespace catena::launcher {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 std::string refusal(NodeRequest request) {
   try {
@@ -90,6 +91,19 @@ TEST(NodeChoiceTest, MachinesAreTheFirstHostsOrAgentsHere) {
               HasSubstr("there are 3 hosts"));
   EXPECT_THAT(refusal({.nodes = "4", .agents = 3}), HasSubstr("--agents 4"));
   EXPECT_THAT(refusal({.nodes = "2"}), HasSubstr("which machines"));
+}
+
+TEST(NodeChoiceTest, MachinesBeyondTheFirstMayBeSpareOnes) {
+  const NodeChoice some = choose_nodes(
+      {.ranks = 4, .nodes = "2", .hosts = hosts("a,b,c,d"), .spares = true});
+  EXPECT_EQ(some.hosts, hosts("a,b"));
+  EXPECT_EQ(some.spare_hosts, hosts("c,d"));
+  EXPECT_EQ(choose_nodes({.hosts = hosts("a,b"), .spares = true}).spare_hosts,
+            std::vector<Host>());
+  EXPECT_THAT(choose_nodes({.nodes = "2", .hosts = hosts("a,b,c")}).spare_hosts,
+              IsEmpty());
+  EXPECT_THAT(refusal({.engine = "mpi", .spares = true}),
+              HasSubstr("--exclude-slow needs an agent"));
 }
 
 TEST(NodeChoiceTest, SlotsAreRanksWhereNothingElseSaysSo) {

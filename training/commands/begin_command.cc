@@ -1,10 +1,12 @@
+#include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "launcher/contract.h"
 #include "training/commands/commands.h"
-#include "training/plan.h"
+#include "training/estimate.h"
 #include "training/run_folder.h"
 #include "training/sources.h"
 #include "training/step_trace.h"
@@ -16,7 +18,7 @@ struct Options {
   std::string config;
   std::vector<std::string> assignments;
   int ranks = 1;
-  bool resume = false, dry_run = false;
+  bool resume = false, dry_run = false, needs = false;
   std::string trace;
 };
 
@@ -28,13 +30,50 @@ RunFolder find_run(const Options& options, const Config& config) {
   return options.dry_run ? RunFolder{wanted} : RunFolder::create(wanted);
 }
 
-/// What the start of training would say of memory, without starting it.
-std::string why_it_does_not_fit(const Config& config, int ranks) {
+Estimate estimate_of(const Config& config, int ranks) {
   const auto backend = make_cpu_backend(1);
-  const Precision precision =
-      resolve_precision(config.train.precision, *backend);
-  return why_too_large(make_plan(config, precision, ranks).needs, config,
-                       ranks);
+  return estimate(config, resolve_precision(config.train.precision, *backend),
+                  config.mesh(ranks));
+}
+
+std::int64_t bytes_below(const std::filesystem::path& folder) {
+  std::int64_t bytes = 0;
+  std::error_code error;
+  for (std::filesystem::recursive_directory_iterator at(folder, error), end;
+       !error && at != end; at.increment(error)) {
+    std::error_code none;
+    const auto size = at->file_size(none);
+    if (!none) bytes += static_cast<std::int64_t>(size);
+  }
+  return bytes;
+}
+
+/// What checkpoints will take beyond what is there: masters and two moments,
+/// all in float32, of those that stay and of the one being written; of a short
+/// run, of those that it takes.
+std::int64_t checkpoint_bytes(const Config& config, const Estimate& estimate,
+                              const std::filesystem::path& run) {
+  constexpr std::int64_t kCopies = 3;
+  const std::int64_t one =
+      kCopies * static_cast<std::int64_t>(sizeof(float)) * estimate.parameters;
+  const std::int64_t every = config.checkpoint.every;
+  const std::int64_t taken =
+      every == 0 ? 1 : (config.train.steps + every - 1) / every;
+  const std::int64_t most = std::min(config.checkpoint.keep_last + 1, taken);
+  return std::max(one, one * most - bytes_below(run / "checkpoints"));
+}
+
+std::vector<std::string> input_files(const Options& options,
+                                     const Config& config) {
+  std::vector<std::string> files = {options.config};
+  for (const std::string& file : {config.model_file, config.data.tokenizer,
+                                  config.parallel.placement_file}) {
+    if (!file.empty()) files.push_back(file);
+  }
+  for (const auto* list : {&config.data.train, &config.data.validation}) {
+    files.insert(files.end(), list->begin(), list->end());
+  }
+  return files;
 }
 
 int begin(const Options& options) {
@@ -49,14 +88,23 @@ int begin(const Options& options) {
   if (!options.trace.empty()) {
     static_cast<void>(parse_trace(options.trace, config.train.steps));
   }
+  // What the start of training would say of memory, without starting it.
   const std::string does_not_fit =
-      options.dry_run ? why_it_does_not_fit(config, options.ranks) : "";
-  const nlohmann::json json = {
-      {"run", std::filesystem::absolute(find_run(options, config).path)
-                  .lexically_normal()
-                  .string()},
-      {"transport", config.parallel.transport},
-      {"does_not_fit", does_not_fit}};
+      options.dry_run ? why_too_large(estimate_of(config, options.ranks),
+                                      config, options.ranks)
+                      : "";
+  const std::filesystem::path run =
+      std::filesystem::absolute(find_run(options, config).path)
+          .lexically_normal();
+  nlohmann::json json = {{"run", run.string()},
+                         {"transport", config.parallel.transport},
+                         {"does_not_fit", does_not_fit}};
+  if (options.needs) {
+    const Estimate needs = estimate_of(config, options.ranks);
+    json["rank_bytes"] = needs.total_bytes();
+    json["disk_bytes"] = checkpoint_bytes(config, needs, run);
+    json["files"] = input_files(options, config);
+  }
   std::puts(json.dump().c_str());
   return kExitSuccess;
 }
@@ -74,6 +122,7 @@ void add_begin_command(CLI::App& app, Action& action) {
   command->add_flag("--resume", options->resume,
                     "Find the last run of this configuration");
   command->add_flag("--dry-run", options->dry_run, "Make no folder");
+  command->add_flag("--needs", options->needs, "What machines must have");
   command->add_option("--trace", options->trace, "As of train");
   command->callback(
       [options, &action] { action = [options] { return begin(*options); }; });

@@ -45,6 +45,17 @@ control::Setup a_setup() {
           .share = {2, 4}};
 }
 
+MachineFacts some_facts() {
+  return {.cores = 8,
+          .memory_bytes = std::int64_t{1} << 40U,
+          .free_memory_bytes = std::int64_t{1} << 39U,
+          .free_disk_bytes = std::int64_t{1} << 50U,
+          .write_seconds = 0.25,
+          .disk_error = "cannot sync \xff",
+          .program_hash = ~std::uint64_t{0},
+          .file_hashes = {0, 1}};
+}
+
 TEST(EnvelopeTest, EveryMessageComesAsItWent) {
   const Message messages[] = {
       Heartbeat{},
@@ -70,6 +81,17 @@ TEST(EnvelopeTest, EveryMessageComesAsItWent) {
       Report{0, 1, GenerationEmpty{{an_ending(), RankEnding{}}}},
       Report{0, 1, GenerationEmpty{}},
       Report{0, 1, RankSuspected{5, RankSuspected::Verdict::kAsked, "text"}},
+      Probe{1, ProbeClock{}},
+      Probe{2, ProbeMachine{"/bin/x", "/run", {"x.toml", "a b\xff"}}},
+      Probe{3, ProbeCompute{}},
+      Probe{4, ProbeListen{"ticket"}},
+      Probe{5, ProbeLink{"::1", 65535, "ticket"}},
+      Probed{4, ListenFacts{"::1", 65535}},
+      Probed{5, LinkFacts{0.001, 1e9}},
+      Probed{1, ProbeFailed{"why"}},
+      Probed{1, ClockFacts{1'700'000'000'000'000}},
+      Probed{2, some_facts()},
+      Probed{3, ComputeFacts{1e12}},
       Report{0, 1, launcher::Heartbeat{{5, 6}, {an_ending()}, 7, false}, 99}};
   EXPECT_EQ(std::get<Report>(read(write(messages[std::size(messages) - 1])))
                 .incarnation,
@@ -81,6 +103,9 @@ TEST(EnvelopeTest, EveryMessageComesAsItWent) {
     EXPECT_EQ(write(again), bytes);
   }
   EXPECT_EQ(std::get<control::Setup>(read(write(a_setup()))), a_setup());
+  const Message probed = read(write(Probed{2, some_facts()}));
+  EXPECT_EQ(std::get<MachineFacts>(std::get<Probed>(probed).body),
+            some_facts());
   const Message exited = read(write(Report{0, 1, RankExited{an_ending()}}));
   EXPECT_EQ(std::get<RankExited>(std::get<Report>(exited).body).ending,
             an_ending());
@@ -210,6 +235,45 @@ TEST(EnvelopeTest, WhatNobodyWouldWriteIsRefused) {
        [](proto::Envelope& e) {
          auto* standing = e.mutable_report()->mutable_standing();
          for (int i = 0; i <= kMaxRanks; ++i) standing->add_joined(0);
+       }},
+      {"probe of no known kind",
+       [](proto::Envelope& e) { e.mutable_probe(); }},
+      {"answer of no known kind",
+       [](proto::Envelope& e) { e.mutable_probed(); }},
+      {"cores is out of bounds",
+       [](proto::Envelope& e) {
+         e.mutable_probed()->mutable_machine()->set_cores(1U << 30U);
+       }},
+      {"run is out of bounds",
+       [](proto::Envelope& e) {
+         e.mutable_probe()->mutable_machine()->set_run(std::string("a\0b", 3));
+       }},
+      {"number of hashes is out of bounds",
+       [](proto::Envelope& e) {
+         auto* facts = e.mutable_probed()->mutable_machine();
+         for (int i = 0; i <= kMaxTexts; ++i) facts->add_file_hashes(1);
+       }},
+      {"seconds is out of bounds",
+       [](proto::Envelope& e) {
+         e.mutable_probed()->mutable_machine()->set_write_seconds(
+             std::nan(""));
+       }},
+      {"time is out of bounds",
+       [](proto::Envelope& e) {
+         e.mutable_probed()->mutable_clock()->set_microseconds(-1);
+       }},
+      {"port is out of bounds",
+       [](proto::Envelope& e) {
+         e.mutable_probe()->mutable_link()->set_port(65536);
+       }},
+      {"bandwidth is out of bounds",
+       [](proto::Envelope& e) {
+         e.mutable_probed()->mutable_link()->set_bytes_per_second(
+             std::nan(""));
+       }},
+      {"speed is out of bounds",
+       [](proto::Envelope& e) {
+         e.mutable_probed()->mutable_compute()->set_flops(1e30);
        }},
       {"console rank is -2",
        [](proto::Envelope& e) { e.mutable_setup()->set_console_rank(-2); }}};

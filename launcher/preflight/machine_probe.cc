@@ -1,0 +1,174 @@
+#include "launcher/preflight/machine_probe.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <limits>
+#include <span>
+#include <system_error>
+
+#include "runtime/base/hash.h"
+#include "runtime/base/machine.h"
+
+namespace catena::launcher {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::size_t kPieceBytes = std::size_t{64} << 10U;
+constexpr std::int64_t kSmallBytes = std::int64_t{4} << 20U;
+constexpr std::int64_t kPieces = 16;
+constexpr std::size_t kWrittenBytes = std::size_t{1} << 20U;
+/// Of all files of a folder.
+constexpr std::int64_t kFolderBytes = std::int64_t{64} << 20U;
+constexpr std::int64_t kWhole = std::numeric_limits<std::int64_t>::max();
+
+/// Closes it.
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  [[nodiscard]] int get() const { return number_; }
+
+ private:
+  int number_;
+};
+
+/// Bytes from `offset` to `end`, or to the file's own. Returns whether they
+/// could be read.
+bool add_bytes(int file, std::int64_t offset, std::int64_t end,
+               Hasher64& hasher) {
+  std::vector<std::byte> piece(kPieceBytes);
+  while (offset < end) {
+    const auto wanted = std::min<std::int64_t>(
+        end - offset, static_cast<std::int64_t>(kPieceBytes));
+    const ssize_t count =
+        ::pread(file, piece.data(), static_cast<std::size_t>(wanted), offset);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return false;
+    if (count == 0) break;
+    hasher.add({piece.data(), static_cast<std::size_t>(count)});
+    offset += count;
+  }
+  return true;
+}
+
+/// At most `whole` bytes are read whole.
+bool add_file(const std::string& path, std::int64_t whole, Hasher64& hasher) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat status {};
+  if (file.get() < 0 || ::fstat(file.get(), &status) != 0) return false;
+  const std::int64_t size = status.st_size;
+  hasher.add(std::as_bytes(std::span(&size, 1)));
+  // Some files of the kernel have no size.
+  if (size <= whole) return add_bytes(file.get(), 0, kWhole, hasher);
+  const auto piece = static_cast<std::int64_t>(kPieceBytes);
+  for (std::int64_t i = 0; i < kPieces; ++i) {
+    const std::int64_t at = (size - piece) * i / (kPieces - 1);
+    if (!add_bytes(file.get(), at, at + piece, hasher)) return false;
+  }
+  return true;
+}
+
+std::vector<std::string> files_below(const std::string& folder) {
+  std::vector<std::string> files;
+  std::error_code error;
+  for (fs::recursive_directory_iterator at(folder, error), end;
+       !error && at != end; at.increment(error)) {
+    if (at->is_regular_file(error)) files.push_back(at->path().string());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+/// Whoever has many files, or large ones, is not to wait for them all.
+bool add_folder(const std::string& folder, Hasher64& hasher) {
+  std::int64_t left = kFolderBytes;
+  for (const std::string& file : files_below(folder)) {
+    hasher.add(std::as_bytes(std::span(file)));
+    if (left <= 0) continue;
+    std::error_code error;
+    const auto size = static_cast<std::int64_t>(fs::file_size(file, error));
+    if (error || !add_file(file, kSmallBytes, hasher)) return false;
+    left -= size > kSmallBytes
+                ? kPieces * static_cast<std::int64_t>(kPieceBytes)
+                : std::max(size, static_cast<std::int64_t>(kPieceBytes));
+  }
+  return true;
+}
+
+/// 0: it cannot be read.
+std::uint64_t hash_of(const std::string& path, std::int64_t whole) {
+  Hasher64 hasher;
+  std::error_code error;
+  const bool good = fs::is_directory(path, error)
+                        ? add_folder(path, hasher)
+                        : add_file(path, whole, hasher);
+  return good ? hasher.value() : 0;
+}
+
+std::string cannot(const char* what, const std::string& path) {
+  return fmt::format("cannot {} {}: {}", what, path, std::strerror(errno));
+}
+
+std::string write_to(const std::string& path) {
+  const Descriptor file(
+      ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  if (file.get() < 0) return cannot("create", path);
+  const std::string bytes(kWrittenBytes, 'x');
+  for (std::size_t at = 0; at < bytes.size();) {
+    const ssize_t count =
+        ::write(file.get(), bytes.data() + at, bytes.size() - at);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return cannot("write", path);
+    at += static_cast<std::size_t>(count);
+  }
+  return ::fsync(file.get()) == 0 ? "" : cannot("sync", path);
+}
+
+void look_at_disk(const std::string& run, MachineFacts& facts) {
+  struct statvfs disk {};
+  if (::statvfs(run.c_str(), &disk) != 0) {
+    facts.disk_error = cannot("find", run);
+    return;
+  }
+  facts.free_disk_bytes = static_cast<std::int64_t>(disk.f_bavail) *
+                          static_cast<std::int64_t>(disk.f_frsize);
+  // Machines write at once, and agents of one machine do.
+  const std::string path = fmt::format("{}/.preflight-{:x}-{}", run, host_id(),
+                                       static_cast<int>(::getpid()));
+  const auto begin = std::chrono::steady_clock::now();
+  facts.disk_error = write_to(path);
+  const std::chrono::duration<double> taken =
+      std::chrono::steady_clock::now() - begin;
+  facts.write_seconds = taken.count();
+  ::unlink(path.c_str());
+}
+
+}  // namespace
+
+MachineFacts probe_machine(const ProbeMachine& probe) {
+  MachineFacts facts{.cores = available_cores(),
+                     .memory_bytes = memory_limit_bytes(),
+                     .free_memory_bytes = available_memory_bytes()};
+  look_at_disk(probe.run, facts);
+  facts.program_hash = hash_of(probe.program, kWhole);
+  for (const std::string& file : probe.files) {
+    facts.file_hashes.push_back(hash_of(file, kSmallBytes));
+  }
+  return facts;
+}
+
+}  // namespace catena::launcher

@@ -1,0 +1,195 @@
+#include "launcher/preflight/machine_probe.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <thread>
+
+#include "launcher/preflight/link_probe.h"
+#include "launcher/preflight/prober.h"
+#include "launcher/preflight/units.h"
+#include "runtime/base/error.h"
+#include "runtime/base/files.h"
+
+namespace catena::launcher {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+class MachineProbeTest : public ::testing::Test {
+ protected:
+  MachineProbeTest() {
+    std::string name = (fs::temp_directory_path() / "probeXXXXXX").string();
+    folder_ = ::mkdtemp(name.data());
+  }
+  ~MachineProbeTest() override { fs::remove_all(folder_); }
+
+  [[nodiscard]] std::uint64_t hash(const fs::path& path) const {
+    return probe_machine({.run = folder_.string(), .files = {path.string()}})
+        .file_hashes.at(0);
+  }
+
+  static void write_file(const fs::path& path) { std::ofstream(path) << "x"; }
+
+  fs::path folder_;
+};
+
+TEST_F(MachineProbeTest, SaysWhatThereIsAndLeavesNothing) {
+  const MachineFacts facts = probe_machine(
+      {.program = "/proc/self/exe", .run = folder_.string(), .files = {}});
+  EXPECT_GT(facts.cores, 0);
+  EXPECT_GT(facts.memory_bytes, 0);
+  EXPECT_GT(facts.free_memory_bytes, 0);
+  EXPECT_GT(facts.free_disk_bytes, 0);
+  EXPECT_GT(facts.write_seconds, 0);
+  EXPECT_EQ(facts.disk_error, "");
+  EXPECT_NE(facts.program_hash, 0U);
+  EXPECT_TRUE(fs::is_empty(folder_));
+}
+
+TEST_F(MachineProbeTest, AFolderThatIsNotThereIsSaid) {
+  const MachineFacts facts =
+      probe_machine({.program = "", .run = (folder_ / "none").string()});
+  EXPECT_THAT(facts.disk_error, HasSubstr("No such file"));
+  EXPECT_EQ(facts.program_hash, 0U);
+}
+
+TEST_F(MachineProbeTest, FilesThatDifferHaveOtherHashes) {
+  const fs::path file = folder_ / "file", folder = folder_ / "data";
+  std::set<std::uint64_t> seen;
+  write_file_atomically(file, "a");
+  EXPECT_TRUE(seen.insert(hash(file)).second);
+  EXPECT_EQ(hash(file), *seen.begin());
+  write_file_atomically(file, "b");
+  EXPECT_TRUE(seen.insert(hash(file)).second);
+  // Large ones are read in part: both ends, and their size.
+  std::string large(std::size_t{9} << 20U, 'x');
+  write_file_atomically(file, large);
+  EXPECT_TRUE(seen.insert(hash(file)).second);
+  for (const std::size_t at : {std::size_t{0}, large.size() - 1}) {
+    large[at] = 'y';
+    write_file_atomically(file, large);
+    EXPECT_TRUE(seen.insert(hash(file)).second);
+  }
+  write_file_atomically(file, large + "y");
+  EXPECT_TRUE(seen.insert(hash(file)).second);
+  write_file_atomically(folder / "shard-0", "a");
+  EXPECT_TRUE(seen.insert(hash(folder)).second);
+  // Of many only some are read, and always the same.
+  for (int i = 0; i < 1100; ++i) {
+    write_file(folder / fmt::format("many-{}", i));
+  }
+  EXPECT_TRUE(seen.insert(hash(folder)).second);
+  EXPECT_EQ(hash(folder), hash(folder));
+  write_file(folder / "many-1100");
+  EXPECT_TRUE(seen.insert(hash(folder)).second);
+  fs::rename(folder / "shard-0", folder / "shard-1");
+  EXPECT_TRUE(seen.insert(hash(folder)).second);
+  EXPECT_EQ(hash(folder_ / "none"), 0U);
+}
+
+TEST_F(MachineProbeTest, CoresCompute) {
+  EXPECT_GT(probe_compute().flops, 1e6);
+}
+
+TEST_F(MachineProbeTest, AProberAnswersInOrder) {
+  boost::asio::io_context context;
+  const auto work = boost::asio::make_work_guard(context);
+  std::vector<Probed> answers;
+  {
+    Prober prober(context, [&](const Probed& p) { answers.push_back(p); });
+    prober.ask({1, ProbeClock{}});
+    prober.ask({2, ProbeMachine{.program = "", .run = folder_.string()}});
+    prober.ask({3, ProbeCompute{}});
+    while (answers.size() < 3) context.run_one_for(std::chrono::seconds(10));
+    EXPECT_FALSE(prober.busy());
+  }
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(answers[i].number, i + 1);
+  EXPECT_TRUE(std::holds_alternative<MachineFacts>(answers[1].body));
+}
+
+/// A LinkServer, and a thread on which it serves.
+class Served {
+ public:
+  explicit Served(const std::string& address)
+      : server_(context_, address, "ticket"),
+        thread_([this] { context_.run(); }) {}
+  ~Served() {
+    context_.stop();
+    thread_.join();
+  }
+  [[nodiscard]] std::uint16_t port() const { return server_.port(); }
+
+ private:
+  boost::asio::io_context context_;
+  LinkServer server_;
+  std::thread thread_;
+};
+
+TEST(LinkProbeTest, SaysHowGoodTheWayIs) {
+  const Served served("127.0.0.1");
+  for (int i = 0; i < 2; ++i) {
+    const LinkFacts facts = probe_link({"127.0.0.1", served.port(), "ticket"});
+    EXPECT_GT(facts.latency_seconds, 0);
+    EXPECT_LT(facts.latency_seconds, 1);
+    EXPECT_GT(facts.bytes_per_second, 1e5);
+  }
+}
+
+TEST(LinkProbeTest, WhoHasAnotherTicketIsTurnedAway) {
+  const Served served("127.0.0.1");
+  try {
+    static_cast<void>(probe_link({"127.0.0.1", served.port(), "tickeT"}));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kCommunication);
+    EXPECT_THAT(error.what(), HasSubstr("the other one stops answering"));
+  }
+}
+
+TEST(LinkProbeTest, StrangersMakeRoom) {
+  const Served served("127.0.0.1");
+  boost::asio::io_context context;
+  std::vector<boost::asio::ip::tcp::socket> strangers;
+  for (int i = 0; i < 40; ++i) {
+    strangers.emplace_back(context).connect(
+        {boost::asio::ip::make_address("127.0.0.1"), served.port()});
+  }
+  EXPECT_GT(probe_link({"127.0.0.1", served.port(), "ticket"}).bytes_per_second,
+            0);
+}
+
+TEST(LinkProbeTest, AWayThatIsNotThereIsSaid) {
+  std::uint16_t port = 0;
+  {
+    const Served served("127.0.0.1");
+    port = served.port();
+  }
+  try {
+    static_cast<void>(probe_link({"127.0.0.1", port, "ticket"}));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr(fmt::format("127.0.0.1:{}", port)));
+  }
+}
+
+TEST(UnitsTest, ThreeDigits) {
+  EXPECT_EQ(bytes_text(0), "0 B");
+  EXPECT_EQ(bytes_text(1023), "0.999 KiB");
+  EXPECT_EQ(bytes_text(std::int64_t{1536} << 20U), "1.5 GiB");
+  EXPECT_EQ(flops_text(2.5e11), "250 GFLOP/s");
+  EXPECT_EQ(seconds_text(0.0015), "1.5 ms");
+  EXPECT_EQ(seconds_text(3600), "3600 s");
+  EXPECT_EQ(speed_text(1.25e9), "10 Gbit/s");
+}
+
+}  // namespace
+}  // namespace catena::launcher
