@@ -20,7 +20,15 @@ std::string has_ended(int peer, int rank, std::uint64_t tag) {
                      rank, text_of(tag));
 }
 
-std::string gave_up(int rank, const std::string& why) {
+std::string gave_up(int rank, std::string_view why) {
+  constexpr std::string_view kRank = "rank ", kGaveUp = " gave up: ";
+  if (why.starts_with(kRank)) {
+    const auto end = why.find_first_not_of("0123456789", kRank.size());
+    if (end != why.npos && end > kRank.size() &&
+        why.substr(end).starts_with(kGaveUp)) {
+      return std::string(why);
+    }
+  }
   return fmt::format("rank {} gave up: {}", rank, why);
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace catena {
 
@@ -20,7 +21,7 @@ struct MessageSide {
 /// "rank 3 has ended, and rank 0 waits for it in ...".
 [[nodiscard]] std::string has_ended(int peer, int rank, std::uint64_t tag);
 
-/// "rank 3 gave up: ...".
-[[nodiscard]] std::string gave_up(int rank, const std::string& why);
+/// "rank 3 gave up: ..."; where that is said of another already, `why`.
+[[nodiscard]] std::string gave_up(int rank, std::string_view why);
 
 }  // namespace catena

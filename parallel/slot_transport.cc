@@ -4,6 +4,7 @@
 #include <cstring>
 #include <thread>
 
+#include "parallel/complaint.h"
 #include "parallel/tag.h"
 #include "runtime/base/error.h"
 
@@ -58,8 +59,8 @@ void SlotTransport::throw_if_failed() {
   if (failed < 0) return;
   retract();
   const RankRecord& record = this->record(failed);
-  fail(ErrorKind::kCommunication, "rank {} gave up: {}", failed,
-       std::string_view(record.text, record.text_bytes));
+  fail(ErrorKind::kCommunication, "{}",
+       gave_up(failed, {record.text, record.text_bytes}));
 }
 
 /// Takes back what is in slots and not copied.

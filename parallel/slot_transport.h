@@ -42,6 +42,9 @@ class SlotTransport : public Transport {
                std::uint64_t tag, std::int64_t& open) final;
   void progress() final;
   void abandon(std::string_view why) noexcept final;
+  /// Takes back what is under way, and says that this rank has ended. The last
+  /// call, and the destructor's, while the rest can still be.
+  void leave() noexcept;
 
   /// The first rank that gave up, or -1.
   [[nodiscard]] int failed_rank() const;
@@ -51,10 +54,6 @@ class SlotTransport : public Transport {
   /// copying from or to its memory. It must not come back later to memory
   /// that means something else by then.
   SlotTransport(int rank, int size, Duration patience);
-  /// Takes back what is under way, and says that this rank has ended. To be
-  /// called by the destructor, while the rest can still be.
-  void leave() noexcept;
-
   [[nodiscard]] virtual Channel& channel(int from, int to, int lane) = 0;
   [[nodiscard]] virtual RankRecord& record(int rank) = 0;
   /// -1, or the first rank that gave up.

@@ -4,8 +4,11 @@
 #include <chrono>
 
 #include "runtime/base/error.h"
+#include "runtime/base/machine.h"
 
 namespace catena {
+
+std::uint64_t Transport::node() const { return host_id(); }
 
 int Transport::take_lanes(int count) {
   if (lanes_taken_ + count > kLanes) {

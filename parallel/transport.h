@@ -31,6 +31,10 @@ class Transport : public MemorySource {
   /// False where messages have no content: there is nothing to sum.
   [[nodiscard]] virtual bool carries() const { return true; }
 
+  /// The same number on ranks that share a node, and on no others: by default
+  /// that of the host.
+  [[nodiscard]] virtual std::uint64_t node() const;
+
   static constexpr int kLanes = 8;
   /// Takes the next `count` lanes: every rank does so in the same order.
   /// Throws: Unsupported when there are no more.

@@ -102,6 +102,7 @@ class WatchedTransport final : public Transport {
     return inner_.description();
   }
   [[nodiscard]] bool carries() const override { return inner_.carries(); }
+  [[nodiscard]] std::uint64_t node() const override { return inner_.node(); }
   [[nodiscard]] double now() const override { return inner_.now(); }
 
   void send(int to, int lane, const void* data, std::int64_t bytes,

@@ -38,9 +38,9 @@ class GlooTransport final : public Transport {
         deadline_(options.deadline),
         mesh_(rank, size, store, options) {
     for (int peer = 0; peer < size; ++peer) {
-      peers_.push_back(peer == rank ? nullptr
-                                    : std::make_unique<Peer>(mesh_, peer));
+      peers_.push_back(mesh_.joins(peer) ? meet(peer) : nullptr);
     }
+    mesh_.greet();
     pump_ = std::thread([this] { pump(); });
   }
   ~GlooTransport() override;
@@ -73,6 +73,7 @@ class GlooTransport final : public Transport {
             const Message& message);
 
   // transport.cc
+  [[nodiscard]] std::unique_ptr<Peer> meet(int peer);
   void throw_if_failed() const {
     if (failed_) fail(ErrorKind::kCommunication, "{}", failure_);
   }
@@ -125,10 +126,11 @@ class GlooTransport final : public Transport {
   bool stepped_ = false;  ///< by the rank's thread
   std::string failure_;
   Mesh mesh_;
-  std::vector<std::unique_ptr<Peer>> peers_;
+  std::vector<std::unique_ptr<Peer>> peers_;  ///< null: not joined
   std::chrono::steady_clock::time_point looked_ =
       std::chrono::steady_clock::now();
-  int turns_ = 0;  ///< of progress() in which nothing moved; the rank's thread
+  /// Of progress() in which nothing moved of what there is; the rank's thread.
+  int turns_ = 0;
   std::thread pump_;
 };
 

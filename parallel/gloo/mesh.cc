@@ -49,10 +49,15 @@ std::string key(const Options& options, int from, int to) {
 Mesh::Mesh(int rank, int size, Store& store, const Options& options)
     : rank_(rank),
       size_(size),
+      joins_(static_cast<std::size_t>(size), 1),
       expected_(static_cast<std::size_t>(size)),
       told_(static_cast<std::size_t>(size)) {
   CATENA_CHECK(size > 0 && rank >= 0 && rank < size, "[gloo] rank {} of {}",
                rank, size);
+  joins_[static_cast<std::size_t>(rank)] = 0;
+  for (const int peer : options.without) {
+    joins_[static_cast<std::size_t>(peer)] = 0;
+  }
   ignore_broken_pipes();
   device_ = make_device(options.address);
   for (auto& context : contexts_) {
@@ -65,7 +70,7 @@ Mesh::Mesh(int rank, int size, Store& store, const Options& options)
                  std::chrono::ceil<milliseconds>(options.deadline / 10)));
   }
   for (int peer = 0; peer < size; ++peer) {
-    if (peer == rank) continue;
+    if (!joins(peer)) continue;
     std::string& hello = expected_[static_cast<std::size_t>(peer)];
     hello = tcp::random_nonce();
     std::string said = hello;
@@ -77,9 +82,8 @@ Mesh::Mesh(int rank, int size, Store& store, const Options& options)
     store.set(key(options, rank, peer), said);
   }
   for (int peer = 0; peer < size; ++peer) {
-    if (peer != rank) meet(peer, store, options);
+    if (joins(peer)) meet(peer, store, options);
   }
-  greet_all();
 }
 
 Mesh::~Mesh() = default;
@@ -117,7 +121,7 @@ void Mesh::meet(int peer, Store& store, const Options& options) {
   }
 }
 
-void Mesh::greet_all() {
+void Mesh::greet() {
   struct Greeting {
     int peer;
     std::string said;
@@ -129,7 +133,7 @@ void Mesh::greet_all() {
   try {
     for (peer = 0; peer < size_; ++peer) {
       for (const Way way : kWays) {
-        if (peer == rank_) continue;
+        if (!joins(peer)) continue;
         std::string& told = told_[static_cast<std::size_t>(peer)];
         Greeting& g = greetings.emplace_back(
             Greeting{peer, std::string(tcp::kNonceBytes, '\0')});

@@ -45,17 +45,24 @@ enum class Use : std::uint64_t {
 enum class Way { kOut, kIn };
 inline constexpr std::array kWays = {Way::kOut, Way::kIn};
 
-/// Two connections with every other rank.
+/// Two connections with every other rank that it joins.
 class Mesh {
  public:
   /// See connect() in transport.h for arguments and errors.
   Mesh(int rank, int size, Store& store, const Options& options);
+  /// Hears of each of the others who it is, and says so. To be called once,
+  /// when all is ready for what they say next: it may be their last word.
+  /// Throws: Communication.
+  void greet();
   ~Mesh();
   Mesh(const Mesh&) = delete;
   Mesh& operator=(const Mesh&) = delete;
 
   [[nodiscard]] int rank() const { return rank_; }
   [[nodiscard]] int size() const { return size_; }
+  [[nodiscard]] bool joins(int peer) const {
+    return joins_[static_cast<std::size_t>(peer)] != 0;
+  }
 
   /// For one message at a time from, or to, borrowed memory. Once destroyed,
   /// Gloo no longer touches that memory. Any call throws what Gloo throws when
@@ -68,12 +75,12 @@ class Mesh {
   using Contexts = std::array<std::shared_ptr<::gloo::transport::Context>, 2>;
 
   void meet(int peer, Store& store, const Options& options);
-  void greet_all();
   [[nodiscard]] ::gloo::transport::Context& context(Way way, int peer) const {
     return *contexts_[(way == Way::kOut) == (rank_ < peer) ? 0 : 1];
   }
 
   int rank_, size_;
+  std::vector<char> joins_;
   std::shared_ptr<::gloo::transport::Device> device_;
   Contexts contexts_;
   /// What each peer has to say so that this rank knows it, and what to say to

@@ -22,13 +22,24 @@ constexpr microseconds kRest(20);
 
 }  // namespace
 
+std::unique_ptr<Peer> GlooTransport::meet(int peer) {
+  try {
+    return std::make_unique<Peer>(mesh_, peer);
+  } catch (const std::exception& error) {
+    fail(ErrorKind::kCommunication,
+         "rank {} has died while ranks joined: its connection to rank {} is "
+         "lost ({})",
+         peer, rank(), error.what());
+  }
+}
+
 template <class LineType>
 void GlooTransport::post(
     int to, int lane,
     std::array<std::unique_ptr<LineType>, kLanes> Peer::*lines,
     const Message& message) {
   CATENA_CHECK(
-      to >= 0 && to < size() && to != rank() && lane >= 0 && lane < kLanes,
+      to >= 0 && to < size() && mesh_.joins(to) && lane >= 0 && lane < kLanes,
       "[transport] rank {} posts to {} of {}, lane {}", rank(), to, size(),
       lane);
   const std::lock_guard lock(mutex_);
@@ -65,16 +76,20 @@ void GlooTransport::receive(int from, int lane, void* data, std::int64_t bytes,
 
 void GlooTransport::progress() {
   std::size_t reaped = 0;
+  bool waits = false;
   {
     const std::lock_guard lock(mutex_);
     if (!failed_) step();
     stepped_ = true;
     throw_if_failed();
     for_peers([&](Peer& peer) {
-      for_lines(peer, [&](Line& line) { reaped += line.reap(); });
+      for_lines(peer, [&](Line& line) {
+        reaped += line.reap();
+        waits = waits || line.waits();
+      });
     });
   }
-  turns_ = reaped > 0 ? 0 : turns_ + 1;
+  turns_ = reaped > 0 || !waits ? 0 : turns_ + 1;
   if (turns_ > kTurns) std::this_thread::sleep_for(kRest);
 }
 

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "parallel/store.h"
 #include "parallel/transport.h"
@@ -18,6 +19,9 @@ struct Options {
   std::string prefix = "";
   /// To find all others, and at the end to hand over what they still need.
   std::chrono::duration<double> deadline{60};
+  /// Ranks with which there is no connection: they are reached otherwise. Each
+  /// of them says the same of this one.
+  std::vector<int> without = {};
 };
 
 /// Whether this build has Gloo.

@@ -26,6 +26,7 @@ class SimulatedTransport final : public Transport {
     return description_;
   }
   [[nodiscard]] bool carries() const override { return inner_->carries(); }
+  [[nodiscard]] std::uint64_t node() const override { return inner_->node(); }
 
   void send(int to, int lane, const void* data, std::int64_t bytes,
             std::uint64_t tag, std::int64_t& open) override {

@@ -148,6 +148,29 @@ TEST_F(GlooTest, RankZeroMayDieToo) {
   }
 }
 
+TEST_F(GlooTest, ARankMayDieOrGiveUpAsSoonAsItHasJoined) {
+  for (int trial = 0; trial < 6; ++trial) {
+    constexpr int kVictim = 3;
+    const bool dies = trial % 2 == 0;
+    Processes processes(
+        4,
+        [&](Transport& transport) {
+          if (transport.rank() == kVictim) {
+            if (dies) raise(SIGKILL);
+            fail(ErrorKind::kData, "a bad shard");
+          }
+          Communicator all(transport, kLong);
+          wait(all.barrier({}));
+        },
+        make());
+    const auto ends = processes.wait_for_all(kVictim);
+    for (const std::size_t r : {0U, 1U, 2U}) {
+      EXPECT_THAT(ends[r].text, HasSubstr(dies ? "rank 3 has died"
+                                               : "rank 3 gave up: a bad"));
+    }
+  }
+}
+
 TEST_F(GlooTest, ARankThatStandsStillIsNamedAtTheDeadline) {
   for (const auto& [name, call] : kCalls) {
     constexpr int kVictim = 2;  // the root of the broadcast
