@@ -154,7 +154,8 @@ class Rank {
                           .rank = here.rank(),
                           .ranks = here.size(),
                           .store = SlowWire::meeting_point(),
-                          .token = token},
+                          .token = token,
+                          .node = std::to_string(here.rank())},
                 kDeadline);
   }
 

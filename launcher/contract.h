@@ -40,6 +40,9 @@ inline constexpr const char* kWorldSizeVariable = "CATENA_WORLD_SIZE";
 inline constexpr const char* kRendezvousVariable = "CATENA_RENDEZVOUS";
 inline constexpr const char* kTokenVariable = "CATENA_TOKEN";
 inline constexpr const char* kTokenFileVariable = "CATENA_TOKEN_FILE";
+/// Where ranks that say different things here are on different nodes, in
+/// whatever words; else they are on one if they can share memory.
+inline constexpr const char* kNodeVariable = "CATENA_NODE";
 /// Of rank 0: a descriptor that listens there already, inherited; so no port
 /// is chosen before it is held.
 inline constexpr const char* kRendezvousFdVariable = "CATENA_RENDEZVOUS_FD";

@@ -25,7 +25,7 @@ constexpr std::array kRemoved = {
     "LOCAL_RANK",          "WORLD_SIZE",       "LOCAL_WORLD_SIZE",
     "NODE_RANK",           "GROUP_RANK",       "GROUP_WORLD_SIZE",
     "MASTER_ADDR",         "MASTER_PORT",      "OMPI_COMM_WORLD_SIZE",
-    "PMIX_RANK",           kSharersVariable};
+    "PMIX_RANK",           kSharersVariable,   kNodeVariable};
 
 bool is_removed(std::string_view name) {
   return std::find(kRemoved.begin(), kRemoved.end(), name) != kRemoved.end();
@@ -101,6 +101,7 @@ std::vector<std::string> rank_environment(const RankSetup& setup,
     variables.set(kWorldSizeVariable, start.world);
     variables.set(kRendezvousVariable, start.rendezvous);
     variables.set(kTokenVariable, setup.token);
+    variables.set(kNodeVariable, start.node);
   }
   return variables.take();
 }

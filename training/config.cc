@@ -108,8 +108,9 @@ void describe_training(config::Schema& s, Config& c) {
         config::Text{{"auto", "shared_memory", "gloo", "mpi"},
                      "",
                      "What joins the ranks. auto: mpi for those that mpirun "
-                     "or srun started, gloo (TCP) for those that were given a "
-                     "rendezvous, else shared_memory of this machine."});
+                     "or srun started, gloo for those that were given a "
+                     "rendezvous (shared memory inside a node, TCP between "
+                     "nodes), else shared_memory of this machine."});
   s.add("parallel.row_budget", p.row_budget,
         config::Number{0, kHuge, "of a balanced share",
                        "With several ranks: rows (a token at one of its "

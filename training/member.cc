@@ -6,6 +6,7 @@
 #include "launcher/contract.h"
 #include "parallel/file_store.h"
 #include "parallel/gloo/transport.h"
+#include "parallel/joined/transport.h"
 #include "parallel/shared_memory/transport.h"
 #include "runtime/base/error.h"
 #include "training/failure.h"
@@ -17,28 +18,31 @@ using Seconds = std::chrono::duration<double>;
 
 constexpr const char* kLoopback = "127.0.0.1";
 
-/// Over the wire that `wire` says, once all have met. What a rank leaves in
+/// Over the wire that `start` says, once all have met. What a rank leaves in
 /// /dev/shm when it is killed meanwhile is its job's, see launcher/contract.h.
-void connect(Member& member, Wire wire, int rank, int ranks, Seconds deadline,
-             const std::string& job) {
+void connect(Member& member, const RankStart& start, Seconds deadline) {
   tcp::Meeting& meeting = *member.meeting;
   member.ranks_here = meeting.ranks_here();
-  if (wire == Wire::kGloo) {
-    member.transport =
-        gloo::connect(rank, ranks, meeting.store(),
-                      {.address = meeting.own_address(), .deadline = deadline});
-    return;
-  }
-  if (member.ranks_here < ranks) {
+  if (start.wire == Wire::kSharedMemory && member.ranks_here < start.ranks) {
     fail(ErrorKind::kConfig,
          "parallel.transport = \"shared_memory\" joins ranks of one machine, "
          "but {} of {} are on others than rank {}: set it to \"gloo\"",
-         ranks - member.ranks_here, ranks, rank);
+         start.ranks - member.ranks_here, start.ranks, start.rank);
   }
-  const std::string token = job + meeting.name();
+  const std::string token = start.job + meeting.name();
   try {
-    member.transport = shared_memory::join(
-        meeting.store(), rank, ranks, {.token = token, .deadline = deadline});
+    if (start.wire == Wire::kSharedMemory) {
+      member.transport =
+          shared_memory::join(meeting.store(), start.rank, start.ranks,
+                              {.token = token, .deadline = deadline});
+    } else {
+      member.transport =
+          joined::connect(start.rank, start.ranks, meeting.store(),
+                          {.address = meeting.own_address(),
+                           .token = token,
+                           .node = start.node,
+                           .deadline = deadline});
+    }
   } catch (...) {
     // They may have no parent that would do it for one that was killed.
     shared_memory::sweep(token);
@@ -96,8 +100,10 @@ Member join(const Sibling& sibling) {
                             .token = sibling.token,
                             .deadline = sibling.deadline},
       std::move(server));
-  connect(member, sibling.wire, sibling.rank, sibling.ranks, sibling.deadline,
-          "");
+  // Those who ask for Gloo inside one machine want what is between several.
+  member.transport = gloo::connect(
+      sibling.rank, sibling.ranks, member.meeting->store(),
+      {.address = member.meeting->own_address(), .deadline = sibling.deadline});
   return member;
 }
 
@@ -115,7 +121,7 @@ Member join(const RankStart& start, Seconds deadline) {
                              options, std::make_unique<tcp::StoreServer>(
                                           tcp::adopt_listener(start.listener),
                                           tcp::Secret(start.token)));
-  connect(member, start.wire, start.rank, start.ranks, deadline, start.job);
+  connect(member, start, deadline);
   return member;
 }
 

@@ -36,8 +36,9 @@ struct Sibling {
 [[nodiscard]] Member join(const Sibling& sibling);
 
 /// A rank that was started by itself, or by mpirun: as plan_ranks() says.
-/// Throws: as Meeting, gloo::connect(), shared_memory::join(), mpi::connect();
-/// Config when shared memory would have to join several machines.
+/// Throws: as Meeting, joined::connect(), shared_memory::join(),
+/// mpi::connect(); Config when shared memory would have to join several
+/// machines.
 [[nodiscard]] Member join(const RankStart& start,
                           std::chrono::duration<double> deadline);
 

@@ -175,6 +175,7 @@ RankStart by_meeting(const RankOptions& options, Wire wire,
       job != nullptr && std::all_of(job, job + std::strlen(job), is_alnum)) {
     start.job = job;
   }
+  if (const char* node = environment(kNodeVariable)) start.node = node;
   if (const char* listener = environment(kRendezvousFdVariable);
       listener != nullptr && start.rank == 0) {
     start.listener = std::atoi(listener);

@@ -32,7 +32,10 @@ struct RankStart {
   tcp::Endpoint store = {};
   std::string token = {};
   std::string job = {};  ///< of a launcher; letters and digits, or ""
-  int listener = -1;     ///< of rank 0: a descriptor that listens there already
+  /// Which node this rank is on, in the words of who started it; "": those
+  /// ranks that say nothing share one if they can share memory.
+  std::string node = {};
+  int listener = -1;  ///< of rank 0: a descriptor that listens there already
 };
 
 /// A variable of the environment, or null.

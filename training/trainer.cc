@@ -38,7 +38,8 @@ std::unique_ptr<Ranks> make_ranks(const Config& config, Transport* transport,
   const Communicator::Deadline deadline(config.parallel.timeout);
   // Found whatever the key says: ranks that were told differently are refused
   // later, by name.
-  const int found = find_ranks_per_node(*transport, host_id(), deadline);
+  const int found =
+      find_ranks_per_node(*transport, transport->node(), deadline);
   Config with_nodes = config;
   if (with_nodes.parallel.ranks_per_node == 0) {
     with_nodes.parallel.ranks_per_node = found;

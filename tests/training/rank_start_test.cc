@@ -80,6 +80,13 @@ TEST(RankStartTest, AnAddressMeansGloo) {
   EXPECT_EQ(plan(told(), "shared_memory", kSecret).wire, Wire::kSharedMemory);
 }
 
+TEST(RankStartTest, WhoStartsARankMaySayWhereItIs) {
+  Variables variables = kSecret;
+  EXPECT_EQ(plan(told(), "shared_memory", variables).node, "");
+  variables["CATENA_NODE"] = "rack 3";
+  EXPECT_EQ(plan(told(), "shared_memory", variables).node, "rack 3");
+}
+
 TEST(RankStartTest, TheFileOfTheTokenWins) {
   const auto file = std::filesystem::path(testing::TempDir()) / "a-token";
   write_file_atomically(file, "fedcba9876543210\n");
