@@ -49,6 +49,32 @@ TEST_F(RanksCommandTest, AnyLayoutGivesTheSameRun) {
   expect_nothing_left();
 }
 
+TEST_F(RanksCommandTest, EveryRankSaysWhatItWaitedForAndWhatItHid) {
+  const Outcome outcome =
+      run(by(2, 2, "run", "--set parallel.chunks=2 --set train.steps=4"));
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  for (const char* folder : {"run", "run/ranks/1"}) {
+    SCOPED_TRACE(folder);
+    int steps = 0;
+    for (const auto& line : metrics(folder)) {
+      if (!line.contains("catena_exchange_seconds")) continue;
+      ++steps;
+      const auto& phases = line["catena_exchange_seconds"];
+      const double step = line["catena_step_duration_seconds"];
+      for (const char* phase : {"dispatch", "combine", "gradients"}) {
+        ASSERT_TRUE(phases.contains(phase)) << line;
+      }
+      for (const auto& [phase, seconds] : phases.items()) {
+        const double exposed = seconds.at("exposed");
+        EXPECT_GE(exposed, 0) << phase;
+        EXPECT_LE(exposed, step) << phase;
+        EXPECT_GE(seconds.at("overlapped"), 0) << phase;
+      }
+    }
+    EXPECT_EQ(steps, 4);
+  }
+}
+
 TEST_F(RanksCommandTest, AnyLayoutGoesOnFromAnyOther) {
   ASSERT_EQ(run(by(1, 0, "one")).code, 0);
   for (const auto& [first, second] :
