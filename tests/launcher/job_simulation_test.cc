@@ -11,16 +11,16 @@
 
 #include <csignal>
 #include <cstdlib>
-#include <functional>
 #include <map>
-#include <random>
 #include <set>
 #include <tuple>
 
 #include "launcher/agent_state.h"
 #include "launcher/contract.h"
 #include "launcher/job_state.h"
+#include "tests/launcher/starts_seen.h"
 #include "tests/launcher/told.h"
+#include "tests/launcher/virtual_time.h"
 
 namespace catena::launcher {
 namespace {
@@ -28,10 +28,10 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-class Simulation {
+class Simulation : private VirtualTime {
  public:
   Simulation(unsigned seed, bool lossy)
-      : random_(seed), lossy_(lossy), job_(draw_options()) {
+      : VirtualTime(seed), lossy_(lossy), job_(draw_options()) {
     const auto agents = job_.options.ranks.size();
     for (std::size_t agent = 0; agent < agents; ++agent) {
       agents_.push_back(new_agent(static_cast<int>(agent)));
@@ -42,7 +42,7 @@ class Simulation {
   }
 
   void run() {
-    act(begin(job_, now_));
+    act(begin(job_, now()));
     for (int agent = 0; agent < static_cast<int>(agents_.size()); ++agent) {
       begin_agent(agent);
       if (lossy_) plan_trouble(agent);
@@ -50,13 +50,9 @@ class Simulation {
     if (chance(0.2)) later(draw(0, 20000), [this] { ask(); });
     if (chance(0.1)) later(draw(0, 20000), [this] { ask(); });
     int left = 200000;
-    while (!events_.empty() && !::testing::Test::HasFailure() && !over()) {
+    while (!is_over() && !::testing::Test::HasFailure() && !over()) {
       if (--left == 0) ADD_FAILURE() << "it goes on for ever";
-      const auto first = events_.begin();
-      now_ = first->first;
-      const auto event = std::move(first->second);
-      events_.erase(first);
-      event();
+      next();
       check();
     }
     EXPECT_TRUE(is_end(job_.phase)) << name_of(job_.phase);
@@ -65,7 +61,7 @@ class Simulation {
     EXPECT_TRUE(alive_.empty()) << "V1";
   }
   /// Whether a generation had fewer ranks than the job.
-  [[nodiscard]] bool was_smaller() const { return smaller_ > 0; }
+  [[nodiscard]] bool was_smaller() const { return starts_.was_smaller(); }
 
  private:
   struct Alive {
@@ -74,12 +70,6 @@ class Simulation {
     friend auto operator<=>(const Alive&, const Alive&) = default;
   };
 
-  int draw(int least, int most) {
-    return std::uniform_int_distribution(least, most)(random_);
-  }
-  bool chance(double share) {
-    return std::uniform_real_distribution()(random_) < share;
-  }
   /// Agents that were not told that the job is over say so for ever.
   [[nodiscard]] bool over() const {
     return is_end(job_.phase) && alive_.empty() && lossy_;
@@ -91,7 +81,7 @@ class Simulation {
     return agent;
   }
   void begin_agent(int agent) {
-    begin(at(agent), now_);
+    begin(at(agent), now());
     deliver(Report{agent, 0, AgentReady{}, at(agent).incarnation});
     act(agent, {});
   }
@@ -129,7 +119,7 @@ class Simulation {
   void hang_up(int agent) {
     const auto which = connected_[agent];
     if (which == 0 || !hung_up_.insert(which).second) return;
-    act(agent_gone(job_, agent, "hung up", now_));
+    act(agent_gone(job_, agent, "hung up", now()));
   }
   void replace(int agent) {
     EXPECT_FALSE(finished_ > 0) << "V9: an agent after the end";
@@ -144,7 +134,7 @@ class Simulation {
     if (chance(0.2)) {
       later(draw(10, 5000), [this, agent, which = at(agent).incarnation] {
         if (at(agent).incarnation != which) return;
-        act(agent_gone(job_, agent, "it does not start", now_));
+        act(agent_gone(job_, agent, "it does not start", now()));
       });
     } else {
       begin_later(agent, draw(10, 8000));
@@ -153,10 +143,8 @@ class Simulation {
   using Cut = std::pair<int, int>;  ///< from, until: milliseconds
   [[nodiscard]] bool lost(const Cut& cut) {
     if (!lossy_) return false;
-    const auto since =
-        std::chrono::duration_cast<milliseconds>(now_ - Time(seconds(1000)));
-    return chance(0.1) ||
-           (since.count() >= cut.first && since.count() < cut.second);
+    const auto since = passed().count();
+    return chance(0.1) || (since >= cut.first && since < cut.second);
   }
 
   JobOptions draw_options() {
@@ -182,12 +170,7 @@ class Simulation {
     return options;
   }
 
-  template <class Event>
-  void later(int after_milliseconds, Event event) {
-    events_.emplace(now_ + milliseconds(after_milliseconds), event);
-  }
-
-  void ask() { act(stop_requested(job_, SIGTERM, now_)); }
+  void ask() { act(stop_requested(job_, SIGTERM, now())); }
 
   /// Late, now and then twice; and so in another order.
   void deliver(const Report& report) {
@@ -200,7 +183,7 @@ class Simulation {
         const bool stale = report.generation != job_.generation;
         const auto before = job_.stale;
         checkpoint_seen(job_, checkpoint_);
-        act(receive(job_, report, now_));
+        act(receive(job_, report, now()));
         if (stale && report.generation != 0) {
           EXPECT_EQ(job_.stale, before + 1) << "V5";
         }
@@ -216,7 +199,7 @@ class Simulation {
       later(draw(0, 200), [this, agent, to, command] {
         if (at(agent).incarnation != to || down_.contains(agent)) return;
         if (hung_up_.contains(to)) return;
-        act(agent, receive(at(agent), command, now_));
+        act(agent, receive(at(agent), command, now()));
       });
     }
   }
@@ -233,43 +216,19 @@ class Simulation {
       }
       if (const auto* send = std::get_if<SendCommand>(&action)) {
         EXPECT_FALSE(finished_ > 0) << "V9: a command after the end";
-        if (const auto* start =
-                std::get_if<StartGeneration>(&send->command.body)) {
-          note_start(*send, *start);
-        }
+        starts_.note(*send);
         deliver(send->agent, send->command);
       }
     }
     wake_job();
   }
-  void note_start(const SendCommand& send, const StartGeneration& start) {
-    const int generation = send.command.generation;
-    generations_.insert(generation);
-    EXPECT_EQ(worlds_.emplace(generation, start.world).first->second,
-              start.world);
-    for (const int rank : start.ranks) {
-      EXPECT_LT(rank, start.world);
-      EXPECT_EQ(places_.emplace(std::pair(generation, rank), send.agent)
-                    .first->second,
-                send.agent)
-          << "a rank of two agents";
-    }
-    if (start.world < whole_world()) ++smaller_;
-  }
-  [[nodiscard]] int whole_world() const {
-    int world = 0;
-    for (const auto& ranks : job_.options.ranks) {
-      world += static_cast<int>(ranks.size());
-    }
-    return world;
-  }
   void wake_job() {
     const auto deadline = next_deadline(job_);
     if (!deadline || deadline == job_wakes_) return;
     job_wakes_ = deadline;
-    events_.emplace(std::max(now_, *deadline), [this] {
+    wake_at(*deadline, [this] {
       job_wakes_.reset();
-      act(tick(job_, now_));
+      act(tick(job_, now()));
     });
   }
 
@@ -292,9 +251,9 @@ class Simulation {
     auto& wakes = agent_wakes_[static_cast<std::size_t>(agent)];
     if (!deadline || deadline == wakes) return;
     wakes = deadline;
-    events_.emplace(std::max(now_, *deadline), [this, agent] {
+    wake_at(*deadline, [this, agent] {
       agent_wakes_[static_cast<std::size_t>(agent)].reset();
-      if (!down_.contains(agent)) act(agent, tick(at(agent), now_));
+      if (!down_.contains(agent)) act(agent, tick(at(agent), now()));
     });
   }
   void inspect(int agent, const InspectRank& action) {
@@ -320,7 +279,7 @@ class Simulation {
     const Alive rank{agent, action.generation, action.rank, ++processes_,
                      chance(0.8)};
     alive_.insert(rank);
-    act(agent, rank_spawned(at(agent), rank.rank, rank.process, now_));
+    act(agent, rank_spawned(at(agent), rank.rank, rank.process, now()));
     if (chance(0.95)) say(rank, kSaidJoined, draw(0, 3000));
     // One that says nothing more hangs, and is ended for it.
     if (chance(0.1)) say(rank, "section load", draw(0, 5000));
@@ -348,7 +307,7 @@ class Simulation {
     later(when, [this, rank, word] {
       if (!alive_.contains(rank)) return;
       act(rank.agent,
-          rank_said(at(rank.agent), rank.generation, rank.rank, word, now_));
+          rank_said(at(rank.agent), rank.generation, rank.rank, word, now()));
     });
   }
   void leave(const Alive& rank, int code, int by_signal, int when) {
@@ -375,17 +334,14 @@ class Simulation {
     for (const Alive& rank : alive_) living.insert(rank.generation);
     EXPECT_LE(living.size(), 1U) << "V5: ranks of two generations at once";
     EXPECT_LE(job_.policy.restarts, job_.options.policy.most_restarts) << "V9";
-    EXPECT_LE(static_cast<int>(generations_.size()),
-              job_.options.policy.most_restarts + 1)
+    EXPECT_LE(starts_.generations(), job_.options.policy.most_restarts + 1)
         << "V9";
     EXPECT_LE(finished_, 1) << "V10";
   }
 
-  std::mt19937 random_;
   const bool lossy_;
-  Time now_ = Time(seconds(1000));
-  std::multimap<Time, std::function<void()>> events_;
   JobState job_;
+  StartsSeen starts_{job_.options};
   std::optional<Time> job_wakes_;
   std::vector<AgentState> agents_;
   std::vector<std::optional<Time>> agent_wakes_;
@@ -396,10 +352,6 @@ class Simulation {
   std::uint64_t incarnations_ = 0;
   std::set<Alive> alive_;
   std::set<std::tuple<std::uint64_t, int, int>> ended_;
-  std::set<int> generations_;
-  std::map<int, int> worlds_;                  ///< of generations
-  std::map<std::pair<int, int>, int> places_;  ///< generation, rank: agent
-  int smaller_ = 0;
   Told told_;
   int finished_ = 0, processes_ = 0;
   std::int64_t checkpoint_ = 0;

@@ -213,5 +213,29 @@ TEST_F(LaunchCommandTest, Sigusr1SavesAndGoesOnSigusr2ShowsStacks) {
   EXPECT_EQ(job("run")["restarts"].size(), 0U);
 }
 
+TEST_F(LaunchCommandTest, WhatRanksNeedIsKnownBeforeTheyStart) {
+  const Outcome outcome =
+      run(launched(2, "run",
+                   "--agents 2 --set train.steps=2 --set validation.every=2 "
+                   "--set train.precision=float32"));
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const auto needs =
+      json_of(read_file(folder_ / "run/preflight.json"))["needs"];
+  EXPECT_GT(needs["rank_bytes"], 1 << 20);
+  // The only checkpoint, but for what its files say of themselves.
+  double written = 0;
+  for (const auto& entry : fs::recursive_directory_iterator(
+           list_checkpoints(checkpoints("run")).at(0).folder)) {
+    if (entry.is_regular_file()) written += entry.file_size();
+  }
+  const double needed = needs["disk_bytes"];
+  EXPECT_GT(written, needed);
+  EXPECT_LT(written, 1.3 * needed);
+  EXPECT_THAT(needs["files"].dump(),
+              testing::AllOf(HasSubstr("/tiny.toml\""),
+                             HasSubstr("/data/quickstart/tokenizer.json\""),
+                             HasSubstr("/data/quickstart/val.jsonl\"")));
+}
+
 }  // namespace
 }  // namespace catena

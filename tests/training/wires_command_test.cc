@@ -151,6 +151,30 @@ TEST_F(WiresCommandTest, RanksThatAreStartedOneByOneTrainAsOneRankDoes) {
   expect_nothing_left();
 }
 
+TEST_F(WiresCommandTest, RanksOfTwoNodesTrainAsOneRankDoes) {
+  ASSERT_EQ(run(by(1, 0, "one")).code, 0);
+  ASSERT_EQ(run(by(4, 2, "shared")).code, 0);
+  std::vector<pid_t> processes;
+  for (int rank = 0; rank < 4; ++rank) {
+    processes.push_back(
+        start(rank_of(2, "run"),
+              told(rank, 4) + fmt::format("export CATENA_NODE={};", rank / 2),
+              name_of(rank)));
+  }
+  const auto outcomes = wait_for_all(processes);
+  for (const Outcome& outcome : outcomes) {
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+  }
+  EXPECT_THAT(
+      outcomes[0].err,
+      AllOf(HasSubstr("ranks    4 over Gloo over TCP, 127.0.0.1, between 2 "
+                      "nodes of 2, shared memory inside: 2 x 2"),
+            HasSubstr(", 2 a node")));
+  expect_same_run("run", "one");
+  EXPECT_EQ(state("run"), state("shared"));
+  expect_nothing_left();
+}
+
 TEST_F(WiresCommandTest, ASignalToOneOfThemStopsAllAndTheyGoOn) {
   const std::string more = "--set train.steps=40 --set checkpoint.every=0 ";
   const auto processes = start_all(2, rank_of(2, "run", more));
