@@ -12,13 +12,16 @@
 //                   --timeline FILE: rank 0's last step of the last row of the
 //                   table, for bench/plot_timeline or ui.perfetto.dev
 //   --foretell      steps of N ranks that the kernel table of another model
-//                   foretells, on both wires, and what they took
+//                   foretells, on the fast wire and the simulated one, and
+//                   what they took. --link namespaces: two ranks on the real
+//                   one, too. --link none: on the fast wire alone
 // Prints Markdown.
 
 #include <CLI/CLI.hpp>
 
 #include "bench/program.h"
 #include "bench/rank_steps.h"
+#include "runtime/base/error.h"
 
 namespace catena::bench {
 
@@ -38,9 +41,10 @@ int run(int argc, char** argv) {
   app.add_option("--wire", options.wire,
                  "What the wire takes of the time that a step computes")
       ->check(CLI::PositiveNumber);
-  app.add_option("--link", options.link, "The slow wire of --overlap")
-      ->check(CLI::IsMember({"simulated", "namespaces", "none"}))
-      ->needs(table);
+  const auto* const link =
+      app.add_option("--link", options.link,
+                     "The slow wire of --overlap and --foretell")
+          ->check(CLI::IsMember({"simulated", "namespaces", "none"}));
   for (const auto& [name, values] :
        {std::pair{"--iterations", &options.iterations},
         std::pair{"--chunks", &options.chunks}}) {
@@ -56,6 +60,9 @@ int run(int argc, char** argv) {
       ->excludes("--overlap")
       ->excludes("--foretell");
   CLI11_PARSE(app, argc, argv);
+  if (link->count() > 0 && !overlap && !foretell) {
+    fail(ErrorKind::kUsage, "--link needs --overlap or --foretell");
+  }
   if (options.replay_routing.empty()) {
     std::printf("FORCED BALANCED: experts are dealt out, not chosen\n\n");
   } else {

@@ -1,7 +1,9 @@
 #include <cmath>
 #include <cstdio>
+#include <memory>
 
 #include "bench/rank_steps.h"
+#include "bench/slow_wire.h"
 #include "bench/timing.h"
 #include "training/forecast.h"
 #include "training/plan.h"
@@ -44,12 +46,37 @@ Forecast foretell(const Config& config, int ranks, const Calibration& from,
                    .across = copies});
 }
 
+enum class Over { kMemory, kSimulated, kNamespaces };
+
+const char* name(Over wire) {
+  switch (wire) {
+    case Over::kMemory:
+      return "memory";
+    case Over::kSimulated:
+      return "slow";
+    case Over::kNamespaces:
+      return "slow, real";
+  }
+  return "";
+}
+
 /// Another size than the one that calibrates.
 struct Run {
   int iterations, top_k, chunks;
   const char* tokens;
-  bool slow;
+  Over wire;
 
+  [[nodiscard]] bool possible(int ranks, const StepOptions& options) const {
+    switch (wire) {
+      case Over::kMemory:
+        return true;
+      case Over::kSimulated:
+        return ranks > 1 && options.link != "none";
+      case Over::kNamespaces:
+        return ranks == 2 && options.link == "namespaces";
+    }
+    return false;
+  }
   [[nodiscard]] Config config(const StepOptions& options) const {
     return load_config(options,
                        {fmt::format("model.chain.iterations={}", iterations),
@@ -60,10 +87,10 @@ struct Run {
   }
 };
 
-constexpr Run kRuns[] = {{1, 8, 1, "4096", false},
-                         {4, 4, 1, "3072", false},
-                         {1, 8, 2, "4096", true},
-                         {3, 4, 2, "3072", true}};
+constexpr Run kRuns[] = {
+    {1, 8, 1, "4096", Over::kMemory},     {4, 4, 1, "3072", Over::kMemory},
+    {1, 8, 2, "4096", Over::kSimulated},  {3, 4, 2, "3072", Over::kSimulated},
+    {1, 8, 2, "4096", Over::kNamespaces}, {3, 4, 2, "3072", Over::kNamespaces}};
 
 /// Of all rounds.
 struct Found {
@@ -75,21 +102,39 @@ struct Found {
   }
 };
 
-void compare(const Run& run, int ranks, const StepOptions& options,
-             Found& found) {
-  const Calibration from = calibrate(
-      measure(load_config(options), options, ranks, 1).front(), options);
-  const Config config = run.config(options);
-  const Forecast fast = foretell(config, ranks, from, nullptr);
-  const Link link{
+/// A run, and what was foretold of it.
+struct Compared {
+  Forecast expected;
+  Steps steps;
+};
+
+Compared compare_on(Over wire, const Config& config, int ranks,
+                    const StepOptions& options, const Calibration& from,
+                    SlowWire* real) {
+  Forecast fast = foretell(config, ranks, from, nullptr);
+  if (wire == Over::kMemory) {
+    return {std::move(fast), measure(config, options, ranks, 1).front()};
+  }
+  Link link{
       .bytes_per_second = static_cast<double>(fast.traffic.total().sent_bytes) /
                           (options.wire * fast.kernel_seconds),
       .latency_seconds = 20e-6};
-  const Link* slow = run.slow ? &link : nullptr;
-  const Forecast expected =
-      run.slow ? foretell(config, ranks, from, slow) : fast;
-  const Steps steps =
-      measure(config, options, ranks, 1, {.simulated = slow}).front();
+  RankWire slow{.simulated = &link};
+  if (wire == Over::kNamespaces) {
+    real->set_rate(link.bytes_per_second);
+    slow = {.real = real};
+  }
+  Steps steps = measure(config, options, ranks, 1, slow).front();
+  link = steps.wire.value_or(link);
+  return {foretell(config, ranks, from, &link), std::move(steps)};
+}
+
+void compare(const Run& run, int ranks, const StepOptions& options,
+             SlowWire* real, Found& found) {
+  const Calibration from = calibrate(
+      measure(load_config(options), options, ranks, 1).front(), options);
+  const auto [expected, steps] =
+      compare_on(run.wire, run.config(options), ranks, options, from, real);
   found.foretold.push_back(expected.step_seconds);
   found.took.push_back(steps.mean());
   found.off_percent.push_back(100 * (expected.step_seconds / steps.mean() - 1));
@@ -101,6 +146,8 @@ void compare(const Run& run, int ranks, const StepOptions& options,
 }  // namespace
 
 void foretell_ranks(const StepOptions& options) {
+  const auto real =
+      options.link == "namespaces" ? std::make_unique<SlowWire>() : nullptr;
   std::printf(
       "| ranks | wire | model | tokens a step | chunks | step foretold, s | "
       "step, s | off %% | exposed foretold %% | exposed %% |\n"
@@ -110,18 +157,17 @@ void foretell_ranks(const StepOptions& options) {
   for (const int ranks : {1, 2, 4, 8}) {
     if (ranks > options.ranks) break;
     for (const Run& run : kRuns) {
-      if (run.slow && ranks == 1) continue;
+      if (!run.possible(ranks, options)) continue;
       Found found;
       for (int round = 0; round < options.rounds; ++round) {
-        compare(run, ranks, options, found);
+        compare(run, ranks, options, real.get(), found);
       }
       ++runs;
       good += found.within(kGoal) ? 1 : 0;
       std::printf(
           "| %d | %s | %s | %s | %d | %.3f | %.3f | %s | %.1f | %.1f |\n",
-          ranks, run.slow ? "slow" : "memory",
-          model_name(run.config(options).model).c_str(), run.tokens, run.chunks,
-          median(found.foretold), median(found.took),
+          ranks, name(run.wire), model_name(run.config(options).model).c_str(),
+          run.tokens, run.chunks, median(found.foretold), median(found.took),
           with_spread(found.off_percent, 1).c_str(),
           median(found.foretold_exposed), median(found.exposed));
       std::fflush(stdout);
