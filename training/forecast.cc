@@ -216,7 +216,9 @@ Forecast forecast(const Config& config, Precision precision, int ranks,
   result.routing = routing;
   const Estimate needs = estimate(config, precision, result.mesh);
   result.memory_bytes = needs.total_bytes();
-  if (routing == "balanced" || ranks == 1) {
+  CATENA_CHECK(routing == "balanced" || ranks > 1,
+               "[forecast] one rank exchanges nothing under {}", routing);
+  if (routing == "balanced") {
     result.load_max_to_mean = max_to_mean(balanced_rows(config, result.mesh));
     ModelledRank(config, precision, result.mesh, cluster).run(result);
   } else {

@@ -36,7 +36,8 @@ struct Forecast {
 /// `routing`: "balanced", or as plan_routing(): then each step of a file is
 /// taken, by the rank whose experts it loads most, and the means are told. That
 /// rank's bytes are those that a run with these routes counts.
-/// Throws: as plan_routing(), and Error(kConfig) of what does not fit.
+/// Throws: as plan_routing(), and Error(kConfig) of what does not fit;
+/// InvalidArgument for one rank that is to follow routes.
 [[nodiscard]] Forecast forecast(const Config& config, Precision precision,
                                 int ranks, const Cluster& cluster,
                                 const std::string& routing = "balanced");

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 
@@ -48,7 +49,8 @@ int plan(const Options& options) {
     assignments.push_back("parallel.placement_file=" + options.placement);
   }
   load(schema, config, options.config, assignments);
-  if (options.ranks.front() == 1 && options.routing != "balanced") {
+  if (options.routing != "balanced" &&
+      std::count(options.ranks.begin(), options.ranks.end(), 1) > 0) {
     fail(ErrorKind::kUsage,
          "--routing {}: one rank exchanges nothing; say how many with --ranks",
          options.routing);
