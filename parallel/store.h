@@ -7,7 +7,7 @@
 namespace catena {
 
 /// Where ranks that know nothing of each other yet leave word: key -> bytes.
-/// Each key is set once.
+/// Each key is set once, or by several of whom any may be heard.
 class Store {
  public:
   virtual ~Store() = default;

@@ -33,6 +33,27 @@ std::string key(const Options& options, int rank) {
   return fmt::format("{}/joined/{}", options.token, rank);
 }
 
+/// What became of a rank, by itself or by one of its node: whoever asks hears
+/// one of them.
+void say(Store& store, const Options& options, int rank,
+         const std::string& what) {
+  try {
+    store.set(key(options, rank), what);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::kCommunication) throw;
+  }
+}
+
+/// Of all of a node, as those that are dead cannot say it themselves.
+void say_failed(Store& store, const Options& options,
+                const std::vector<int>& here, const std::string& why) {
+  try {
+    for (const int rank : here) say(store, options, rank, kFailed + why);
+  } catch (const Error&) {
+    // The store does not answer; `why` is the cause.
+  }
+}
+
 /// "Gloo over TCP, 10.0.0.1, between 2 nodes of 1 to 2, shared memory inside".
 std::string describe(const Nodes& nodes, const Transport* gloo) {
   if (gloo == nullptr) return "shared memory";
@@ -120,14 +141,14 @@ class JoinedTransport final : public Transport {
                                      .deadline = options.deadline,
                                      .pool_bytes = options.pool_bytes});
     } catch (const Error& error) {
-      store.set(key(options, rank_), kFailed + std::string(error.what()));
+      say_failed(store, options, here, error.what());
       throw;
     }
   }
 
   /// So that what goes wrong in a node is known in all.
   void hear_of_all(Store& store, const Options& options) const {
-    store.set(key(options, rank_), kJoined);
+    say(store, options, rank_, kJoined);
     for (int other = 0; other < size(); ++other) {
       std::string said;
       try {

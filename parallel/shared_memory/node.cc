@@ -1,5 +1,7 @@
 #include "parallel/shared_memory/node.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cstring>
@@ -145,6 +147,8 @@ void Node::check(int place) {
          std::string_view(control.record.text, control.record.text_bytes));
   }
   if (control.life.owner_died()) {
+    // It cannot do that itself, and has perhaps no parent that would.
+    shm_unlink(fmt::format("{}{}", name_prefix(token_), rank).c_str());
     fail(ErrorKind::kCommunication,
          "rank {} has died while ranks joined; rank {} waited for it", rank,
          rank_);

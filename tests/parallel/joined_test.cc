@@ -224,5 +224,40 @@ TEST_F(JoinedTest, RanksThatDoNotSeeOneMemoryGoOverGloo) {
   expect_success(run_apart<ReadOnlyFolder>());
 }
 
+/// Its rank dies as soon as it has told its neighbours of its memory.
+class FatalStore final : public Store {
+ public:
+  explicit FatalStore(Store& store) : store_(store) {}
+  void set(std::string_view key, std::string_view value) override {
+    store_.set(key, value);
+    if (key.find("/shared-memory/") != std::string_view::npos) raise(SIGKILL);
+  }
+  std::string get(std::string_view key,
+                  std::chrono::duration<double> deadline) override {
+    return store_.get(key, deadline);
+  }
+
+ private:
+  Store& store_;
+};
+
+TEST_F(JoinedTest, ADeathWhileANodeJoinsIsHeardInTheOthers) {
+  const auto ends = run(
+      4, [](Transport&) {},
+      [](int rank, int size, Store& store, const std::string& token) {
+        FatalStore fatal(store);
+        Store& own = rank == 2 ? fatal : store;
+        return make(rank, size, own, token);
+      },
+      2);
+  EXPECT_EQ(ends[2].signal, SIGKILL);
+  for (const std::size_t r : {0U, 1U, 3U}) {
+    ASSERT_TRUE(ends[r].threw);
+    EXPECT_EQ(ends[r].kind, ErrorKind::kCommunication);
+    EXPECT_THAT(ends[r].text, HasSubstr("rank 2 has died while ranks joined"));
+    EXPECT_LT(ends[r].seconds, 20);
+  }
+}
+
 }  // namespace
 }  // namespace catena::testing
