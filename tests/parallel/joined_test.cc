@@ -27,7 +27,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using namespace std::chrono_literals;
 
-constexpr Communicator::Deadline kLong(60), kShort(0.5);
+constexpr Communicator::Deadline kLong(60), kShort(1);
 
 /// Two ranks a node.
 std::unique_ptr<Transport> make(int rank, int size, Store& store,
@@ -63,6 +63,8 @@ class JoinedTest : public ::testing::Test {
     return run(
         size,
         [&](Transport& transport) {
+          // All are there before a short deadline begins.
+          wait(Communicator(transport, kLong).barrier({}));
           Communicator all(transport, deadline);
           std::vector<float> x(20000, 1);
           for (int round = 0;; ++round) {
