@@ -35,7 +35,7 @@ class Judge {
     for (std::size_t i = 0; i < nodes_.size(); ++i) {
       node_ = i;
       if (!nodes_[i].silent.empty()) {
-        add(Severity::kBad, "answer", nodes_[i].silent, kExitNotAssembled);
+        add_missing("answer", nodes_[i].late, nodes_[i].silent);
       }
       judge_clock(nodes_[i]);
       if (nodes_[i].machine) judge_machine(nodes_[i], *nodes_[i].machine);
@@ -60,6 +60,11 @@ class Judge {
                          .text = std::move(text),
                          .code = code});
     return findings_.back();
+  }
+
+  void add_missing(const char* probe, bool late, std::string text) {
+    add(late ? Severity::kSlow : Severity::kBad, probe, std::move(text),
+        late ? 0 : kExitNotAssembled);
   }
 
   void judge_clock(const NodeFacts& node) {
@@ -206,16 +211,20 @@ class Judge {
   }
 
   void blame(int number) {
-    const auto at =
-        std::find_if(links_.begin(), links_.end(), [&](const LinkFound& link) {
-          return !link.failed.empty() &&
-                 (link.from == number || link.to == number);
-        });
+    const LinkFound* at = nullptr;
+    for (const LinkFound& link : links_) {
+      if (link.failed.empty() || (link.from != number && link.to != number)) {
+        continue;
+      }
+      if (at == nullptr || (at->late && !link.late)) at = &link;
+    }
     node_ = static_cast<std::size_t>(number);
-    add(Severity::kBad, "link",
-        fmt::format("from {} ({}) to {} ({}) there is no way: {}", at->from,
-                    host(at->from), at->to, host(at->to), at->failed),
-        kExitNotAssembled);
+    add_missing("link", at->late,
+                fmt::format("from {} ({}) to {} ({}) {}: {}", at->from,
+                            host(at->from), at->to, host(at->to),
+                            at->late ? "it is not known how good the way is"
+                                     : "there is no way",
+                            at->failed));
   }
 
   [[nodiscard]] int number_of(const NodeFacts& node) const {

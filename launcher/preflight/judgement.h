@@ -20,8 +20,9 @@ struct NodeFacts {
   double round_trip_seconds = 0;  ///< of that question; half of it is unsure
   std::optional<MachineFacts> machine = {};
   std::optional<double> flops = {};
-  std::string silent =
-      {};  ///< why there is no more of it; "": all was answered
+  /// Why there is no more of it; "": all was answered.
+  std::string silent = {};
+  bool late = false;  ///< for no more than that it took too long
 };
 
 /// The way between two machines.
@@ -29,6 +30,7 @@ struct LinkFound {
   int from = 0, to = 0;  ///< who sent, and to whom
   LinkFacts facts = {};
   std::string failed = {};  ///< why there is none; "": there is
+  bool late = false;        ///< nobody said so, it only took too long
 };
 
 /// The least latency and the greatest bandwidth of its links; nothing where
@@ -75,7 +77,8 @@ struct Finding {
 /// the launcher, and, if as many have others, not the launcher's.
 /// A machine's bandwidth is that of its best link, so that one with a bad
 /// connection is named, and not those who talked to it; where links have
-/// failed, the fewest machines are bad without whom there is none.
+/// failed, the fewest machines are bad without whom there is none. Who was
+/// only late, or has links that were, is slow.
 [[nodiscard]] std::vector<Finding> judge(const std::vector<NodeFacts>& nodes,
                                          const std::vector<LinkFound>& links,
                                          const JobNeeds& needs,

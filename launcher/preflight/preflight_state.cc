@@ -230,7 +230,6 @@ class Taker {
     if (state_.stage == PreflightStage::kLink) add_link({.facts = link});
   }
 
- private:
   void add_link(LinkFound link) {
     link.from = agent_;
     link.to = partner_of(state_, agent_);
@@ -241,9 +240,12 @@ class Taker {
     }
     state_.links.push_back(std::move(link));
   }
+
+ private:
   static void keep_better(LinkFound& before, const LinkFound& now) {
-    if (!now.failed.empty()) return;
-    if (!before.failed.empty()) {
+    const bool failed_before = !before.failed.empty();
+    if (!now.failed.empty() && (now.late || !failed_before)) return;
+    if (failed_before) {
       before = now;
       return;
     }
@@ -314,11 +316,14 @@ namespace {
 void miss(PreflightState& state, int agent, Moment now) {
   const double time = seconds(state.options.probe_time);
   if (state.stage == PreflightStage::kLink) {
-    return Taker(state, agent,
-                 now)(ProbeFailed{fmt::format("no answer in {:.3g} s", time)});
+    return Taker(state, agent, now)
+        .add_link({.failed = fmt::format("no answer in {:.3g} s", time),
+                   .late = true});
   }
-  state.nodes.at(static_cast<std::size_t>(agent)).silent = fmt::format(
-      "it did not answer the {} probe in {:.3g} s", name_of(state.stage), time);
+  NodeFacts& node = state.nodes.at(static_cast<std::size_t>(agent));
+  node.silent = fmt::format("it did not answer the {} probe in {:.3g} s",
+                            name_of(state.stage), time);
+  node.late = true;
 }
 
 }  // namespace

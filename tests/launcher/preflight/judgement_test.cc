@@ -157,9 +157,16 @@ const BadCase kBadCases[] = {
      [](NodeFacts& n) { n.machine->file_hashes[1] = 10; }},
     {"data", Severity::kBad, kExitConfig, "x.toml cannot be read there",
      [](NodeFacts& n) { n.machine->file_hashes[0] = 0; }},
-    {"answer", Severity::kBad, kExitNotAssembled, "did not answer",
+    {"answer", Severity::kSlow, 0, "did not answer",
      [](NodeFacts& n) {
        n.silent = "it did not answer the machine probe in 30 s";
+       n.late = true;
+       n.machine.reset();
+       n.flops.reset();
+     }},
+    {"answer", Severity::kBad, kExitNotAssembled, "probe failed",
+     [](NodeFacts& n) {
+       n.silent = "its machine probe failed: it has no cores";
        n.machine.reset();
        n.flops.reset();
      }},
@@ -256,6 +263,28 @@ TEST(JudgementTest, TheFewestAreBlamedForLinksThatAreNotThere) {
     }
   }
   EXPECT_FALSE(best_links({}, 0));
+}
+
+TEST(JudgementTest, ALinkThatOnlyTookTooLongIsSlow) {
+  auto links = links_of(4);
+  for (LinkFound& link : links) {
+    if (link.from != 3) continue;
+    link.failed = "no answer in 30 s";
+    link.late = true;
+  }
+  auto findings = judge(nodes_of(4), links, {}, nullptr);
+  ASSERT_EQ(findings.size(), 1U);
+  EXPECT_EQ(findings[0].node, 3);
+  EXPECT_EQ(findings[0].severity, Severity::kSlow);
+  EXPECT_EQ(findings[0].code, 0);
+  EXPECT_THAT(findings[0].text, HasSubstr("no answer in 30 s"));
+  // One that is known not to be there counts for more.
+  links.back().failed = "no route";
+  links.back().late = false;
+  findings = judge(nodes_of(4), links, {}, nullptr);
+  ASSERT_EQ(findings.size(), 1U);
+  EXPECT_EQ(findings[0].severity, Severity::kBad);
+  EXPECT_THAT(findings[0].text, HasSubstr("there is no way: no route"));
 }
 
 TEST(JudgementTest, TheFileOfMostIsTheRightOne) {

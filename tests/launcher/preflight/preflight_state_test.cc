@@ -189,6 +189,7 @@ TEST(PreflightStateTest, WhoDoesNotAnswerIsNamedAndAskedNothingMore) {
   two.wait();
   EXPECT_THAT(two.state.nodes[1].silent,
               HasSubstr("did not answer the clock probe in 20 s"));
+  EXPECT_TRUE(two.state.nodes[1].late);
   while (!two.asked.empty()) {
     EXPECT_EQ(two.asked.front().agent, 0);
     two.answer();
@@ -196,6 +197,15 @@ TEST(PreflightStateTest, WhoDoesNotAnswerIsNamedAndAskedNothingMore) {
   EXPECT_EQ(two.done, 1);
   EXPECT_TRUE(two.state.nodes[0].flops);
   EXPECT_FALSE(two.state.nodes[1].machine);
+}
+
+TEST(PreflightStateTest, WhoCannotAnswerIsNotLate) {
+  Watched two(2);
+  two.come(0);
+  two.come(1);
+  two.take(answered(two.state, 1, {1, ProbeFailed{"no cores"}}, two.now));
+  EXPECT_EQ(two.state.nodes[1].silent, "its clock probe failed: no cores");
+  EXPECT_FALSE(two.state.nodes[1].late);
 }
 
 TEST(PreflightStateTest, AgentsAreWaitedForUntilTheirTimeIsOver) {
@@ -228,6 +238,7 @@ TEST(PreflightStateTest, AWayThatIsNotThereIsSaid) {
   while (two.done == 0) two.wait();
   ASSERT_EQ(two.state.links.size(), 1U);
   EXPECT_EQ(two.state.links[0].failed, "no answer in 20 s");
+  EXPECT_TRUE(two.state.links[0].late);
   EXPECT_EQ(two.state.nodes[0].silent, "");
 }
 
