@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -96,10 +97,14 @@ TEST_F(ChildrenTest, WhatIsLeftOfAGroupIsKilledFirst) {
   std::array<int, 2> ends{};
   ASSERT_EQ(::pipe(ends.data()), 0);
   // It keeps the pipe open as long as it lives.
-  watch("sleep 20 & exit 0");
+  const int group = watch("sleep 1000 & exit 0");
   ::close(ends[1]);
   run();
   EXPECT_THAT(told_, ElementsAre(0));
+  pollfd left{.fd = ends[0], .events = POLLIN, .revents = 0};
+  const int ended = ::poll(&left, 1, 60'000);
+  EXPECT_EQ(ended, 1);
+  if (ended != 1) ::kill(-group, SIGKILL);
   char none = 0;
   EXPECT_EQ(::read(ends[0], &none, 1), 0);
   ::close(ends[0]);
