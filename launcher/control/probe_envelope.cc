@@ -97,8 +97,10 @@ void put(const Probe& probe, proto::Probe& to) {
                           auto& machine = *to.mutable_machine();
                           machine.set_program(body.program);
                           machine.set_run(body.run);
-                          for (const auto& file : body.files)
-                            machine.add_files(file);
+                          const std::size_t count = files_compared(body);
+                          for (std::size_t i = 0; i < count; ++i) {
+                            machine.add_files(body.files[i]);
+                          }
                         },
                         [&](const ProbeCompute&) { to.mutable_compute(); },
                         [&](const ProbeListen& body) {

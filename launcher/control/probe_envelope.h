@@ -10,6 +10,7 @@ class Probed;
 namespace catena::launcher::control {
 
 /// Part of envelope.h: the questions of a preflight and their answers.
+/// Of a machine's files as many are written as are compared.
 void put(const Probe& probe, proto::Probe& to);
 void put(const Probed& probed, proto::Probed& to);
 /// Throws: as read().

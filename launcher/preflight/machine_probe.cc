@@ -12,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 #include <limits>
+#include <optional>
 #include <span>
 #include <system_error>
 
@@ -27,8 +28,8 @@ constexpr std::size_t kPieceBytes = std::size_t{64} << 10U;
 constexpr std::int64_t kSmallBytes = std::int64_t{4} << 20U;
 constexpr std::int64_t kPieces = 16;
 constexpr std::size_t kWrittenBytes = std::size_t{1} << 20U;
-/// Of all files of a folder.
-constexpr std::int64_t kFolderBytes = std::int64_t{64} << 20U;
+/// Of all files but the program.
+constexpr std::int64_t kMostBytes = std::int64_t{64} << 20U;
 constexpr std::int64_t kWhole = std::numeric_limits<std::int64_t>::max();
 
 /// Closes it.
@@ -65,57 +66,75 @@ bool add_bytes(int file, std::int64_t offset, std::int64_t end,
   return true;
 }
 
-/// At most `whole` bytes are read whole.
-bool add_file(const std::string& path, std::int64_t whole, Hasher64& hasher) {
+/// What may be read of a file, or of all files of a folder.
+struct Allowance {
+  std::int64_t whole;  ///< larger files are read in pieces
+  std::int64_t left;
+};
+
+/// Pieces of a large file, evenly spread.
+bool add_pieces(int file, std::int64_t size, std::int64_t& left,
+                Hasher64& hasher) {
+  const auto most = static_cast<std::int64_t>(kPieceBytes);
+  const std::int64_t pieces = std::clamp<std::int64_t>(left / most, 2, kPieces);
+  const std::int64_t piece = std::min(most, left / pieces);
+  left -= std::max(most, pieces * piece);
+  for (std::int64_t i = 0; i < pieces; ++i) {
+    const std::int64_t at = (size - piece) * i / (pieces - 1);
+    if (!add_bytes(file, at, at + piece, hasher)) return false;
+  }
+  return true;
+}
+
+bool add_file(const std::string& path, Allowance& may, Hasher64& hasher) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat status {};
   if (file.get() < 0 || ::fstat(file.get(), &status) != 0) return false;
   const std::int64_t size = status.st_size;
   hasher.add(std::as_bytes(std::span(&size, 1)));
-  // Some files of the kernel have no size.
-  if (size <= whole) return add_bytes(file.get(), 0, kWhole, hasher);
-  const auto piece = static_cast<std::int64_t>(kPieceBytes);
-  for (std::int64_t i = 0; i < kPieces; ++i) {
-    const std::int64_t at = (size - piece) * i / (kPieces - 1);
-    if (!add_bytes(file.get(), at, at + piece, hasher)) return false;
+  if (size > std::min(may.whole, may.left)) {
+    return add_pieces(file.get(), size, may.left, hasher);
   }
-  return true;
+  may.left -= std::max(size, static_cast<std::int64_t>(kPieceBytes));
+  // Some files of the kernel have no size.
+  return add_bytes(file.get(), 0, kWhole, hasher);
 }
 
-std::vector<std::string> files_below(const std::string& folder) {
+/// In their order, whatever that of the disk; nothing where they cannot all be
+/// found. What only others may read, such as lost+found, holds none of them.
+std::optional<std::vector<std::string>> files_below(const std::string& folder) {
   std::vector<std::string> files;
   std::error_code error;
-  for (fs::recursive_directory_iterator at(folder, error), end;
+  for (fs::recursive_directory_iterator
+           at(folder, fs::directory_options::skip_permission_denied, error),
+       end;
        !error && at != end; at.increment(error)) {
-    if (at->is_regular_file(error)) files.push_back(at->path().string());
+    std::error_code no_file;
+    if (at->is_regular_file(no_file)) files.push_back(at->path().string());
   }
+  if (error) return std::nullopt;
   std::sort(files.begin(), files.end());
   return files;
 }
 
 /// Whoever has many files, or large ones, is not to wait for them all.
-bool add_folder(const std::string& folder, Hasher64& hasher) {
-  std::int64_t left = kFolderBytes;
-  for (const std::string& file : files_below(folder)) {
+bool add_folder(const std::string& folder, Allowance& may, Hasher64& hasher) {
+  const auto files = files_below(folder);
+  if (!files) return false;
+  for (const std::string& file : *files) {
     hasher.add(std::as_bytes(std::span(file)));
-    if (left <= 0) continue;
-    std::error_code error;
-    const auto size = static_cast<std::int64_t>(fs::file_size(file, error));
-    if (error || !add_file(file, kSmallBytes, hasher)) return false;
-    left -= size > kSmallBytes
-                ? kPieces * static_cast<std::int64_t>(kPieceBytes)
-                : std::max(size, static_cast<std::int64_t>(kPieceBytes));
+    if (may.left > 0 && !add_file(file, may, hasher)) return false;
   }
   return true;
 }
 
 /// 0: it cannot be read.
-std::uint64_t hash_of(const std::string& path, std::int64_t whole) {
+std::uint64_t hash_of(const std::string& path, Allowance may) {
   Hasher64 hasher;
   std::error_code error;
   const bool good = fs::is_directory(path, error)
-                        ? add_folder(path, hasher)
-                        : add_file(path, whole, hasher);
+                        ? add_folder(path, may, hasher)
+                        : add_file(path, may, hasher);
   return good ? hasher.value() : 0;
 }
 
@@ -164,9 +183,14 @@ MachineFacts probe_machine(const ProbeMachine& probe) {
                      .memory_bytes = memory_limit_bytes(),
                      .free_memory_bytes = available_memory_bytes()};
   look_at_disk(probe.run, facts);
-  facts.program_hash = hash_of(probe.program, kWhole);
-  for (const std::string& file : probe.files) {
-    facts.file_hashes.push_back(hash_of(file, kSmallBytes));
+  facts.program_hash = hash_of(probe.program, {kWhole, kWhole});
+  // As much of each, so that none has another hash for what others hold.
+  const std::size_t count = files_compared(probe);
+  for (std::size_t i = 0; i < count; ++i) {
+    facts.file_hashes.push_back(
+        hash_of(probe.files[i],
+                {.whole = kSmallBytes,
+                 .left = kMostBytes / static_cast<std::int64_t>(count)}));
   }
   return facts;
 }

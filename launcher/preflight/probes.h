@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <variant>
@@ -18,6 +19,18 @@ struct ProbeMachine {
   std::string run = {};                 ///< the run's folder
   std::vector<std::string> files = {};  ///< or folders, that all ranks read
 };
+/// How many of its files, the first ones, are compared: what one message
+/// between launcher and agent holds.
+[[nodiscard]] inline std::size_t files_compared(const ProbeMachine& probe) {
+  constexpr std::size_t kMostFiles = 4096, kMostBytes = std::size_t{1} << 19U;
+  std::size_t count = 0, bytes = 0;
+  while (count < probe.files.size() && count < kMostFiles) {
+    bytes += probe.files[count].size() + sizeof(std::uint64_t);
+    if (bytes > kMostBytes) break;
+    ++count;
+  }
+  return count;
+}
 /// How fast do all your cores compute?
 struct ProbeCompute {};
 /// Where do other agents find you? Those that show the ticket are to be served.
@@ -53,7 +66,7 @@ struct MachineFacts {
   double write_seconds = 0;          ///< of 1 MiB there, to the disk
   std::string disk_error = {};       ///< why nothing can be written there
   std::uint64_t program_hash = 0;
-  std::vector<std::uint64_t> file_hashes = {};  ///< as ProbeMachine::files
+  std::vector<std::uint64_t> file_hashes = {};  ///< of the files compared
 
   friend bool operator==(const MachineFacts&, const MachineFacts&) = default;
 };

@@ -111,6 +111,19 @@ TEST(EnvelopeTest, EveryMessageComesAsItWent) {
             an_ending());
 }
 
+TEST(EnvelopeTest, AProbeOfTooManyFilesNamesTheFirst) {
+  for (const std::size_t length : {1, 1000, 4096}) {
+    ProbeMachine machine{"/bin/x", "/run", {}};
+    machine.files.assign(5000, std::string(length, 'x'));
+    const std::size_t count = files_compared(machine);
+    const Message again = read(write(Probe{1, machine}));
+    machine.files.resize(count);
+    EXPECT_EQ(std::get<ProbeMachine>(std::get<Probe>(again).body).files,
+              machine.files);
+    EXPECT_GT(count, 0U);
+  }
+}
+
 TEST(EnvelopeTest, LastWordsAreCutToTheFrame) {
   GenerationEmpty empty;
   for (int rank = 0; rank < 4096; ++rank) {

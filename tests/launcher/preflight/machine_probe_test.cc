@@ -97,6 +97,90 @@ TEST_F(MachineProbeTest, FilesThatDifferHaveOtherHashes) {
 }
 
 TEST_F(MachineProbeTest, CoresCompute) {
+/// Others than root may not enter a folder of nobody's.
+class AsNobody {
+ public:
+  AsNobody() : before_(::geteuid()) {
+    constexpr uid_t kNobody = 65534;
+    worked_ = before_ != 0 || ::seteuid(kNobody) == 0;
+  }
+  ~AsNobody() {
+    if (before_ == 0) worked_ = ::seteuid(0) == 0;
+  }
+  AsNobody(const AsNobody&) = delete;
+  AsNobody& operator=(const AsNobody&) = delete;
+  [[nodiscard]] bool worked() const { return worked_; }
+
+ private:
+  uid_t before_;
+  bool worked_;
+};
+
+TEST_F(MachineProbeTest, AFolderThatMayNotBeEnteredHidesNoFile) {
+  const fs::path folder = folder_ / "data";
+  fs::permissions(folder_, fs::perms(0755));
+  for (int i = 0; i < 8; ++i) {
+    write_file_atomically(folder / fmt::format("shard-{}", i), "a");
+    fs::create_directory(folder / fmt::format("lost-{}", i));
+    fs::permissions(folder / fmt::format("lost-{}", i), fs::perms(0));
+  }
+  const auto hash_as_nobody = [&] {
+    const AsNobody nobody;
+    EXPECT_TRUE(nobody.worked());
+    return hash(folder);
+  };
+  std::set<std::uint64_t> seen = {0};
+  EXPECT_TRUE(seen.insert(hash_as_nobody()).second);
+  for (int i = 0; i < 8; ++i) {
+    write_file_atomically(folder / fmt::format("shard-{}", i), "b");
+    EXPECT_TRUE(seen.insert(hash_as_nobody()).second) << i;
+  }
+  for (int i = 0; i < 8; ++i) {
+    fs::permissions(folder / fmt::format("lost-{}", i), fs::perms(0700));
+  }
+}
+
+TEST_F(MachineProbeTest, AllFilesTogetherAreReadInPart) {
+  constexpr std::uintmax_t kMebibyte = std::uintmax_t{1} << 20U;
+  ProbeMachine probe{.run = folder_.string()};
+  for (int i = 0; i < 200; ++i) {
+    const fs::path file = folder_ / fmt::format("shard-{}", i);
+    write_file(file);
+    fs::resize_file(file, 5 * kMebibyte);
+    probe.files.push_back(file.string());
+  }
+  const auto bytes_read = [] {
+    std::ifstream counts("/proc/self/io");
+    std::string name;
+    std::uintmax_t bytes = 0;
+    counts >> name >> bytes;
+    return name == "rchar:" ? bytes : 0;
+  };
+  const std::uintmax_t begin = bytes_read();
+  const MachineFacts facts = probe_machine(probe);
+  EXPECT_LT(bytes_read() - begin, 65 * kMebibyte);
+  ASSERT_EQ(facts.file_hashes.size(), 200U);
+  EXPECT_NE(facts.file_hashes[0], 0U);
+  // What one holds says nothing of another.
+  fs::resize_file(probe.files[0], 9 * kMebibyte);
+  const MachineFacts changed = probe_machine(probe);
+  EXPECT_NE(changed.file_hashes[0], facts.file_hashes[0]);
+  for (std::size_t i = 1; i < 200; ++i) {
+    EXPECT_EQ(changed.file_hashes[i], facts.file_hashes[i]);
+  }
+}
+
+TEST_F(MachineProbeTest, NoMoreFilesAreComparedThanAMessageHolds) {
+  ProbeMachine probe{.run = folder_.string()};
+  probe.files.assign(5000, (folder_ / "none").string());
+  EXPECT_EQ(files_compared(probe), 4096U);
+  EXPECT_EQ(probe_machine(probe).file_hashes.size(), 4096U);
+  probe.files.assign(5000, std::string(1016, 'x'));
+  EXPECT_EQ(files_compared(probe), 512U);
+  probe.files.resize(3);
+  EXPECT_EQ(files_compared(probe), 3U);
+}
+
   EXPECT_GT(probe_compute().flops, 1e6);
 }
 
