@@ -39,6 +39,7 @@ constexpr int kPings = 20;
 constexpr double kLongEnough = 0.05;  // seconds
 constexpr std::chrono::seconds kClientTime(10), kServerTime(60);
 constexpr std::size_t kMostClients = 8;
+constexpr std::chrono::milliseconds kBreath(100);
 
 /// Of a parcel; least significant first.
 using Header = std::array<unsigned char, 8>;
@@ -108,12 +109,17 @@ class LinkServer::Service : public std::enable_shared_from_this<Service> {
 
   asio::awaitable<void> accept_all() {
     const auto self = shared_from_this();
-    for (;;) {
+    while (acceptor_.is_open()) {
       error_code error;
       tcp::socket socket = co_await acceptor_.async_accept(
           asio::redirect_error(use_awaitable, error));
-      if (error == asio::error::connection_aborted) continue;
-      if (error) co_return;
+      if (!acceptor_.is_open()) co_return;
+      if (error) {
+        // Such as no descriptor left: there will be one again.
+        asio::steady_timer breath(context_, kBreath);
+        co_await breath.async_wait(use_awaitable);
+        continue;
+      }
       if (clients_.size() >= kMostClients && !make_room()) continue;
       const auto client = std::make_shared<Client>(std::move(socket));
       clients_.push_back(client);

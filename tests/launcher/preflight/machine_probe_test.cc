@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -96,7 +97,6 @@ TEST_F(MachineProbeTest, FilesThatDifferHaveOtherHashes) {
   EXPECT_EQ(hash(folder_ / "none"), 0U);
 }
 
-TEST_F(MachineProbeTest, CoresCompute) {
 /// Others than root may not enter a folder of nobody's.
 class AsNobody {
  public:
@@ -181,6 +181,7 @@ TEST_F(MachineProbeTest, NoMoreFilesAreComparedThanAMessageHolds) {
   EXPECT_EQ(files_compared(probe), 3U);
 }
 
+TEST_F(MachineProbeTest, CoresCompute) {
   EXPECT_GT(probe_compute().flops, 1e6);
 }
 
@@ -247,6 +248,27 @@ TEST(LinkProbeTest, StrangersMakeRoom) {
     strangers.emplace_back(context).connect(
         {boost::asio::ip::make_address("127.0.0.1"), served.port()});
   }
+  EXPECT_GT(probe_link({"127.0.0.1", served.port(), "ticket"}).bytes_per_second,
+            0);
+}
+
+TEST(LinkProbeTest, WhoLacksDescriptorsServesAgain) {
+  const Served served("127.0.0.1");
+  boost::asio::io_context context;
+  boost::asio::ip::tcp::socket stranger(context, boost::asio::ip::tcp::v4());
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int next = ::dup(0);
+  ASSERT_GE(next, 0);
+  ::close(next);
+  const rlimit none{static_cast<rlim_t>(next), before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  boost::system::error_code error;
+  stranger.connect({boost::asio::ip::make_address("127.0.0.1"), served.port()},
+                   error);
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_FALSE(error) << error.message();
   EXPECT_GT(probe_link({"127.0.0.1", served.port(), "ticket"}).bytes_per_second,
             0);
 }
