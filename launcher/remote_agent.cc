@@ -174,6 +174,15 @@ class RemoteAgent {
                                 setup.directory, error.message()),
                     kExitNotAssembled);
     }
+    try {
+      start_agent(setup);
+    } catch (const Error& failed) {
+      // Such as cores that nobody knows, where ranks are to be bound.
+      refuse(failed.what(), kExitNotAssembled);
+    }
+  }
+
+  void start_agent(const control::Setup& setup) {
     agent_.emplace(
         context_,
         AgentPlace{
