@@ -16,9 +16,9 @@ class Coordinator::Service {
   Service(asio::io_context& context, JobOptions options, Hooks hooks)
       : hooks_(std::move(hooks)), state_(std::move(options)), timer_(context) {}
 
-  void begin(Time since) {
+  void begin(Time since, Time launched) {
     see_checkpoint();
-    act(launcher::begin(state_, since));
+    act(launcher::begin(state_, since, launched));
   }
   void receive(const Report& report) {
     if (may_end_generation(report)) see_checkpoint();
@@ -116,7 +116,9 @@ Coordinator::Coordinator(asio::io_context& context, JobOptions options,
                                          std::move(hooks))) {}
 Coordinator::~Coordinator() = default;
 
-void Coordinator::begin(Time since) { service_->begin(since); }
+void Coordinator::begin(Time since, Time launched) {
+  service_->begin(since, launched);
+}
 void Coordinator::receive(const Report& report) { service_->receive(report); }
 void Coordinator::agent_gone(int agent, const std::string& why) {
   service_->agent_gone(agent, why);

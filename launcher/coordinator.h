@@ -36,8 +36,9 @@ class Coordinator {
               Hooks hooks);
   ~Coordinator();
 
-  /// The time for agents to be ready, and the job's own, count from `since`.
-  void begin(Time since = std::chrono::steady_clock::now());
+  /// The time for agents to be ready counts from `since`, the job's own from
+  /// `launched`.
+  void begin(Time since, Time launched);
   void receive(const Report& report);
   /// As launcher::agent_gone().
   void agent_gone(int agent, const std::string& why);

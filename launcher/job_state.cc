@@ -178,7 +178,7 @@ bool passed(const std::optional<Time>& deadline, Time now) {
 
 bool is_end(JobPhase phase) { return phase >= JobPhase::kSucceeded; }
 
-JobActions begin(JobState& state, Time now) {
+JobActions begin(JobState& state, Time now, std::optional<Time> launched) {
   JobActions actions;
   if (state.phase != JobPhase::kNew) return actions;
   enter(state, JobPhase::kStarting, actions);
@@ -186,7 +186,7 @@ JobActions begin(JobState& state, Time now) {
   wait_for_start(state, now);
   if (state.options.contact.on()) state.repeat_at = now;
   if (state.options.time_limit > Duration()) {
-    state.job_until = now + state.options.time_limit;
+    state.job_until = launched.value_or(now) + state.options.time_limit;
   }
   return actions;
 }

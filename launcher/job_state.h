@@ -34,7 +34,7 @@ struct JobOptions {
   Duration settle = std::chrono::milliseconds(500);
   /// What an agent may take longer than `grace` to be empty.
   Duration margin = std::chrono::seconds(10);
-  /// For the whole job, from begin(); then it is stopped in order. 0: none.
+  /// For the whole job, as begin() says; then it is stopped in order. 0: none.
   Duration time_limit = {};
   ContactRules contact = {};
 };
@@ -157,7 +157,9 @@ using JobActions = std::vector<JobAction>;
 
 // What happens.
 
-[[nodiscard]] JobActions begin(JobState& state, Time now);
+/// `launched`: what the time limit counts from; none: `now`.
+[[nodiscard]] JobActions begin(JobState& state, Time now,
+                               std::optional<Time> launched = {});
 [[nodiscard]] JobActions receive(JobState& state, const Report& report,
                                  Time now);
 /// Nothing more is heard of this process of the agent, as its connection or it

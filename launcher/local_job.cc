@@ -15,7 +15,7 @@
 #include "launcher/agents.h"
 #include "launcher/contract.h"
 #include "launcher/coordinator.h"
-#include "launcher/engines.h"
+#include "launcher/job_setup.h"
 #include "launcher/journal.h"
 #include "launcher/monitor/monitor.h"
 #include "launcher/mpi_step.h"
@@ -30,93 +30,6 @@ namespace {
 
 namespace asio = boost::asio;
 using Clock = std::chrono::steady_clock;
-
-bool is_remote(const LaunchRequest& request) {
-  return request.engine != Engine::kMpi &&
-         (request.agents > 0 || !request.hosts.empty());
-}
-
-/// Machines that only mpirun reaches have no agent that could look at them.
-bool may_look(const LaunchRequest& request) {
-  return request.preflight &&
-         (request.engine != Engine::kMpi || request.hosts.empty());
-}
-
-/// mpirun has them all, as one agent.
-void join_ranks(JobOptions& options, const RankLayout& layout) {
-  options.hosts = {host_names(layout)};
-  // They are numbered host by host.
-  for (std::size_t i = 0; i < layout.ranks.size(); ++i) {
-    options.rank_hosts.insert(options.rank_hosts.end(), layout.ranks[i].size(),
-                              layout.hosts[i].name);
-  }
-  for (std::size_t i = 1; i < options.ranks.size(); ++i) {
-    options.ranks[0].insert(options.ranks[0].end(), options.ranks[i].begin(),
-                            options.ranks[i].end());
-  }
-  options.ranks.resize(1);
-}
-
-JobOptions job_options(const JobPlan& plan, const LaunchRequest& request) {
-  JobOptions options{.ranks = plan.layout.ranks,
-                     .least_agents = request.least_agents,
-                     .rejoin = request.rejoin,
-                     .policy = {.most_restarts = request.max_restarts},
-                     .start_timeout = request.start_timeout,
-                     .grace = request.grace,
-                     .time_limit = request.time_limit};
-  for (const Host& host : plan.layout.hosts) options.hosts.push_back(host.name);
-  if (is_remote(request)) options.contact = contact_rules(request.lease);
-  if (request.engine == Engine::kMpi) join_ranks(options, plan.layout);
-  return options;
-}
-
-RankSetup rank_setup(const JobPlan& plan, const LaunchRequest& request) {
-  std::vector<std::string> environment = request.environment;
-  environment.push_back(
-      fmt::format("{}={}", kMaxRestartsVariable, request.max_restarts));
-  return {.program = plan.program,
-          .arguments = plan.arguments,
-          .job = plan.job,
-          .token = random_secret(),
-          .run = plan.run,
-          .grace = request.grace,
-          .section_timeout = request.section_timeout,
-          .environment = std::move(environment),
-          .bind = request.bind,
-          .share = rank_shares(plan.layout).front()};
-}
-
-RemoteOptions remote_options(const JobPlan& plan,
-                             const LaunchRequest& request) {
-  RemoteOptions options{.commands = {},
-                        .hosts = {},
-                        .shares = rank_shares(plan.layout),
-                        .address = request.address,
-                        .tls = false,
-                        .lease = request.lease,
-                        .preflight = may_look(request)};
-  for (const Host& host : all_hosts(plan, request)) {
-    options.hosts.push_back(host.name);
-    options.commands.push_back(agent_command(request.engine, host));
-  }
-  if (options.address.empty()) {
-    options.address = request.hosts.empty()
-                          ? "127.0.0.1"
-                          : address_towards(plan.layout.hosts);
-  }
-  const bool local = is_loopback(options.address);
-  options.tls = request.tls.value_or(!local);
-  if (options.tls) {
-    log::info("agents connect to {} by TLS 1.3", options.address);
-  } else if (!local) {
-    log::warning(
-        "agents connect to {} without TLS (--tls off): who can read the wire "
-        "reads arguments, environment and the token of the ranks",
-        options.address);
-  }
-  return options;
-}
 
 std::unique_ptr<Agents> make_agents(asio::io_context& context,
                                     const JobPlan& plan,
@@ -159,27 +72,26 @@ class Job {
                    if (preflight_) preflight_->answered(agent, probed);
                  }})),
         signals_(context_, SIGINT, SIGTERM, SIGHUP),
-        note_(context_) {
+        note_(context_),
+        limit_(context_) {
     for (const int more : {SIGQUIT, SIGUSR1, SIGUSR2}) signals_.add(more);
   }
 
   int run() {
     wait_for_signals();
-    if (!may_look(request_)) {
-      begin(begin_);
-    } else if (is_remote(request_)) {
-      look_at_all();
+    if (may_look(request_)) {
+      look();
     } else {
-      follow(preflight_here(plan_, request_));
+      begin(begin_);
     }
-    if (ended_) return exit_code_;
-    agents_->start();
+    // Alone, the launcher is the agent, who says that it is ready but once.
+    if (!preflight_ || is_remote(request_)) agents_->start();
     context_.run();
     return exit_code_;
   }
 
  private:
-  void look_at_all() {
+  void look() {
     JobState waiting(job_options(plan_, request_));
     waiting.phase = JobPhase::kStarting;
     write_down(waiting);
@@ -188,37 +100,56 @@ class Job {
         Preflight::Hooks{
             .ask = [this](int agent,
                           const Probe& probe) { agents_->probe(agent, probe); },
-            .done = [this](const PreflightState& state) { follow(state); }});
-    preflight_->begin();
+            .done = [this](const PreflightState& state,
+                           const MachineFacts* ours) { follow(state, ours); }});
+    hold_time_limit();
+    if (is_remote(request_)) return preflight_->begin();
+    preflight_->begin_alone();
+  }
+
+  /// It holds for the preflight, too.
+  void hold_time_limit() {
+    if (request_.time_limit <= Duration()) return;
+    limit_.expires_at(begin_ + request_.time_limit);
+    limit_.async_wait([this](const boost::system::error_code& error) {
+      if (!error && !coordinator_) begin(begin_);
+    });
   }
 
   /// Does what follows from what was found.
-  void follow(const PreflightState& found) {
-    const Chosen chosen = conclude(plan_, request_, found);
+  void follow(const PreflightState& found, const MachineFacts* ours) {
+    if (coordinator_) return;
+    const int all = static_cast<int>(all_hosts(plan_, request_).size());
+    const Conclusion conclusion = conclude(plan_, request_, found, ours);
+    const Chosen& chosen = conclusion.chosen;
     if (chosen.code != 0) return refuse(chosen.code, chosen.why);
-    const std::size_t all = all_hosts(plan_, request_).size();
-    try {
-      plan_ = plan_on(plan_, request_, chosen.nodes);
-    } catch (const Error& error) {
-      return refuse(kExitNotAssembled, error.what());
-    }
+    plan_ = conclusion.plan;
     members_ = chosen.nodes;
-    for (std::size_t i = 0; i < all; ++i) {
-      const int agent = static_cast<int>(i);
+    for (int agent = 0; agent < all; ++agent) {
       if (number_of(agent) < 0) agents_->dismiss(agent);
     }
-    const bool all_came =
-        std::all_of(members_.begin(), members_.end(),
-                    [&](int agent) { return found.there.contains(agent); });
-    // Who did not come was waited for already.
-    begin(all_came ? Clock::now() : begin_);
+    begin(since_when(found));
     const std::vector<RankShare> shares = rank_shares(plan_.layout);
     std::map<int, RankShare> of_agents;
     for (std::size_t i = 0; i < shares.size(); ++i) {
       of_agents[members_.at(i)] = shares[i];
     }
     agents_->set_up(of_agents);
+    if (!is_remote(request_)) agents_->start();
     for (const auto& [agent, why] : found.gone) lose(agent, why);
+  }
+
+  /// Who did not come was waited for already; those who did have yet to say
+  /// that they are ready, for which they get a lease.
+  [[nodiscard]] Clock::time_point since_when(
+      const PreflightState& found) const {
+    const auto now = Clock::now();
+    const bool all_came =
+        std::all_of(members_.begin(), members_.end(),
+                    [&](int agent) { return found.there.contains(agent); });
+    if (all_came) return now;
+    return std::max(begin_,
+                    std::min(now, now - request_.rejoin + request_.lease));
   }
 
   void refuse(int code, const std::string& why) {
@@ -226,10 +157,7 @@ class Job {
     state.phase = JobPhase::kFailed;
     state.exit_code = code;
     state.cause = Cause{.code = code, .text = "preflight: " + why};
-    log::error(
-        "preflight: not started: {}; --no-preflight starts it all the "
-        "same",
-        why);
+    log::error("preflight: not started: {}", why);
     note([&] { journal_.moved(state, Moved{state.phase, state.generation}); });
     write_down(state);
   }
@@ -260,7 +188,7 @@ class Job {
                 },
             .changed = [this](const JobState& state) { write_down(state); }});
     if (!written_.empty()) note_strangers();
-    coordinator_->begin(since);
+    coordinator_->begin(since, begin_);
   }
 
   [[nodiscard]] int agent_of(int number) const {
@@ -364,7 +292,7 @@ class Job {
   std::optional<Coordinator> coordinator_;
   std::unique_ptr<Agents> agents_;
   asio::signal_set signals_;
-  asio::steady_timer note_;
+  asio::steady_timer note_, limit_;
   /// Agents::rejected(), as job.json has it; empty: nobody can connect.
   std::map<std::string, std::int64_t> written_ = agents_->rejected();
   std::vector<int> members_ = {};  ///< agents of the job, ascending

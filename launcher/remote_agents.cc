@@ -167,8 +167,10 @@ class RemoteAgents : public Agents {
   }
 
   void set_up(int agent) {
+    const auto share = shares_.find(agent);
+    if (share == shares_.end()) return;  // it is no part of the job
     control::Setup setup = setup_;
-    setup.share = shares_.at(agent);
+    setup.share = share->second;
     server_.send(agent, setup);
   }
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "launcher/preflight/machine_probe.h"
+#include "launcher/contract.h"
 #include "launcher/preflight/preflight_report.h"
 #include "runtime/base/error.h"
 #include "runtime/base/files.h"
@@ -15,7 +15,8 @@ bool is_elastic(const LaunchRequest& request) {
   return request.least_agents > 0;
 }
 
-ProbeMachine machine_probe(const JobPlan& plan) {
+ProbeMachine machine_probe(const JobPlan& plan, const LaunchRequest& request) {
+  if (looks_alone(request)) return {.run = plan.run.string()};
   return {.program = plan.needs.program,
           .run = plan.run.string(),
           .files = plan.needs.files};
@@ -62,7 +63,67 @@ void say(const PreflightState& state, const JobNeeds& needs,
   if (!without.empty()) log::info("preflight: left out: {}", without);
 }
 
+/// Agents for whom the job cannot wait any longer, and whom it needs.
+void refuse_late(const LaunchRequest& request, const PreflightState& state,
+                 Chosen& chosen) {
+  constexpr int kMostNamed = 8;
+  const int left = static_cast<int>(state.nodes.size() - state.gone.size());
+  const int enough = state.options.enough;
+  // It has asked nobody anything, and none of those that are gone is why.
+  const bool too_late = state.number == 0 && left >= enough &&
+                        static_cast<int>(state.there.size()) < enough &&
+                        state.options.patience >= request.start_timeout;
+  if (!too_late) return;
+  const std::chrono::duration<double> limit = state.options.patience;
+  int late = 0;
+  std::string who;
+  for (int agent = 0; agent < static_cast<int>(state.nodes.size()); ++agent) {
+    if (state.there.contains(agent) || state.gone.contains(agent)) continue;
+    if (late < kMostNamed) {
+      who += fmt::format("{}{} ({})", late == 0 ? "" : ", ", agent,
+                         state.nodes[static_cast<std::size_t>(agent)].host);
+    } else if (late == kMostNamed) {
+      who += ", ...";
+    }
+    ++late;
+  }
+  chosen.code = kExitNotAssembled;
+  chosen.why = fmt::format(
+      "{} of {} agents have not come in {:.3g} s: {}; let them have more "
+      "time with --start-timeout",
+      late, state.nodes.size(), limit.count(), who);
+}
+
+/// Who gets no ranks, as others have slots for all, is not chosen.
+void lay_on_chosen(const LaunchRequest& request, Conclusion& conclusion) {
+  JobPlan& plan = conclusion.plan;
+  Chosen& chosen = conclusion.chosen;
+  const std::vector<Host> all = all_hosts(plan, request);
+  const std::size_t before = plan.layout.hosts.size();
+  std::vector<Host> hosts;
+  for (const int node : chosen.nodes) {
+    hosts.push_back(all.at(static_cast<std::size_t>(node)));
+  }
+  if (hosts == plan.layout.hosts) return;
+  if (hosts.size() != before) {
+    plan.ranks =
+        plan.ranks / static_cast<int>(before) * static_cast<int>(hosts.size());
+  }
+  try {
+    plan.layout = lay_ranks(plan.ranks, hosts);
+    // Slots are filled in order.
+    chosen.nodes.resize(plan.layout.hosts.size());
+  } catch (const Error& error) {
+    chosen.code = kExitNotAssembled;
+    chosen.why = error.what();
+  }
+}
+
 }  // namespace
+
+bool looks_alone(const LaunchRequest& request) {
+  return request.hosts.empty() && request.agents == 0;
+}
 
 std::vector<Host> all_hosts(const JobPlan& plan, const LaunchRequest& request) {
   std::vector<Host> hosts = plan.layout.hosts;
@@ -75,7 +136,7 @@ PreflightOptions preflight_options(const JobPlan& plan,
                                    const LaunchRequest& request) {
   PreflightOptions options{.enough = wanted(plan, request).least,
                            .probe_time = request.probe_time,
-                           .machine = machine_probe(plan),
+                           .machine = machine_probe(plan, request),
                            .compare = !request.hosts.empty(),
                            .ticket = random_secret()};
   const bool may_do_without =
@@ -88,32 +149,23 @@ PreflightOptions preflight_options(const JobPlan& plan,
   return options;
 }
 
-PreflightState preflight_here(const JobPlan& plan,
-                              const LaunchRequest& request) {
-  PreflightState state(preflight_options(plan, request));
-  state.there.insert(0);
-  state.nodes.front().machine = probe_machine({.run = plan.run.string()});
-  return state;
-}
-
-Chosen conclude(const JobPlan& plan, const LaunchRequest& request,
-                const PreflightState& state) {
-  const bool here = request.hosts.empty() && request.agents == 0;
+Conclusion conclude(const JobPlan& plan, const LaunchRequest& request,
+                    const PreflightState& state, const MachineFacts* ours) {
   JobNeeds needs = plan.needs;
-  MachineFacts ours;
-  if (here) {
-    needs.files.clear();
-  } else {
-    ours = probe_machine(machine_probe(plan));
-  }
+  if (looks_alone(request)) needs.files.clear();
   std::vector<bool> there(state.nodes.size());
   for (const int agent : state.there) {
     there.at(static_cast<std::size_t>(agent)) = true;
   }
   const std::vector<Finding> findings =
-      judge(state.nodes, state.links, needs, here ? nullptr : &ours);
-  const Chosen chosen =
-      choose(state.nodes, there, findings, wanted(plan, request));
+      judge(state.nodes, state.links, needs, ours);
+  Conclusion conclusion{
+      .chosen = choose(state.nodes, there, findings, wanted(plan, request)),
+      .plan = plan};
+  Chosen& chosen = conclusion.chosen;
+  if (chosen.code != 0) chosen.why += "; --no-preflight starts it all the same";
+  if (chosen.code == 0) refuse_late(request, state, chosen);
+  if (chosen.code == 0) lay_on_chosen(request, conclusion);
   say(state, needs, findings, chosen);
   try {
     write_file_atomically(
@@ -122,26 +174,7 @@ Chosen conclude(const JobPlan& plan, const LaunchRequest& request,
   } catch (const Error& error) {
     log::warning("{}", error.what());
   }
-  return chosen;
-}
-
-JobPlan plan_on(const JobPlan& plan, const LaunchRequest& request,
-                const std::vector<int>& nodes) {
-  const std::vector<Host> all = all_hosts(plan, request);
-  const std::size_t before = plan.layout.hosts.size();
-  std::vector<Host> hosts;
-  for (const int node : nodes) {
-    hosts.push_back(all.at(static_cast<std::size_t>(node)));
-  }
-  JobPlan changed = plan;
-  changed.ranks = nodes.size() == before
-                      ? plan.ranks
-                      : plan.ranks / static_cast<int>(before) *
-                            static_cast<int>(nodes.size());
-  if (hosts != plan.layout.hosts) {
-    changed.layout = lay_ranks(changed.ranks, hosts);
-  }
-  return changed;
+  return conclusion;
 }
 
 }  // namespace catena::launcher

@@ -10,23 +10,27 @@ namespace catena::launcher {
 [[nodiscard]] std::vector<Host> all_hosts(const JobPlan& plan,
                                           const LaunchRequest& request);
 
+/// The launcher is the only one: it looks at its disk and memory, and does not
+/// compare its files with themselves.
+[[nodiscard]] bool looks_alone(const LaunchRequest& request);
+
 [[nodiscard]] PreflightOptions preflight_options(const JobPlan& plan,
                                                  const LaunchRequest& request);
 
-/// The machine of a job that has it alone: its disk and memory, asked here and
-/// now. Its files are not compared with themselves.
-[[nodiscard]] PreflightState preflight_here(const JobPlan& plan,
-                                            const LaunchRequest& request);
+/// What follows from a preflight.
+struct Conclusion {
+  /// Among all_hosts(): the machines that the job gets, each with ranks.
+  Chosen chosen = {};
+  /// On these: of as many machines the same ranks, of fewer as many on each as
+  /// before.
+  JobPlan plan;
+};
 
 /// Says what was found and what follows, and writes it to RUN/preflight.json.
-/// Returns: the numbers, among all_hosts(), of the machines that the job gets.
-[[nodiscard]] Chosen conclude(const JobPlan& plan, const LaunchRequest& request,
-                              const PreflightState& state);
-
-/// The plan on these of all_hosts(): of as many machines the same ranks, of
-/// fewer as many on each as before.
-/// Throws: Usage as lay_ranks().
-[[nodiscard]] JobPlan plan_on(const JobPlan& plan, const LaunchRequest& request,
-                              const std::vector<int>& nodes);
+/// `ours`: what the launcher's own machine has; null: it did not answer.
+[[nodiscard]] Conclusion conclude(const JobPlan& plan,
+                                  const LaunchRequest& request,
+                                  const PreflightState& state,
+                                  const MachineFacts* ours);
 
 }  // namespace catena::launcher

@@ -2,9 +2,11 @@
 // reached by an ssh that a shell script plays, which does something to the
 // agents of some of them first.
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <csignal>
@@ -249,6 +251,90 @@ TEST_F(PreflightLaunchTest, ASignalEndsIt) {
   const Outcome outcome = program.wait();
   EXPECT_EQ(outcome.code, 128 + SIGTERM) << outcome.error;
   EXPECT_EQ(result()["state"], "CANCELLED");
+}
+
+TEST_F(PreflightLaunchTest, TheLaunchersOwnMachineMayHang) {
+  const fs::path pipe = folder_ / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  ranks_do(kAll, kOneFile);
+  const std::string path = with_ssh("");
+  const auto hangs = [&](std::vector<std::string> more) {
+    more.insert(more.end(), {"-n", "2", "--hosts", "node1,node2", "--address",
+                             "127.0.0.1", "--lease", "1"});
+    return start(more, {path});
+  };
+  // What the launcher has as descriptor 9 nobody writes to.
+  ASSERT_EQ(::fcntl(9, F_GETFD), -1);
+  const int both = ::open(pipe.c_str(), O_RDWR | O_CLOEXEC);
+  const int end = ::open(pipe.c_str(), O_RDONLY | O_CLOEXEC);
+  ASSERT_EQ(::dup2(end, 9), 9);
+  ::close(both);
+  ::close(end);
+  Program program = hangs({"--preflight-timeout", "4"});
+  const Outcome outcome = program.wait();
+  EXPECT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_THAT(outcome.error,
+              HasSubstr("the launcher's own machine did not answer in 4 s"));
+  EXPECT_EQ(preflight()["chosen"], Json::array({0, 1}));
+
+  fs::remove_all(run());
+  Program stopped = hangs({"--preflight-timeout", "600"});
+  ::close(9);
+  wait_for("job.json");
+  ::kill(stopped.process(), SIGTERM);
+  EXPECT_EQ(stopped.wait().code, 128 + SIGTERM);
+}
+
+/// Is started, and never connects.
+constexpr const char* kNeverComes =
+    "[ $NODE != node3 ] || exec cat > /dev/null";
+
+TEST_F(PreflightLaunchTest, AllThatCameTakePartWhereOneDoesNotCome) {
+  ranks_do(kAll);
+  const Outcome outcome =
+      launch_hosts(kNeverComes, "node1,node2,node3",
+                   {"--nnodes", "1:3", "--nproc-per-node", "1",
+                    "--rejoin-timeout", "3", "--lease", "2"});
+  EXPECT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_EQ(result()["ranks"], 2);
+  EXPECT_EQ(node_of(0) + node_of(1), "node1node2");
+}
+
+TEST_F(PreflightLaunchTest, WhoDoesNotComeIsNamed) {
+  ranks_do(kAll);
+  const Outcome outcome = launch_hosts(kNeverComes, "node1,node2,node3",
+                                       {"-n", "3", "--start-timeout", "3"});
+  EXPECT_EQ(outcome.code, kExitNotAssembled);
+  EXPECT_THAT(outcome.error,
+              AllOf(HasSubstr("1 of 3 agents have not come in 3 s: 2 (node3)"),
+                    Not(HasSubstr("--no-preflight"))));
+  EXPECT_THAT(preflight()["error"].get<std::string>(), HasSubstr("2 (node3)"));
+}
+
+TEST_F(PreflightLaunchTest, WhoIsLeftWithoutRanksIsDismissed) {
+  ranks_do(kAll);
+  const Outcome outcome =
+      launch_hosts(kFullDisk, "node2:1,node1:4,node3:4",
+                   {"-n", "4", "--nnodes", "2", "--exclude-slow"});
+  EXPECT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_THAT(outcome.error, HasSubstr("left out: 0 (node2), 2 (node3)"));
+  EXPECT_EQ(preflight()["chosen"], Json::array({1}));
+  EXPECT_EQ(node_of(0) + node_of(3), "node1node1");
+}
+
+TEST_F(PreflightLaunchTest, TheTimeLimitCountsFromTheLaunch) {
+  ranks_do(kAll);
+  Outcome outcome = launch_hosts(kNeverComes, "node1,node3",
+                                 {"-n", "2", "--time-limit", "2"});
+  EXPECT_EQ(outcome.code, kExitTimeLimit) << outcome.error;
+
+  fs::remove_all(run());
+  ranks_do("say joined; exec sleep 60");
+  outcome =
+      launch_hosts("sleep 4", "node1,node2", {"-n", "2", "--time-limit", "7"});
+  EXPECT_EQ(outcome.code, kExitTimeLimit) << outcome.error;
+  EXPECT_GE(result()["seconds"], 7);
+  EXPECT_LT(result()["seconds"], 11);
 }
 
 TEST_F(PreflightLaunchTest, FlagsThatContradictEachOtherAreRefused) {
