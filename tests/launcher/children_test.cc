@@ -131,7 +131,7 @@ TEST_F(ChildrenTest, WhoIsKilledIsReapedAndNobodyIsTold) {
   EXPECT_FALSE(lives(two));
   EXPECT_FALSE(lives(three));
   EXPECT_TRUE(children_.empty());
-  ::kill(stranger, SIGKILL);
+  ::kill(-stranger, SIGKILL);
   ::waitpid(stranger, nullptr, 0);
   context_.poll();
   EXPECT_TRUE(told_.empty());
