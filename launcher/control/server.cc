@@ -222,6 +222,8 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
       HandshakeStep step = handshake.receive(content);
       // Taken before the answer is on its way: another one is too late.
       if (step.keys) {
+        // Ended, while what it had sent was on its way here.
+        if (pending.closed_for != nullptr) co_return pending.closed_for;
         seat(pending, std::move(reader), handshake.identity(), step);
         co_return "";
       }
