@@ -1,8 +1,8 @@
 #include "launcher/coordinator.h"
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/steady_timer.hpp>
 
+#include "launcher/deadline_timer.h"
 #include "launcher/job_layout.h"
 #include "launcher/job_text.h"
 #include "runtime/base/log.h"
@@ -90,14 +90,7 @@ class Coordinator::Service {
   }
 
   void set_timer() {
-    const auto deadline = next_deadline(state_);
-    if (!deadline) {
-      timer_.cancel();
-      return;
-    }
-    timer_.expires_at(*deadline);
-    timer_.async_wait([this](const boost::system::error_code& error) {
-      if (error) return;
+    timer_.set(next_deadline(state_), [this] {
       if (loses_agent() || ends_in_time()) see_checkpoint();
       act(tick(state_, now()));
     });
@@ -107,7 +100,7 @@ class Coordinator::Service {
   JobState state_;
   JobPhase shown_ = JobPhase::kNew;
   int shown_generation_ = 0;
-  asio::steady_timer timer_;
+  DeadlineTimer timer_;
 };
 
 Coordinator::Coordinator(asio::io_context& context, JobOptions options,

@@ -18,6 +18,7 @@
 #include "launcher/children.h"
 #include "launcher/console.h"
 #include "launcher/contract.h"
+#include "launcher/deadline_timer.h"
 #include "launcher/process_report.h"
 #include "launcher/rank_process.h"
 #include "runtime/base/log.h"
@@ -119,14 +120,7 @@ class LocalAgent::Service {
   }
 
   void set_timer() {
-    const auto deadline = next_deadline(state_);
-    if (!deadline) {
-      timer_.cancel();
-      return;
-    }
-    timer_.expires_at(*deadline);
-    timer_.async_wait([this](const error_code& error) {
-      if (error) return;
+    timer_.set(next_deadline(state_), [this] {
       // What was said before is no silence, however late it is read.
       for (const auto& process : processes_) {
         static_cast<void>(listen(*process));
@@ -301,7 +295,8 @@ class LocalAgent::Service {
   const Tell tell_;
   AgentState state_;
   Children children_;
-  asio::steady_timer timer_, glance_;
+  DeadlineTimer timer_;
+  asio::steady_timer glance_;
   bool glancing_ = false;
   std::optional<Console> console_;  ///< of a rank that runs or ran here
   std::optional<asio::ip::tcp::acceptor> listener_;

@@ -6,7 +6,6 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <charconv>
 #include <csignal>
 #include <cstdio>
@@ -19,6 +18,7 @@
 #include "launcher/children.h"
 #include "launcher/commands/bound.h"
 #include "launcher/contract.h"
+#include "launcher/deadline_timer.h"
 #include "launcher/mpi_ending.h"
 #include "launcher/mpi_step.h"
 #include "launcher/process_report.h"
@@ -134,14 +134,7 @@ class MpiAgents : public Agents {
   }
 
   void set_timer() {
-    const auto deadline = next_deadline(state_);
-    if (!deadline) {
-      timer_.cancel();
-      return;
-    }
-    timer_.expires_at(*deadline);
-    timer_.async_wait([this](const error_code& error) {
-      if (error) return;
+    timer_.set(next_deadline(state_), [this] {
       if (step_) drain(*step_);
       act(tick(state_, now()));
     });
@@ -331,7 +324,7 @@ class MpiAgents : public Agents {
   const Hooks hooks_;
   AgentState state_;
   Children children_;
-  asio::steady_timer timer_;
+  DeadlineTimer timer_;
   std::shared_ptr<Step> step_;
 };
 

@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "launcher/contract.h"
+#include "launcher/descriptor.h"
 #include "runtime/base/error.h"
 
 namespace catena::launcher {
@@ -89,21 +90,6 @@ struct Ready {
   ::execve(ready.path, ready.arguments, ready.environment);
   give_up(ready.problem);
 }
-
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  ~Descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  [[nodiscard]] int get() const { return number_; }
-  void reset() { ::close(std::exchange(number_, -1)); }
-
- private:
-  int number_;
-};
 
 Spawned refused(int error, const std::string& what) {
   return {.code = error == ENOENT ? kExitNotFound : kExitNotExecutable,

@@ -155,7 +155,8 @@ class Judge {
               !machine->disk_error.empty()) {
             return std::nullopt;
           }
-          return kWrittenMebibytes / machine->write_seconds;
+          return static_cast<double>(kWrittenBytes) / (1 << 20) /
+                 machine->write_seconds;
         },
         [](double speed) {
           return fmt::format("{:.3g} MiB/s to the disk", speed);

@@ -16,6 +16,7 @@
 #include <span>
 #include <system_error>
 
+#include "launcher/descriptor.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/machine.h"
 
@@ -27,25 +28,9 @@ namespace fs = std::filesystem;
 constexpr std::size_t kPieceBytes = std::size_t{64} << 10U;
 constexpr std::int64_t kSmallBytes = std::int64_t{4} << 20U;
 constexpr std::int64_t kPieces = 16;
-constexpr std::size_t kWrittenBytes = std::size_t{1} << 20U;
 /// Of all files but the program.
 constexpr std::int64_t kMostBytes = std::int64_t{64} << 20U;
 constexpr std::int64_t kWhole = std::numeric_limits<std::int64_t>::max();
-
-/// Closes it.
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  ~Descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  [[nodiscard]] int get() const { return number_; }
-
- private:
-  int number_;
-};
 
 /// Bytes from `offset` to `end`, or to the file's own. Returns whether they
 /// could be read.

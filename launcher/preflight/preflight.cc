@@ -3,14 +3,11 @@
 #include <fmt/format.h>
 
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <exception>
-#include <mutex>
 #include <optional>
-#include <thread>
 
-#include "launcher/preflight/machine_probe.h"
+#include "launcher/deadline_timer.h"
+#include "launcher/preflight/prober.h"
 #include "runtime/base/log.h"
 
 namespace catena::launcher {
@@ -18,60 +15,13 @@ namespace catena::launcher {
 namespace asio = boost::asio;
 using std::chrono::microseconds;
 
-namespace {
-
-/// Looks at this machine. Its thread may never end: it is left behind then.
-class OwnProbe {
- public:
-  using Tell = std::function<void(const std::optional<MachineFacts>&)>;
-  explicit OwnProbe(asio::io_context& context)
-      : shared_(std::make_shared<Shared>()) {
-    shared_->context = &context;
-  }
-  ~OwnProbe() {
-    const std::lock_guard lock(shared_->mutex);
-    shared_->context = nullptr;
-  }
-  OwnProbe(const OwnProbe&) = delete;
-  OwnProbe& operator=(const OwnProbe&) = delete;
-
-  void begin(const ProbeMachine& probe, const Tell& tell) {
-    std::thread([shared = shared_, probe, tell] {
-      const std::optional<MachineFacts> facts = look(probe);
-      const std::lock_guard lock(shared->mutex);
-      if (shared->context == nullptr) return;
-      asio::post(*shared->context, [shared, facts, tell] {
-        if (shared->context != nullptr) tell(facts);
-      });
-    }).detach();
-  }
-
- private:
-  struct Shared {
-    std::mutex mutex;
-    asio::io_context* context = nullptr;  ///< null: nobody is to be told
-  };
-  static std::optional<MachineFacts> look(const ProbeMachine& probe) {
-    try {
-      return probe_machine(probe);
-    } catch (const std::exception& error) {
-      log::warning("preflight: {}", error.what());
-      return std::nullopt;
-    }
-  }
-
-  std::shared_ptr<Shared> shared_;
-};
-
-}  // namespace
-
 class Preflight::Service {
  public:
   Service(asio::io_context& context, PreflightOptions options, Hooks hooks)
       : hooks_(std::move(hooks)),
         state_(std::move(options)),
         timer_(context),
-        own_(context),
+        own_(context, [this](const Probed& probed) { heard_own(probed); }),
         own_timer_(context) {}
 
   void begin() {
@@ -111,12 +61,16 @@ class Preflight::Service {
 
   void look_here() {
     own_until_ = now().now + state_.options.probe_time;
-    own_.begin(state_.options.machine,
-               [this](const std::optional<MachineFacts>& facts) {
-                 own_answered_ = true;
-                 here_ = facts;
-                 if (awaits_own_) finish();
-               });
+    own_.ask({0, state_.options.machine});
+  }
+  void heard_own(const Probed& probed) {
+    own_answered_ = true;
+    if (const auto* facts = std::get_if<MachineFacts>(&probed.body)) {
+      here_ = *facts;
+    } else if (const auto* failed = std::get_if<ProbeFailed>(&probed.body)) {
+      log::warning("preflight: {}", failed->why);
+    }
+    if (awaits_own_) finish();
   }
 
   /// Nothing else is waited for.
@@ -157,21 +111,13 @@ class Preflight::Service {
   }
 
   void set_timer() {
-    const auto deadline = next_deadline(state_);
-    if (!deadline) {
-      timer_.cancel();
-      return;
-    }
-    timer_.expires_at(*deadline);
-    timer_.async_wait([this](const boost::system::error_code& error) {
-      if (!error) act(tick(state_, now()));
-    });
+    timer_.set(next_deadline(state_), [this] { act(tick(state_, now())); });
   }
 
   const Hooks hooks_;
   PreflightState state_;
-  asio::steady_timer timer_;
-  OwnProbe own_;
+  DeadlineTimer timer_;
+  Prober own_;
   asio::steady_timer own_timer_;
   Time own_until_ = {};
   std::optional<MachineFacts> here_ = {};

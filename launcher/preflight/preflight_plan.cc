@@ -66,7 +66,6 @@ void say(const PreflightState& state, const JobNeeds& needs,
 /// Agents for whom the job cannot wait any longer, and whom it needs.
 void refuse_late(const LaunchRequest& request, const PreflightState& state,
                  Chosen& chosen) {
-  constexpr int kMostNamed = 8;
   const int left = static_cast<int>(state.nodes.size() - state.gone.size());
   const int enough = state.options.enough;
   // It has asked nobody anything, and none of those that are gone is why.
@@ -75,23 +74,12 @@ void refuse_late(const LaunchRequest& request, const PreflightState& state,
                         state.options.patience >= request.start_timeout;
   if (!too_late) return;
   const std::chrono::duration<double> limit = state.options.patience;
-  int late = 0;
-  std::string who;
-  for (int agent = 0; agent < static_cast<int>(state.nodes.size()); ++agent) {
-    if (state.there.contains(agent) || state.gone.contains(agent)) continue;
-    if (late < kMostNamed) {
-      who += fmt::format("{}{} ({})", late == 0 ? "" : ", ", agent,
-                         state.nodes[static_cast<std::size_t>(agent)].host);
-    } else if (late == kMostNamed) {
-      who += ", ...";
-    }
-    ++late;
-  }
+  const Missing late = missing(state);
   chosen.code = kExitNotAssembled;
   chosen.why = fmt::format(
       "{} of {} agents have not come in {:.3g} s: {}; let them have more "
       "time with --start-timeout",
-      late, state.nodes.size(), limit.count(), who);
+      late.agents, state.nodes.size(), limit.count(), late.names);
 }
 
 /// Who gets no ranks, as others have slots for all, is not chosen.

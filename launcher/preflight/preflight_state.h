@@ -101,6 +101,12 @@ using PreflightActions = std::vector<PreflightAction>;
                                         const Probed& probed, Moment now);
 [[nodiscard]] PreflightActions tick(PreflightState& state, Moment now);
 [[nodiscard]] std::optional<Time> next_deadline(const PreflightState& state);
+/// Of whom it waits.
+struct Missing {
+  std::size_t agents = 0;
+  std::string names = {};  ///< "1 (node7), 3 (node9)", eight at most
+};
+[[nodiscard]] Missing missing(const PreflightState& state);
 /// "preflight waits for 2 of 4 agents (machine): 1 (node7), 3 (node9); 10 s of
 /// 30 s".
 [[nodiscard]] std::string waiting_text(const PreflightState& state, Time now);

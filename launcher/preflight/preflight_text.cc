@@ -15,8 +15,8 @@ int agent_count(const PreflightState& state) {
   return static_cast<int>(state.options.hosts.size());
 }
 
-std::vector<int> missing(const PreflightState& state) {
-  if (state.stage != PreflightStage::kGather) {
+std::vector<int> missing_agents(const PreflightState& state) {
+  if (state.number != 0) {  // it has asked them
     return {state.asked.begin(), state.asked.end()};
   }
   std::vector<int> agents;
@@ -50,25 +50,30 @@ const char* name_of(PreflightStage stage) {
   return "";
 }
 
-std::string waiting_text(const PreflightState& state, Time now) {
-  std::string who;
-  const std::vector<int> agents = missing(state);
+Missing missing(const PreflightState& state) {
+  const std::vector<int> agents = missing_agents(state);
+  Missing found{.agents = agents.size()};
   for (std::size_t i = 0; i < agents.size() && i <= kMostNamed; ++i) {
-    if (i > 0) who += ", ";
-    who +=
+    if (i > 0) found.names += ", ";
+    found.names +=
         i == kMostNamed
             ? "..."
             : fmt::format(
                   "{} ({})", agents[i],
                   state.options.hosts.at(static_cast<std::size_t>(agents[i])));
   }
+  return found;
+}
+
+std::string waiting_text(const PreflightState& state, Time now) {
+  const Missing who = missing(state);
   const Duration limit = state.stage == PreflightStage::kGather
                              ? state.options.patience
                              : state.options.probe_time;
   return fmt::format(
       "preflight waits for {} of {} agents ({}): {}; {:.0f} s "
       "of {:.0f} s",
-      agents.size(), agent_count(state), name_of(state.stage), who,
+      who.agents, agent_count(state), name_of(state.stage), who.names,
       seconds(now - state.asked_at), seconds(limit));
 }
 

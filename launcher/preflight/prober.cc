@@ -3,7 +3,11 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <chrono>
+#include <deque>
 #include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
 
 #include "launcher/messages.h"
 #include "launcher/preflight/link_probe.h"
@@ -43,30 +47,47 @@ decltype(Probed::body) answer(const Probe& probe) {
 
 }  // namespace
 
+struct Prober::Shared {
+  Shared(boost::asio::io_context& its_context, Tell its_tell)
+      : tell(std::move(its_tell)), context(&its_context) {}
+
+  const Tell tell;
+  std::deque<Probe> waiting;  ///< the first one is under way
+  std::mutex mutex;
+  boost::asio::io_context* context;  ///< null: nobody is to be told
+};
+
 Prober::Prober(boost::asio::io_context& context, Tell tell)
-    : context_(context), tell_(std::move(tell)) {}
+    : shared_(std::make_shared<Shared>(context, std::move(tell))) {}
 
 Prober::~Prober() {
-  if (thread_.joinable()) thread_.join();
+  const std::lock_guard lock(shared_->mutex);
+  shared_->context = nullptr;
 }
 
 void Prober::ask(const Probe& probe) {
-  waiting_.push_back(probe);
-  if (waiting_.size() == 1) work();
+  shared_->waiting.push_back(probe);
+  if (shared_->waiting.size() == 1) work(shared_);
 }
 
-void Prober::work() {
-  thread_ = std::thread([this, probe = waiting_.front()] {
+bool Prober::busy() const { return !shared_->waiting.empty(); }
+
+void Prober::work(const std::shared_ptr<Shared>& shared) {
+  std::thread([shared, probe = shared->waiting.front()] {
     const Probed probed{probe.number, answer(probe)};
-    boost::asio::post(context_, [this, probed] { finish(probed); });
-  });
+    const std::lock_guard lock(shared->mutex);
+    if (shared->context == nullptr) return;
+    boost::asio::post(*shared->context,
+                      [shared, probed] { finish(shared, probed); });
+  }).detach();
 }
 
-void Prober::finish(const Probed& probed) {
-  thread_.join();
-  waiting_.pop_front();
-  tell_(probed);
-  if (!waiting_.empty()) work();
+void Prober::finish(const std::shared_ptr<Shared>& shared,
+                    const Probed& probed) {
+  if (shared->context == nullptr) return;
+  shared->waiting.pop_front();
+  if (!shared->waiting.empty()) work(shared);
+  shared->tell(probed);
 }
 
 }  // namespace catena::launcher

@@ -1,8 +1,7 @@
 #pragma once
 
-#include <deque>
 #include <functional>
-#include <thread>
+#include <memory>
 
 #include "launcher/preflight/probes.h"
 
@@ -13,29 +12,29 @@ class io_context;
 namespace catena::launcher {
 
 /// Answers probes but ProbeListen, one after another, on a thread of its own: a
-/// disk that hangs does not keep an agent from saying that it is there. Thread
-/// rule: the thread that runs `context`, where `tell` is called, too.
+/// disk that hangs does not keep an agent from saying that it is there, nor
+/// anybody from ending: the thread is left behind then.
+/// Thread rule: the thread that runs `context`, where `tell` is called, too.
 class Prober {
  public:
   using Tell = std::function<void(const Probed&)>;
   Prober(boost::asio::io_context& context, Tell tell);
-  /// Waits for the probe under way.
+  /// Nothing more is told.
   ~Prober();
   Prober(const Prober&) = delete;
   Prober& operator=(const Prober&) = delete;
 
   void ask(const Probe& probe);
   /// Whether a probe is under way, for who knows how long.
-  [[nodiscard]] bool busy() const { return !waiting_.empty(); }
+  [[nodiscard]] bool busy() const;
 
  private:
-  void work();
-  void finish(const Probed& probed);
+  struct Shared;
+  static void work(const std::shared_ptr<Shared>& shared);
+  static void finish(const std::shared_ptr<Shared>& shared,
+                     const Probed& probed);
 
-  boost::asio::io_context& context_;
-  const Tell tell_;
-  std::deque<Probe> waiting_;  ///< the first one is under way
-  std::thread thread_;
+  std::shared_ptr<Shared> shared_;  ///< with the thread
 };
 
 }  // namespace catena::launcher

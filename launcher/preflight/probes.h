@@ -57,13 +57,15 @@ struct ProbeFailed {
 struct ClockFacts {
   std::int64_t microseconds = 0;
 };
+/// What is written to the disk, to see how fast it is.
+inline constexpr std::size_t kWrittenBytes = std::size_t{1} << 20U;
 /// Hashes of files are 0 where they cannot be read.
 struct MachineFacts {
   int cores = 0;
   std::int64_t memory_bytes = 0;  ///< that there may be used
   std::int64_t free_memory_bytes = 0;
   std::int64_t free_disk_bytes = 0;  ///< where the run's folder is
-  double write_seconds = 0;          ///< of 1 MiB there, to the disk
+  double write_seconds = 0;          ///< of kWrittenBytes, to the disk
   std::string disk_error = {};       ///< why nothing can be written there
   std::uint64_t program_hash = 0;
   std::vector<std::uint64_t> file_hashes = {};  ///< of the files compared

@@ -5,9 +5,6 @@
 
 namespace catena::launcher {
 
-/// What probe_machine() writes.
-inline constexpr double kWrittenMebibytes = 1;
-
 /// "12.3 MiB", "4.56 GFLOP/s", "1.5 ms", "9.41 Gbit/s".
 [[nodiscard]] std::string bytes_text(std::int64_t bytes);
 [[nodiscard]] std::string flops_text(double flops);

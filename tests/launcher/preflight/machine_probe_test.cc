@@ -1,13 +1,16 @@
 #include "launcher/preflight/machine_probe.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -199,6 +202,27 @@ TEST_F(MachineProbeTest, AProberAnswersInOrder) {
   }
   for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(answers[i].number, i + 1);
   EXPECT_TRUE(std::holds_alternative<MachineFacts>(answers[1].body));
+}
+
+// As of a disk that hangs: who opens it to read waits for a writer.
+TEST_F(MachineProbeTest, AProberIsNotWaitedFor) {
+  const std::string hangs = (folder_ / "hangs").string();
+  ASSERT_EQ(::mkfifo(hangs.c_str(), 0600), 0);
+  boost::asio::io_context context;
+  bool told = false;
+  {
+    Prober prober(context, [&](const Probed&) { told = true; });
+    prober.ask({1, ProbeMachine{.run = folder_.string(), .files = {hangs}}});
+    EXPECT_TRUE(prober.busy());
+  }
+  int writer = -1;  // the thread ends, too
+  while ((writer = ::open(hangs.c_str(), O_WRONLY | O_NONBLOCK)) < 0) {
+    ASSERT_EQ(errno, ENXIO);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ::close(writer);
+  context.run_for(std::chrono::milliseconds(100));
+  EXPECT_FALSE(told);
 }
 
 /// A LinkServer, and a thread on which it serves.
