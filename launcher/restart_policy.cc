@@ -36,27 +36,31 @@ const RankEnding* find(std::span<const RankEnding> endings, int rank) {
   return at == endings.end() ? nullptr : &*at;
 }
 
-/// The rank that more than half of those that lost one waited for; -1: none.
-int most_waited_for(std::span<const RankEnding> endings) {
-  std::map<int, int> waiting;
-  int lost = 0;
-  for (const RankEnding& ending : endings) {
-    if (!is_failure(ending) || order_of(ending) != Order::kLost) continue;
-    ++lost;
-    if (ending.waits_for >= 0) ++waiting[ending.waits_for];
-  }
-  for (const auto& [rank, count] : waiting) {
-    if (2 * count > lost) return rank;
-  }
-  return -1;
-}
-
-/// Where ranks waited for each other in a row, the last one.
-const RankEnding* silent_one(std::span<const RankEnding> endings) {
-  const RankEnding* at = find(endings, most_waited_for(endings));
+/// Follows whom `ending` waited for, and whom that one did, to a rank that had
+/// nothing to say when it was asked to end; null where there is none.
+const RankEnding* end_of_waits(std::span<const RankEnding> endings,
+                               const RankEnding& ending) {
+  const RankEnding* at = find(endings, ending.waits_for);
   for (std::size_t i = 0; at != nullptr && i < endings.size(); ++i) {
     if (order_of(*at) == Order::kStopped) return at;
     at = find(endings, at->waits_for);
+  }
+  return nullptr;
+}
+
+/// The one for whom, in the end, more than half of those waited that lost a
+/// rank and said which.
+const RankEnding* silent_one(std::span<const RankEnding> endings) {
+  std::map<const RankEnding*, int> waiting;
+  int all = 0;
+  for (const RankEnding& ending : endings) {
+    if (!is_failure(ending) || order_of(ending) != Order::kLost) continue;
+    if (ending.waits_for < 0) continue;
+    ++all;
+    ++waiting[end_of_waits(endings, ending)];
+  }
+  for (const auto& [silent, count] : waiting) {
+    if (silent != nullptr && 2 * count > all) return silent;
   }
   return nullptr;
 }

@@ -30,10 +30,10 @@ struct Cause {
 /// ended by itself goes before one that hung, that before one that says it lost
 /// another, and that before one that had been asked to end; else the order of
 /// `endings` decides.
-/// Where all that is known is that ranks lost others, it is the one that most
-/// of them waited for, or the one that this one waited for, and so on, if that
-/// one had nothing to say. Of two that waited for each other neither is to
-/// blame: both are named.
+/// Where all that is known is that ranks lost others, it is the one for whom
+/// most of those that said whom waited: itself, or through ranks that waited
+/// for it in a row; if that one had nothing to say. Of two that waited for each
+/// other neither is to blame: both are named.
 [[nodiscard]] std::optional<Cause> first_cause(
     std::span<const RankEnding> endings);
 

@@ -76,7 +76,10 @@ TEST(RestartPolicyTest, TheOneThatMostWaitedForIsTheCause) {
   for (const Row& row :
        {Row{"all", {lost(0, 3), lost(1, 3), lost(2, 3), silent}, 3},
         {"most", {lost(0, 1), lost(1, 3), lost(2, 3), silent}, 3},
-        {"in a row", {lost(0, 1), lost(1, 2), lost(2, 3), silent}, 0},
+        {"in a row", {lost(0, 1), lost(1, 2), lost(2, 3), silent}, 3},
+        {"one through another", {lost(2, 0), lost(0, 3), silent}, 3},
+        {"one says whom", {lost(2, -1), lost(0, 3), silent}, 3},
+        {"half", {lost(0, 3), lost(1, 9), silent}, 0},
         {"most, then in a row",
          {lost(0, 2), lost(1, 2), lost(2, 3), silent},
          3},
