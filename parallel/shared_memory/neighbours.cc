@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "parallel/shared_memory/node.h"
+#include "parallel/shared_memory/name.h"
 #include "runtime/base/error.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
@@ -22,29 +22,26 @@ constexpr const char* kNone = "none";
 /// A name in /dev/shm, without a byte.
 class Mark {
  public:
-  explicit Mark(std::string name) : name_(std::move(name)) {
-    const int descriptor =
-        shm_open(name_.c_str(), O_RDWR | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR);
-    made_ = descriptor >= 0;
-    if (made_) {
-      ::close(descriptor);
-      return;
-    }
+  explicit Mark(std::string name)
+      : name_(std::move(name)), descriptor_(make_name(name_)) {
+    if (made()) return;
     log::warning(
         "[shared memory] /dev/shm{} cannot be made: {}; rows to ranks of this "
         "node go as those to others",
         name_, std::strerror(errno));
   }
   ~Mark() {
-    if (made_) shm_unlink(name_.c_str());
+    if (!made()) return;
+    shm_unlink(name_.c_str());
+    ::close(descriptor_);
   }
   Mark(const Mark&) = delete;
   Mark& operator=(const Mark&) = delete;
-  [[nodiscard]] bool made() const { return made_; }
+  [[nodiscard]] bool made() const { return descriptor_ >= 0; }
 
  private:
   std::string name_;
-  bool made_ = false;
+  int descriptor_;
 };
 
 /// Only of this user, so that two ranks see each other or neither does.
@@ -64,6 +61,7 @@ class Search {
       : store_(store), rank_(rank), options_(options) {}
 
   std::vector<int> run(int size) const {
+    sweep_abandoned(options_.token);
     const Mark own(mark_of(rank_));
     store_.set(key("mark", rank_), own.made() ? kMade : kNone);
     int first = 0;

@@ -3,11 +3,11 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cstring>
 #include <numeric>
 #include <thread>
 
+#include "parallel/shared_memory/name.h"
 #include "runtime/base/error.h"
 
 namespace catena::shared_memory {
@@ -26,14 +26,6 @@ void write(RankRecord& record, std::string_view text) {
 }
 
 }  // namespace
-
-std::string name_prefix(std::string_view token) {
-  CATENA_CHECK(!token.empty() &&
-                   std::all_of(token.begin(), token.end(),
-                               [](unsigned char c) { return isalnum(c) != 0; }),
-               "[shared memory] token \"{}\": letters and digits only", token);
-  return fmt::format("/catena-{}-", token);
-}
 
 Node::Node(Store& store, int rank, int size, const Options& options)
     : token_(options.token),
@@ -74,6 +66,7 @@ void Node::find_places(int size) {
 void Node::create_own(Store& store) {
   segments_.resize(members_.size());
   try {
+    sweep_abandoned(token_);
     if (pool_bytes_ == 0) pool_bytes_ = capacity_bytes();
     const std::string name = fmt::format("{}{}", name_prefix(token_), rank_);
     own() =

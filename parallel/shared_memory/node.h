@@ -45,7 +45,4 @@ class Node {
   std::vector<Segment> segments_;
 };
 
-/// "/catena-TOKEN-".
-[[nodiscard]] std::string name_prefix(std::string_view token);
-
 }  // namespace catena::shared_memory

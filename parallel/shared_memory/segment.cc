@@ -12,13 +12,13 @@
 #include <new>
 #include <utility>
 
+#include "parallel/shared_memory/name.h"
 #include "runtime/base/error.h"
 #include "runtime/base/machine.h"
 
 namespace catena::shared_memory {
 namespace {
 
-constexpr const char* kFolder = "/dev/shm";
 /// A signal starts the reservation of such a part again.
 constexpr std::size_t kReserveBytes = std::size_t{64} << 20;
 
@@ -92,8 +92,7 @@ bool LifeLock::owner_died() {
 Segment Segment::create(const std::string& name, int members,
                         std::size_t pool_bytes) {
   Segment segment;
-  segment.descriptor_ =
-      shm_open(name.c_str(), O_RDWR | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR);
+  segment.descriptor_ = make_name(name);
   if (segment.descriptor_ < 0) {
     fail_io(errno, "{}{} cannot be made", kFolder, name);
   }

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "parallel/shared_memory/name.h"
 #include "parallel/shared_memory/node.h"
 #include "parallel/shared_memory/pool.h"
 #include "runtime/base/error.h"
@@ -108,12 +109,12 @@ std::vector<std::string> sweep(std::string_view token) {
   std::vector<std::string> names;
   std::error_code error;
   for (const auto& entry :
-       std::filesystem::directory_iterator("/dev/shm", error)) {
+       std::filesystem::directory_iterator(kFolder, error)) {
     const std::string name = entry.path().filename().string();
     if (name.starts_with(prefix)) names.push_back(name);
   }
   if (error) {
-    fail(ErrorKind::kIo, "[shared memory] /dev/shm: {}", error.message());
+    fail(ErrorKind::kIo, "[shared memory] {}: {}", kFolder, error.message());
   }
   for (const std::string& name : names) shm_unlink(("/" + name).c_str());
   return names;

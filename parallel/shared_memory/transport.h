@@ -32,7 +32,8 @@ struct Options {
 ///
 /// Returns when all members have joined. From then on the segments have no
 /// names: whatever kills the ranks, nothing is left. Ranks that are killed
-/// before may leave names: see sweep().
+/// before may leave names: see sweep(). Whoever joins next, of the same user,
+/// removes those that are left of any run.
 /// A rank that is killed later is noticed by those that wait for it within
 /// some 10 ms, and named.
 /// Thread rule: the thread that joins is the one that uses it and ends it;

@@ -130,6 +130,7 @@ class Trial:
             before = self.jobs[-1]
             job.reached_before = before.reached()
             job.repeatable = before.repeatable
+            job.ids |= before.ids
         self.jobs.append(job)
         return job
 

@@ -1,6 +1,6 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
-#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "parallel/communicator.h"
+#include "parallel/shared_memory/name.h"
 #include "parallel/shared_memory/transport.h"
 #include "tests/parallel/processes.h"
 #include "tests/support/private_disk.h"
@@ -17,6 +18,8 @@
 namespace catena::testing {
 namespace {
 
+using ::testing::Contains;
+using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -133,7 +136,8 @@ std::vector<std::string> join_threads(
 TEST(SharedMemoryJoinTest, WhoCannotJoinTellsTheOthersAtOnce) {
   const std::string token = fmt::format("taken{}", getpid());
   const std::string name = fmt::format("/catena-{}-1", token);
-  close(shm_open(name.c_str(), O_CREAT | O_RDWR, 0600));
+  const int held = shared_memory::make_name(name);
+  ASSERT_GE(held, 0);
   const auto said = join_threads(3, {0, 1, 2}, token, [](Transport&) {});
   EXPECT_THAT(said[1], HasSubstr(name + " cannot be made: File exists"));
   for (const std::string& text : {said[0], said[2]}) {
@@ -142,6 +146,36 @@ TEST(SharedMemoryJoinTest, WhoCannotJoinTellsTheOthersAtOnce) {
   EXPECT_THAT(shared_memory::sweep(token),
               ::testing::ElementsAre(name.substr(1)));
   EXPECT_THAT(shared_memory::sweep(token), IsEmpty());
+  close(held);
+}
+
+// As when a launcher and its ranks are killed while ranks meet.
+TEST(SharedMemoryJoinTest, WhoJoinsSweepsWhatTheDeadOfAnyRunHaveLeft) {
+  const auto name_of = [](const char* what) {
+    return fmt::format("/catena-{}{}-0", what, getpid());
+  };
+  const std::string dead = name_of("dead"), alive = name_of("alive");
+  const auto is_there = [](const std::string& name) {
+    return std::filesystem::exists("/dev/shm" + name);
+  };
+  const pid_t child = fork();
+  if (child == 0) {
+    static_cast<void>(shared_memory::make_name(dead));
+    raise(SIGKILL);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(is_there(dead));
+  const int held = shared_memory::make_name(alive);
+  ASSERT_GE(held, 0);
+  const auto said = join_threads(3, {0, 1, 2}, fmt::format("new{}", getpid()),
+                                 [](Transport&) {});
+  EXPECT_THAT(said, Each(IsEmpty()));
+  EXPECT_FALSE(is_there(dead));
+  EXPECT_TRUE(is_there(alive));
+  close(held);
+  EXPECT_THAT(shared_memory::sweep_abandoned("other"), Contains(alive));
+  EXPECT_FALSE(is_there(alive));
 }
 
 TEST(SharedMemoryJoinTest, RanksOfANodeAreNamedAsInTheWorld) {
