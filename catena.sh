@@ -258,6 +258,24 @@ check() {
   check_documentation
 }
 
+# The tests of the plain build. What failed is said again at the end, where it
+# is found among thousands that passed.
+run_suite() {
+  local log=build/Testing/Temporary number name
+  begin "running the tests"
+  ctest --test-dir build -j "$jobs" --output-on-failure --no-tests=error \
+    -LE '^fuzz$' && return
+  while IFS=: read -r number name; do
+    say "what $name printed last:"
+    awk -v head="^$number/[0-9]+ Testing: " '
+      $0 ~ head { on = 1 } /^<end of output>/ { on = 0 } on' \
+      "$log/LastTest.log" | tail -n 40 | cut -c 1-2000
+  done < "$log/LastTestsFailed.log"
+  printf '\nThe following tests FAILED:\n'
+  sed 's/^\([0-9]*\):\(.*\)/\t\1 - \2 (Failed)/' "$log/LastTestsFailed.log"
+  return 8
+}
+
 run_tests() {
   install_for_tests
   begin "building with tests in build/"
@@ -270,9 +288,7 @@ run_tests() {
   fuzz
   plant_bugs
   # Last, so that the output ends with the test runner's own summary.
-  begin "running the tests"
-  ctest --test-dir build -j "$jobs" --output-on-failure --no-tests=error \
-    -LE '^fuzz$'
+  run_suite
 }
 
 # Everything that is started here is looked at from outside, by Python.
