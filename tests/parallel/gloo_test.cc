@@ -6,9 +6,9 @@
 #include <numeric>
 #include <thread>
 
-#include "parallel/communicator.h"
 #include "parallel/gloo/transport.h"
 #include "runtime/base/error.h"
+#include "tests/parallel/collective_calls.h"
 #include "tests/parallel/processes.h"
 
 /// What communicator_test.cc cannot ask: real deaths, of processes.
@@ -43,55 +43,6 @@ class GlooTest : public ::testing::Test {
   }
 };
 
-/// Issues one collective of some size and waits for it.
-using Call = std::function<void(Communicator&, std::vector<double>&)>;
-const std::pair<const char*, Call> kCalls[] = {
-    {"all_to_all_v",
-     [](Communicator& all, std::vector<double>& x) {
-       const auto size = static_cast<std::size_t>(all.size());
-       std::vector<double> in(x.size());
-       std::vector<Communicator::Part> send, receive;
-       for (std::size_t r = 0; r < size; ++r) {
-         const std::size_t begin = r * (x.size() / size);
-         const auto bytes = static_cast<std::int64_t>(x.size() / size * 8);
-         send.push_back({&x[begin], bytes});
-         receive.push_back({&in[begin], bytes});
-       }
-       wait(all.all_to_all_v({.phase = Phase::kDispatch}, send, receive));
-     }},
-    {"all_gather_v",
-     [](Communicator& all, std::vector<double>& x) {
-       const auto size = static_cast<std::size_t>(all.size());
-       std::vector<Communicator::Part> parts;
-       for (std::size_t r = 0; r < size; ++r) {
-         parts.push_back({&x[r * (x.size() / size)],
-                          static_cast<std::int64_t>(x.size() / size * 8)});
-       }
-       wait(all.all_gather_v({}, parts));
-     }},
-    {"reduce_scatter",
-     [](Communicator& all, std::vector<double>& x) {
-       const auto count = static_cast<std::int64_t>(x.size());
-       wait(all.reduce_scatter(
-           {}, {x.data(), DType::kFloat64, {count}},
-           std::vector<std::int64_t>(static_cast<std::size_t>(all.size()),
-                                     count / all.size())));
-     }},
-    {"all_reduce",
-     [](Communicator& all, std::vector<double>& x) {
-       wait(all.all_reduce(
-           {},
-           {x.data(), DType::kFloat64, {static_cast<std::int64_t>(x.size())}}));
-     }},
-    {"broadcast",
-     [](Communicator& all, std::vector<double>& x) {
-       wait(all.broadcast({}, all.size() - 1, x.data(),
-                          static_cast<std::int64_t>(x.size() * 8)));
-     }},
-    {"barrier",
-     [](Communicator& all, std::vector<double>&) { wait(all.barrier({})); }},
-};
-
 /// Collectives until something ends that: a signal hits the victim before its
 /// fifth, or at some time after, wherever it is then.
 std::vector<Outcome> strike(int size, int victim, int signal, bool inside,
@@ -100,7 +51,7 @@ std::vector<Outcome> strike(int size, int victim, int signal, bool inside,
       size,
       [&](Transport& transport) {
         Communicator all(transport, deadline);
-        std::vector<double> x(48000, 1);
+        std::vector<float> x(400000, 1);
         for (int round = 0;; ++round) {
           if (transport.rank() == victim && round == 5) {
             if (inside) {
@@ -173,7 +124,7 @@ TEST_F(GlooTest, ARankMayDieOrGiveUpAsSoonAsItHasJoined) {
 
 TEST_F(GlooTest, ARankThatStandsStillIsNamedAtTheDeadline) {
   for (const auto& [name, call] : kCalls) {
-    constexpr int kVictim = 2;  // the root of the broadcast
+    constexpr int kVictim = 2;  // the root of the broadcast, not of gather_v
     const auto ends = strike(3, kVictim, SIGSTOP, false, call, kShort);
     int timeouts = 0;
     for (const int r : {0, 1}) {

@@ -256,7 +256,10 @@ TEST_F(JoinedTest, ADeathWhileANodeJoinsIsHeardInTheOthers) {
   for (const std::size_t r : {0U, 1U, 3U}) {
     ASSERT_TRUE(ends[r].threw);
     EXPECT_EQ(ends[r].kind, ErrorKind::kCommunication);
-    EXPECT_THAT(ends[r].text, HasSubstr("rank 2 has died while ranks joined"));
+    // Who joins another run just then may have removed its name.
+    EXPECT_THAT(ends[r].text,
+                ContainsRegex("rank 2 has died while ranks joined|"
+                              "cannot open the memory of rank 2"));
     EXPECT_LT(ends[r].seconds, 20);
   }
 }
