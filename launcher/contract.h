@@ -63,8 +63,9 @@ inline constexpr const char* kSharersVariable = "CATENA_CORE_SHARERS";
 /// the steps it has taken ("step 12"); while it waits for another rank, every
 /// second, for which and in what ("waits 2 all_reduce (control)"); that it has
 /// come to the end of its work, without which code 0 is no success; that it
-/// ends because another rank did, or did not answer; where `catena train` is to
-/// show it, the run's folder ("run /home/me/runs/quickstart").
+/// ends because another rank did, or did not answer, and in which exchange, if
+/// it was in one ("lost all_reduce (control)"); where `catena train` is to show
+/// it, the run's folder ("run /home/me/runs/quickstart").
 /// Where it is 1, which is so under mpirun, standard output is that pipe, and
 /// what a rank writes there otherwise goes to standard error; it begins with
 /// its process ("process 1234"), and ends with the process that started it. One

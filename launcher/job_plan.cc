@@ -85,6 +85,7 @@ Json json_of(const JobPlan& plan, const Cause& cause) {
           {"signal", ending.signal},
           {"step", ending.step},
           {"section", ending.section},
+          {"exchange", cause.exchange},
           {"hung", ending.hung},
           {"text", cause.text},
           {"last_words", ending.last_words}};

@@ -74,6 +74,9 @@ std::string who_is_missing(const JobState& state) {
 std::string cause_text(const Cause& cause) {
   if (cause.rank < 0) return cause.text;
   std::string text = fmt::format("rank {} {}", cause.rank, cause.text);
+  if (!cause.exchange.empty()) {
+    text += fmt::format("; others missed it in {}", cause.exchange);
+  }
   if (!cause.ending.last_words.empty()) {
     text += ":\n" + last_lines(cause.ending.last_words);
   }

@@ -29,6 +29,7 @@ struct RankEnding {
   std::int64_t step = 0;      ///< the last it said; 0: none
   std::string section{};      ///< what it said it was doing
   int waits_for = -1;         ///< the rank it said it waited for; -1: none
+  std::string waits_in{};     ///< the exchange in which it did, or lost a rank
   double silent_seconds = 0;  ///< of one that hung
   std::string last_words{};   ///< end of what it wrote, or why it did not start
 

@@ -46,6 +46,7 @@ RankActions enter_section(RankState& state, Section section,
                           SectionTimes& times, Time now) {
   state.ending.section = name_of(section);
   state.ending.waits_for = -1;
+  state.ending.waits_in.clear();
   if (state.ending.stopped) return {};
   const double age =
       std::chrono::duration<double>(now - state.watch.since).count();
@@ -79,7 +80,18 @@ void hear_wait(RankState& state, std::string_view text, Time now) {
   const auto rank = take_number<int>(text);
   if (!rank || !take_prefix(text, " ")) return;
   state.ending.waits_for = *rank;
+  state.ending.waits_in = text;
   wait_for(state.watch, *rank, text, now);
+}
+
+/// "lost", or "lost all_reduce (control)".
+void hear_lost(RankEnding& ending, std::string_view in) {
+  if (take_prefix(in, " ")) {
+    ending.waits_in = in;
+  } else if (!in.empty()) {
+    return;
+  }
+  ending.lost = true;
 }
 
 }  // namespace
@@ -88,7 +100,7 @@ RankActions hear(RankState& state, std::string_view line, SectionTimes& times,
                  Time now) {
   RankEnding& ending = state.ending;
   if (line == kSaidDone) ending.done = true;
-  if (line == kSaidLost) ending.lost = true;
+  if (take_prefix(line, kSaidLost)) hear_lost(ending, line);
   if (line == kSaidJoined) {
     ending.joined = true;
     raise_phase(state, RankState::Phase::kJoined);

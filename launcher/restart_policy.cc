@@ -75,6 +75,18 @@ const RankEnding* parted_one(std::span<const RankEnding> endings) {
   return nullptr;
 }
 
+/// In which exchange others waited for it, or else lost some rank.
+std::string missed_in(std::span<const RankEnding> endings, int rank) {
+  const RankEnding* best = nullptr;
+  for (const RankEnding& ending : endings) {
+    if (ending.rank == rank || ending.waits_in.empty()) continue;
+    const bool exact = ending.waits_for == rank;
+    if (!exact && !ending.lost) continue;
+    if (best == nullptr || (exact && best->waits_for != rank)) best = &ending;
+  }
+  return best == nullptr ? "" : best->waits_in;
+}
+
 Cause did_not_reach(const RankEnding& parted) {
   return {.rank = parted.rank,
           .code = kExitInternal,
@@ -134,7 +146,9 @@ Cause cause_of(const RankEnding& ending) {
   return cause;
 }
 
-std::optional<Cause> first_cause(std::span<const RankEnding> endings) {
+namespace {
+
+std::optional<Cause> cause_among(std::span<const RankEnding> endings) {
   const RankEnding* first = nullptr;
   for (const RankEnding& ending : endings) {
     if (!is_failure(ending)) continue;
@@ -150,6 +164,14 @@ std::optional<Cause> first_cause(std::span<const RankEnding> endings) {
     if (silent != nullptr) return did_not_answer(endings, *silent);
   }
   return cause_of(*first);
+}
+
+}  // namespace
+
+std::optional<Cause> first_cause(std::span<const RankEnding> endings) {
+  std::optional<Cause> cause = cause_among(endings);
+  if (cause) cause->exchange = missed_in(endings, cause->rank);
+  return cause;
 }
 
 bool may_go_well(int code) {

@@ -15,6 +15,9 @@ struct Cause {
   int code = 0;            ///< what the job ends with, if it ends for this
   std::string text = {};   ///< "was killed by signal 9 (Killed)"
   std::string host = {};   ///< where that rank was; "": not known
+  /// Where other ranks missed that one: "all_to_all_v (dispatch, layer 2,
+  /// iteration 1, chunk 0)"; "" if none said so.
+  std::string exchange = {};
   RankEnding ending = {};  ///< of that rank
 };
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 
@@ -57,6 +58,20 @@ std::string text_of(std::uint64_t packed) {
                 .iteration = number(packed >> 16),
                 .chunk = number(packed)};
   return fmt::format("{} ({})", name(kCollectives, packed >> 56), tag.text());
+}
+
+std::string_view exchange_in(std::string_view text) {
+  std::size_t begin = 0, end = 0;
+  for (const std::string_view collective : kCollectives) {
+    const auto at = text.rfind(fmt::format("{} (", collective));
+    if (at == text.npos) continue;
+    const auto close = text.find(')', at);
+    if (close == text.npos || close < end) continue;
+    // One's name may end with another's: all_gather_v.
+    begin = close == end ? std::min(begin, at) : at;
+    end = close;
+  }
+  return end == 0 ? "" : text.substr(begin, end + 1 - begin);
 }
 
 }  // namespace catena

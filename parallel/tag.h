@@ -48,5 +48,7 @@ struct Tag {
 [[nodiscard]] std::uint64_t packed(Collective collective, const Tag& tag);
 /// "all_to_all_v (dispatch, layer 2, iteration 1, chunk 0)".
 [[nodiscard]] std::string text_of(std::uint64_t packed);
+/// The last text_of() in what is said of an exchange; "": there is none.
+[[nodiscard]] std::string_view exchange_in(std::string_view text);
 
 }  // namespace catena

@@ -20,7 +20,8 @@ void open();
 /// Whether there is somebody to tell, as far as is known.
 [[nodiscard]] bool is_open();
 
-/// kSaidJoined, kSaidDone, kSaidLost, or kSaidRun and a path.
+/// kSaidJoined, kSaidDone, kSaidLost and perhaps an exchange, or kSaidRun and a
+/// path.
 void say(const char* word);
 
 /// That it does this from now on: one of contract.h, which lives on. Costs

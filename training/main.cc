@@ -1,6 +1,9 @@
 // catena-train: what all commands of `catena` run.
 
+#include <fmt/format.h>
+
 #include "launcher/contract.h"
+#include "parallel/tag.h"
 #include "runtime/base/log.h"
 #include "training/commands/commands.h"
 #include "training/commands/data_command.h"
@@ -51,7 +54,10 @@ int main(int argc, char** argv) {
   } catch (...) {
     const catena::Failed failed = catena::explain(std::current_exception());
     if (catena::is_consequence(failed.text) || catena::is_missed(failed)) {
-      catena::control_line::say(catena::kSaidLost);
+      std::string word = catena::kSaidLost;
+      const std::string_view exchange = catena::exchange_in(failed.text);
+      if (!exchange.empty()) word += fmt::format(" {}", exchange);
+      catena::control_line::say(word.c_str());
     }
     catena::log::progress("");
     catena::log::error("{}", failed.text);

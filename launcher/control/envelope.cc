@@ -34,6 +34,7 @@ void put(const RankEnding& ending, std::size_t most_words,
   to.set_hung(ending.hung);
   to.set_section(ending.section.substr(0, kMaxNameBytes));
   to.set_waits_for(static_cast<std::uint32_t>(ending.waits_for + 1));
+  to.set_waits_in(ending.waits_in.substr(0, kMaxNameBytes));
   to.set_silent_seconds(ending.silent_seconds);
   // The last of them say most.
   const std::string& words = ending.last_words;
@@ -220,6 +221,7 @@ RankEnding take(const proto::RankEnding& from) {
       .step = take_step(from.step()),
       .section = take("section", from.section(), kMaxNameBytes),
       .waits_for = take("awaited rank", from.waits_for(), kMaxRanks) - 1,
+      .waits_in = take("awaited exchange", from.waits_in(), kMaxNameBytes),
       .silent_seconds = take_seconds(from.silent_seconds()),
       .last_words = take("last words", from.last_words(), kMaxLastWords)};
 }

@@ -236,6 +236,17 @@ TEST_F(RankHangTest, WhoSaysNoSectionsOrIsToEndIsNotWatched) {
   EXPECT_FALSE(next_deadline(state_).has_value());
 }
 
+TEST_F(RankHangTest, WhereItLostAnotherIsHeard) {
+  static_cast<void>(say("waits 2 all_reduce (control)"));
+  EXPECT_EQ(state_.ending.waits_in, "all_reduce (control)");
+  static_cast<void>(say("lostbarrier (control)"));
+  EXPECT_FALSE(state_.ending.lost);
+  static_cast<void>(say("lost barrier (control)"));
+  EXPECT_TRUE(state_.ending.lost);
+  EXPECT_EQ(state_.ending.waits_for, 2);
+  EXPECT_EQ(state_.ending.waits_in, "barrier (control)");
+}
+
 TEST_F(RankHangTest, WordsThatAreNoneChangeNothing) {
   for (const char* line :
        {"section", "section ", "section first step", "section stepp", "waits",

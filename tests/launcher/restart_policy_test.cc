@@ -54,6 +54,30 @@ TEST(RestartPolicyTest, TheFirstCauseIsWhoEndedByItself) {
   }
 }
 
+TEST(RestartPolicyTest, WhereOthersMissedItIsPartOfTheCause) {
+  const RankEnding killed{.rank = 1, .process = 1, .signal = SIGKILL};
+  const RankEnding silent{.rank = 0, .process = 1, .code = 70, .lost = true};
+  const auto lost = [](int rank, int waits_for, const char* in) {
+    return RankEnding{.rank = rank,
+                      .process = 1,
+                      .code = 70,
+                      .lost = true,
+                      .waits_for = waits_for,
+                      .waits_in = in};
+  };
+  struct Row {
+    std::vector<RankEnding> endings;
+    const char* exchange;
+  };
+  for (const Row& row :
+       {Row{{killed, lost(2, -1, "barrier (control)")}, "barrier (control)"},
+        {{killed, lost(2, 3, "a (plan)"), lost(3, 1, "b (plan)")}, "b (plan)"},
+        {{killed, silent}, ""},
+        {{killed}, ""}}) {
+    EXPECT_EQ(first_cause(row.endings)->exchange, row.exchange);
+  }
+}
+
 TEST(RestartPolicyTest, TheOneThatMostWaitedForIsTheCause) {
   const auto lost = [](int rank, int waits_for) {
     return RankEnding{.rank = rank,

@@ -44,14 +44,14 @@ inline const std::pair<const char*, Call> kCalls[] = {
            static_cast<std::size_t>(all.size()),
            static_cast<std::int64_t>(x.size() / 200));
        wait(all.reduce_scatter(
-           kCallTag,
-           {x.data(), DType::kFloat32, {counts[0] * all.size()}}, counts));
+           kCallTag, {x.data(), DType::kFloat32, {counts[0] * all.size()}},
+           counts));
      }},
     {"all_reduce",
      [](Communicator& all, std::vector<float>& x) {
-       wait(all.all_reduce(kCallTag, {x.data(),
-                                      DType::kFloat32,
-                                      {static_cast<std::int64_t>(x.size())}}));
+       wait(all.all_reduce(
+           kCallTag,
+           {x.data(), DType::kFloat32, {static_cast<std::int64_t>(x.size())}}));
      }},
     {"broadcast",
      [](Communicator& all, std::vector<float>& x) {

@@ -8,6 +8,7 @@
 namespace catena {
 namespace {
 
+using testing::ContainsRegex;
 using testing::HasSubstr;
 
 class LaunchCommandTest : public RanksFixture {
@@ -167,7 +168,23 @@ TEST_F(LaunchCommandTest, WhoDoesNotAnswerIsBlamedNotWhoWaits) {
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("rank 1 did not answer, and rank"));
   ASSERT_EQ(job("run")["restarts"].size(), 1U);
-  EXPECT_EQ(job("run")["restarts"][0]["rank"], 1);
+  const nlohmann::json cause = job("run")["restarts"][0];
+  EXPECT_EQ(cause["rank"], 1);
+  EXPECT_THAT(cause["exchange"].get<std::string>(),
+              ContainsRegex("^[a-z_]+ \\([a-z]+[^()]*\\)$"));
+  EXPECT_THAT(outcome.err, HasSubstr("; others missed it in "));
+}
+
+TEST_F(LaunchCommandTest, WhereAKilledRankWasMissedIsSaid) {
+  const pid_t launcher = start(launched(2, "run", "--set train.steps=150"));
+  wait_for_step("run", 25);
+  const auto processes = children_of(launcher);
+  ASSERT_EQ(processes.size(), 2U);
+  ::kill(processes[1], SIGKILL);
+  const Outcome outcome = wait(launcher);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, ContainsRegex("rank 1 was killed by signal 9 "
+                                         "\\(Killed\\); others missed it in "));
 }
 
 /// As Slurm does at a job's end; the launcher asks its ranks again.

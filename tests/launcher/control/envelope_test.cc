@@ -27,6 +27,7 @@ RankEnding an_ending() {
           .step = 12,
           .section = "step",
           .waits_for = 0,
+          .waits_in = "barrier (control)",
           .silent_seconds = 31.5,
           .last_words = std::string("any \xff bytes\0", 12)};
 }
