@@ -175,16 +175,27 @@ TEST_F(LaunchCommandTest, WhoDoesNotAnswerIsBlamedNotWhoWaits) {
   EXPECT_THAT(outcome.err, HasSubstr("; others missed it in "));
 }
 
+/// A busy machine may leave the others too little time to say so, once.
 TEST_F(LaunchCommandTest, WhereAKilledRankWasMissedIsSaid) {
-  const pid_t launcher = start(launched(2, "run", "--set train.steps=150"));
-  wait_for_step("run", 25);
-  const auto processes = children_of(launcher);
-  ASSERT_EQ(processes.size(), 2U);
-  ::kill(processes[1], SIGKILL);
-  const Outcome outcome = wait(launcher);
-  ASSERT_EQ(outcome.code, 0) << outcome.err;
-  EXPECT_THAT(outcome.err, ContainsRegex("rank 1 was killed by signal 9 "
-                                         "\\(Killed\\); others missed it in "));
+  std::string said;
+  for (const char* name : {"first", "second", "third"}) {
+    const pid_t launcher = start(launched(2, name, "--set train.steps=150"));
+    wait_for_step(name, 25);
+    const auto processes = children_of(launcher);
+    ASSERT_EQ(processes.size(), 2U);
+    ::kill(processes[1], SIGKILL);
+    const Outcome outcome = wait(launcher);
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const nlohmann::json cause = job(name)["restarts"][0];
+    EXPECT_EQ(cause["rank"], 1);
+    said = cause["exchange"];
+    if (said.empty()) continue;
+    EXPECT_THAT(said, ContainsRegex("^[a-z_]+ \\([a-z]+[^()]*\\)$"));
+    EXPECT_THAT(outcome.err,
+                HasSubstr("(Killed); others missed it in " + said));
+    return;
+  }
+  FAIL() << "nothing was said of it in three runs";
 }
 
 /// As Slurm does at a job's end; the launcher asks its ranks again.
