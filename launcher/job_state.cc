@@ -17,7 +17,9 @@ namespace {
 void note_ending(JobState& state, const RankEnding& ending, Time now,
                  JobActions& actions) {
   if (is_failure(ending)) {
-    if (!state.settle_until) state.settle_until = now + state.options.settle;
+    if (state.settle_until) return;
+    state.settle_until = now + state.options.settle;
+    if (state.world > 1) actions.emplace_back(Say{false, failed_text(ending)});
   } else if (ending.code == kExitPreempted) {
     // It was asked by somebody else; all ranks agree on such a stop.
     enter(state, JobPhase::kSaving, actions);

@@ -83,6 +83,12 @@ std::string cause_text(const Cause& cause) {
   return text;
 }
 
+std::string failed_text(const RankEnding& ending) {
+  return fmt::format(
+      "rank {} {}; the others are ended, too", ending.rank,
+      ending.lost ? "has lost another one" : cause_of(ending).text);
+}
+
 std::string suspected_text(const RankSuspected& suspected) {
   return fmt::format("rank {} {}", suspected.rank, suspected.text);
 }

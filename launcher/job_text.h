@@ -11,6 +11,9 @@ namespace catena::launcher {
 
 /// "rank 2 was killed by signal 9 (Killed):" and its last words.
 [[nodiscard]] std::string cause_text(const Cause& cause);
+/// Of the first that failed, when it is heard: "rank 2 was killed by signal 9
+/// (Killed); the others are ended, too". What they know of it comes later.
+[[nodiscard]] std::string failed_text(const RankEnding& ending);
 /// "rank 2 has come no further for 31 s: ...".
 [[nodiscard]] std::string suspected_text(const RankSuspected& suspected);
 /// "RUNNING, generation 2, step 40, checkpoint of step 30, 1 of 3 restarts".

@@ -92,6 +92,18 @@ TEST_F(JobStateTest, AnEarlyCodeZeroIsAFailure) {
   EXPECT_THAT(later(seconds(1)), ElementsAre("0<stop 1", "1<stop 1"));
 }
 
+TEST_F(JobStateTest, TheFirstFailureIsSaidBeforeTheOthersHaveEnded) {
+  run();
+  exited(1, killed(2));
+  constexpr const char* kSaid =
+      "rank 2 was killed by signal 9 (Killed); the others are ended, too\n";
+  EXPECT_EQ(said_, kSaid);
+  RankEnding lost = left(0, 70);
+  lost.lost = true;
+  exited(0, lost);
+  EXPECT_EQ(said_, kSaid);
+}
+
 TEST_F(JobStateTest, TheFirstSignalSavesTheSecondEndsAtOnce) {
   run();
   EXPECT_THAT(asked(SIGTERM), ElementsAre("0<stop 1", "1<stop 1"));
