@@ -142,7 +142,8 @@ void Schema::add(std::string path, std::vector<std::string>& value,
                                          std::move(about)));
 }
 
-void Schema::read_file(const std::filesystem::path& path) {
+void Schema::read_file(const std::filesystem::path& path,
+                       std::string_view section) {
   std::string text;
   try {
     text = catena::read_file(path);
@@ -150,11 +151,12 @@ void Schema::read_file(const std::filesystem::path& path) {
     fail(ErrorKind::kConfig, "{}; give the path of a TOML file",
          problem.what());
   }
-  read_text(text, path.string());
+  read_text(text, path.string(), section);
 }
 
-void Schema::read_text(std::string_view text, const std::string& name) {
-  read_document(*implementation_, text, name);
+void Schema::read_text(std::string_view text, const std::string& name,
+                       std::string_view section) {
+  read_document(*implementation_, text, name, section);
 }
 
 void Schema::set(std::string_view assignment, const std::string& origin) {
@@ -176,6 +178,18 @@ void Schema::set(std::string_view assignment, const std::string& origin) {
     return;
   }
   read_value(table, *field, assignment.substr(equals + 1), true, origin);
+}
+
+void Schema::append(std::string_view path, std::string text,
+                    const std::string& origin) {
+  Field* field = implementation_->find(path);
+  CATENA_CHECK(field != nullptr && field->key.type == Type::kTexts &&
+                   field->key.choices.empty(),
+               "[config] {} is no list of any texts", path);
+  std::get<std::vector<std::string>*>(field->target)
+      ->push_back(std::move(text));
+  field->given = true;
+  field->key.origin = origin;
 }
 
 void Schema::set_value(std::string_view path, std::string_view value,
@@ -242,8 +256,9 @@ std::string Schema::markdown() const {
   return print_markdown(*implementation_);
 }
 
-std::string Schema::toml(bool commented, bool origins) const {
-  return print_toml(*implementation_, commented, origins);
+std::string Schema::toml(bool commented, bool origins,
+                         std::string_view without) const {
+  return print_toml(*implementation_, commented, origins, without);
 }
 
 }  // namespace catena::config

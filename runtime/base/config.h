@@ -72,15 +72,22 @@ class Schema {
   /// list of texts; numbers must be finite. Unknown keys, wrong types, values
   /// out of range and syntax errors are kept for finish(), each with
   /// FILE:LINE:COLUMN and, for an unknown key, the nearest known one. Throws:
-  /// Error(kConfig) at once only if the file cannot be read.
-  void read_file(const std::filesystem::path& path);
-  void read_text(std::string_view text, const std::string& name);
+  /// Error(kConfig) at once only if the file cannot be read. With `section`,
+  /// all that is not in this one is somebody else's and passed over.
+  void read_file(const std::filesystem::path& path,
+                 std::string_view section = "");
+  void read_text(std::string_view text, const std::string& name,
+                 std::string_view section = "");
 
   /// "path=value", the value as TOML or, if the key holds text, bare text:
   /// train.steps=200, data.train=a.jsonl, data.train=["a", "b"]. Nothing after
   /// the sign is an empty text or an empty list. `origin`, such as "--set",
   /// stands before its problems.
   void set(std::string_view assignment, const std::string& origin);
+
+  /// Adds to a list of any texts one that need not be UTF-8.
+  void append(std::string_view path, std::string text,
+              const std::string& origin);
 
   /// Sets a key from code as though a file had said it (config.json import).
   /// `value` is TOML text.
@@ -110,8 +117,10 @@ class Schema {
   /// The current values as TOML, sections in order of declaration, that
   /// read_text() reads back to the same values. With `commented`, every key
   /// has its help, unit and default above it; with `origins`, a trailing
-  /// comment saying where the value came from.
-  [[nodiscard]] std::string toml(bool commented, bool origins) const;
+  /// comment saying where the value came from. Nothing of the section
+  /// `without`.
+  [[nodiscard]] std::string toml(bool commented, bool origins,
+                                 std::string_view without = "") const;
 
  private:
   struct Implementation;

@@ -236,10 +236,12 @@ std::string print_markdown(const Table& table) {
   return result;
 }
 
-std::string print_toml(const Table& table, bool commented, bool origins) {
+std::string print_toml(const Table& table, bool commented, bool origins,
+                       std::string_view without) {
   std::string top, result;
   for (const Section& section : table.sections) {
-    if (!has_keys(table, section.path)) continue;
+    const bool left_out = !without.empty() && section.path == without;
+    if (left_out || !has_keys(table, section.path)) continue;
     std::string text;
     if (commented) text += wrapped(section.help, "# ");
     if (!section.path.empty()) text += fmt::format("[{}]\n", section.path);

@@ -273,10 +273,15 @@ bool looks_like_toml(Type type, std::string_view text) {
 
 }  // namespace
 
-void read_document(Table& table, std::string_view text,
-                   const std::string& name) {
+void read_document(Table& table, std::string_view text, const std::string& name,
+                   std::string_view section) {
   try {
-    const toml::table values = toml::parse(text, name);
+    toml::table values = toml::parse(text, name);
+    if (!section.empty()) {
+      for (auto at = values.begin(); at != values.end();) {
+        at = at->first.str() == section ? std::next(at) : values.erase(at);
+      }
+    }
     Document{table, name}.read_table(values, "");
   } catch (const toml::parse_error& problem) {
     table.problems.push_back(fmt::format("{}: not valid TOML: {}",

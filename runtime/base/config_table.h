@@ -59,9 +59,10 @@ struct Table {
 
 // config_read.cc -----------------------------------------------------------
 
-/// Reads a TOML document into the fields; problems go into the table.
-void read_document(Table& table, std::string_view text,
-                   const std::string& name);
+/// Reads a TOML document, or one section of it, into the fields; problems go
+/// into the table.
+void read_document(Table& table, std::string_view text, const std::string& name,
+                   std::string_view section);
 
 /// Reads one value written as TOML or, where `bare` allows it and the key
 /// holds text, as plain text.
@@ -87,6 +88,6 @@ void read_value(Table& table, Field& field, std::string_view text, bool bare,
                                             std::string_view path);
 [[nodiscard]] std::string print_markdown(const Table& table);
 [[nodiscard]] std::string print_toml(const Table& table, bool commented,
-                                     bool origins);
+                                     bool origins, std::string_view without);
 
 }  // namespace catena::config

@@ -108,6 +108,15 @@ TEST(ConfigPrintTest, TomlKeepsTopLevelKeysFirst) {
   EXPECT_EQ(schema.toml(false, false), "outer = 2\n\n[section]\ninner = 1\n");
 }
 
+TEST(ConfigPrintTest, TomlLeavesASectionOut) {
+  const Example example;
+  const std::string all = example.schema.toml(false, false);
+  const std::string text = example.schema.toml(false, false, "train");
+  EXPECT_TRUE(all.starts_with(text));
+  EXPECT_THAT(text, HasSubstr("\n[data]\n"));
+  EXPECT_THAT(text, ::testing::Not(HasSubstr("[train]")));
+}
+
 TEST(ConfigPrintTest, OddOriginsStillGiveToml) {
   Example example;
   example.schema.read_text("seed = 5\n", "odd\n\xFF");

@@ -97,6 +97,26 @@ TEST(ConfigTest, UnknownSectionIsReportedOnce) {
             "model.chain?");
 }
 
+TEST(ConfigTest, OneSectionIsReadAndTheOthersAreSomebodyElses) {
+  Example example;
+  example.schema.read_text(
+      "seed = 5\nzzz = 1\n[model]\nhiden = 3\n[train]\nsteps = 7\nrat = 1\n",
+      "run.toml", "train");
+  EXPECT_EQ(example.problems(),
+            "run.toml:7:1: unknown key train.rat; did you mean train.rate?");
+  EXPECT_EQ(example.steps, 7);
+  EXPECT_EQ(example.seed, 1);
+}
+
+TEST(ConfigTest, ATextIsAddedToAListAsItIs) {
+  Example example;
+  example.schema.append("data.train", "[\xFF", "--train");
+  EXPECT_EQ(example.problems(), "");
+  EXPECT_EQ(example.train, (std::vector<std::string>{"a.jsonl", "[\xFF"}));
+  EXPECT_EQ(example.schema.find("data.train")->origin, "--train");
+  EXPECT_THROW(example.schema.append("data.stages", "one", ""), Error);
+}
+
 TEST(ConfigTest, ValueWhereASectionStands) {
   EXPECT_EQ(problems_of("model = 3\n"),
             "run.toml:1:1: model is a section, not 3; write [model] and its "
