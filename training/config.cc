@@ -300,6 +300,7 @@ void describe(config::Schema& s, Config& c) {
   describe_training(s, c);
   describe_optimizer(s, c);
   describe_run(s, c);
+  describe(s, c.launch);
 }
 
 void load(config::Schema& s, Config& c, const std::filesystem::path& path,
@@ -317,6 +318,7 @@ void load(config::Schema& s, Config& c, const std::filesystem::path& path,
   s.finish();
   check(s, c.model);
   check_run(s, c);
+  check(s, c.launch);
   s.finish();
 }
 

@@ -7,6 +7,7 @@
 
 #include "layers/model_config.h"
 #include "parallel/mesh.h"
+#include "runtime/base/launch_config.h"
 #include "training/optimizer.h"
 #include "training/spike_guard.h"
 
@@ -97,6 +98,7 @@ struct Config {
   SpikeConfig spikes;
   RunConfig run;
   ParallelConfig parallel;
+  LaunchConfig launch;  ///< the launcher's; checked, and nothing else
 
   [[nodiscard]] std::int64_t rows_per_step() const {
     return train.batch_tokens / data.sequence;

@@ -8,7 +8,10 @@
 namespace catena {
 
 void Trainer::describe_state(const config::Schema& schema) {
+  const std::string launch = fmt::format("{}.", LaunchConfig::kSection);
   for (const config::Key& key : schema.keys()) {
+    // A job that is launched in another way is the same training.
+    if (key.path.starts_with(launch)) continue;
     state_.config.push_back({key.path, key.value});
   }
   const std::string ranks =

@@ -244,6 +244,33 @@ TEST_F(LaunchTest, ADryRunStartsNothing) {
   EXPECT_FALSE(fs::exists(run() / "job.json"));
 }
 
+TEST_F(LaunchTest, TheConfigurationSaysHowToLaunch) {
+  configure("[launch]\nranks = 3\nmax_restarts = 9\nenv = [\"A=b c\"]\n");
+  ranks_do("");
+  const Json plan = json_of(launch({"--dry-run", "--json", "--set",
+                                    "launch.lease=5", "--set", "x.y=z"})
+                                .output);
+  EXPECT_EQ(plan["ranks"].size(), 3U);
+  const std::string arguments = plan["arguments"].dump();
+  EXPECT_THAT(arguments,
+              AllOf(HasSubstr("x.y=z"), Not(HasSubstr("launch.lease"))));
+  ranks_do(R"(
+echo "$A, $CATENA_MAX_RESTARTS" > $RUN/told-$RANK
+say joined; say done)");
+  const Outcome outcome = launch({"-n", "2"}, {"CATENA_MAX_RESTARTS=8"});
+  EXPECT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_EQ(read_file(run() / "told-1"), "b c, 8\n");
+  EXPECT_FALSE(fs::exists(run() / "told-2"));
+  configure("[launch]\nranks = \"3\"\n");
+  const Outcome wrong = launch({});
+  EXPECT_EQ(wrong.code, kExitConfig);
+  EXPECT_THAT(wrong.error, HasSubstr("x.toml:2:9: launch.ranks must be an "
+                                     "integer from 0 to 1024"));
+  EXPECT_EQ(launch({}, {"CATENA_RANKS=three"}).code, kExitConfig);
+  configure("");
+  EXPECT_EQ(launch({}, {"CATENA_RANKS=three"}).code, kExitUsage);
+}
+
 TEST_F(LaunchTest, AProgramThatIsGoneIsNotTriedAgain) {
   ranks_do("");
   write_file_atomically(folder_ / "real", read_file(trainer()));

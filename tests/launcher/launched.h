@@ -24,6 +24,7 @@ class Launched : public ::testing::Test {
     std::string name =
         (std::filesystem::temp_directory_path() / "launchXXXXXX").string();
     folder_ = ::mkdtemp(name.data());
+    configure("");
   }
   ~Launched() override { std::filesystem::remove_all(folder_); }
 
@@ -46,6 +47,13 @@ say() {{ echo "$1" > /proc/self/fd/$CATENA_CONTROL_FD; }}
                                       folder_.string(), script, needs));
     std::filesystem::permissions(trainer(), std::filesystem::perms::owner_all);
   }
+  /// What the configuration says.
+  void configure(const std::string& text) const {
+    write_file_atomically(config(), text);
+  }
+  [[nodiscard]] std::filesystem::path config() const {
+    return folder_ / "x.toml";
+  }
   [[nodiscard]] std::filesystem::path trainer() const {
     return folder_ / "trainer";
   }
@@ -54,7 +62,7 @@ say() {{ echo "$1" > /proc/self/fd/$CATENA_CONTROL_FD; }}
   [[nodiscard]] Program start(std::vector<std::string> more,
                               std::vector<std::string> environment = {}) const {
     more.insert(more.begin(), {"catena", "launch"});
-    more.emplace_back("x.toml");
+    more.emplace_back(config().string());
     environment.push_back(
         fmt::format("{}={}", kTrainerVariable, trainer().string()));
     return {CATENA_PROGRAM, more, environment};

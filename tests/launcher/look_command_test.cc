@@ -72,9 +72,11 @@ step() {{
 )",
                                                run().string(), script));
     fs::permissions(trainer, fs::perms::owner_all);
+    const fs::path config = folder_ / "x.toml";
+    write_file_atomically(config, "");
     return {CATENA_PROGRAM,
             {"catena", "launch", "-n", fmt::format("{}", ranks),
-             "--grace-period", "60", "x.toml"},
+             "--grace-period", "60", config.string()},
             {fmt::format("{}={}", kTrainerVariable, trainer.string())}};
   }
   [[nodiscard]] fs::path run() const { return folder_ / "run"; }

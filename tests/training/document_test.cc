@@ -120,8 +120,9 @@ class DocumentTest : public CommandFixture {
     const auto begin = help.find("\nOptions:\n");
     if (begin == std::string::npos) return false;
     const auto end = help.find("\n\n", begin + 1);
-    return std::regex_search(help.substr(begin, end - begin),
-                             std::regex("\n +(-\\w,)?" + flag + "(?![\\w-])"));
+    return std::regex_search(
+        help.substr(begin, end - begin),
+        std::regex("\n +(--?[\\w-]+,)?" + flag + "(?![\\w-])"));
   }
 
   /// What is wrong with the words of one command.

@@ -10,6 +10,7 @@
 namespace catena {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -84,6 +85,24 @@ TEST_F(ResumeTest, MoreStepsAndAnotherRateAreSaidInTheLog) {
   const Outcome fewer = run(small("run", "--resume --set train.steps=10"));
   EXPECT_EQ(fewer.code, 78);
   EXPECT_THAT(fewer.err, HasSubstr("is at step 36"));
+}
+
+TEST_F(ResumeTest, AJobLaunchedInAnotherWayIsTheSameRun) {
+  ASSERT_EQ(run(small("run", "--set launch.max_restarts=7")).code, 0);
+  EXPECT_THAT(read_file(folder_ / "run" / "config.toml"),
+              Not(HasSubstr("launch")));
+  const Outcome more =
+      run(small("run",
+                "--resume --set train.steps=36 --set launch.ranks=3 --set "
+                "launch.bind=core"));
+  EXPECT_EQ(more.code, 0) << more.err;
+  EXPECT_THAT(more.err, AllOf(HasSubstr("train.steps was 30, now 36"),
+                              Not(HasSubstr("launch"))));
+  const Outcome wrong = run(small("run", "--set launch.bind=cores"));
+  EXPECT_EQ(wrong.code, 78);
+  EXPECT_THAT(wrong.err, HasSubstr("launch.bind must be one of none, core, "
+                                   "numa, not the text \"cores\"; did you "
+                                   "mean core?"));
 }
 
 TEST_F(ResumeTest, AnotherRunIsRefusedByItsKeys) {

@@ -255,6 +255,15 @@ TEST_F(WiresCommandTest, AnotherConfigurationIsRefused) {
                         told(1, 2), name_of(1))});
 }
 
+TEST_F(WiresCommandTest, AnotherWayOfLaunchingIsNoOtherConfiguration) {
+  const auto outcomes =
+      wait_for_all({start(rank_of(2, "run"), told(0, 2), name_of(0)),
+                    start(rank_of(2, "run", "--set launch.max_restarts=7"),
+                          told(1, 2), name_of(1))});
+  EXPECT_EQ(outcomes[0].code, 0) << outcomes[0].err;
+  EXPECT_EQ(outcomes[1].code, 0) << outcomes[1].err;
+}
+
 // The same words in the configuration, and another file under its name.
 TEST_F(WiresCommandTest, AnotherDataSetIsRefused) {
   const std::string rows =

@@ -147,7 +147,9 @@ int train_rank(const RunStart& run_start, const Options& options,
   if (trace) trace->set_run(run);
   Trainer trainer(schema, config, run, run_start.start, transport,
                   routing_files(options, config), trace ? &*trace : nullptr);
-  if (rank == 0) write_file_atomically(run.config(), schema.toml(false, true));
+  if (rank == 0)
+    write_file_atomically(run.config(),
+                          schema.toml(false, true, LaunchConfig::kSection));
   const Trainer::Result result = trainer.run();
   if (result.stopped) {
     log::info(

@@ -47,6 +47,11 @@ bool wait_for(const Condition& condition) {
 class DashboardTest : public ::testing::Test {
  protected:
   [[nodiscard]] fs::path trainer() const { return files_.path() / "trainer"; }
+  /// One that says nothing.
+  [[nodiscard]] fs::path config() const {
+    files_.append("x.toml", "");
+    return files_.path() / "x.toml";
+  }
   [[nodiscard]] std::vector<std::string> environment() const {
     return {fmt::format("{}={}", kTrainerVariable, trainer().string()),
             "CATENA_DASHBOARD", "CATENA_DASHBOARD_PORT", kControlVariable};
@@ -149,7 +154,8 @@ say joined
 while [ ! -e $RUN/go ]; do sleep 0.01; done
 say done)");
   const fs::path job = files_.path() / "run" / "job.json";
-  Program program(CATENA_PROGRAM, {"catena", "launch", "-n", "3", "x.toml"},
+  Program program(CATENA_PROGRAM,
+                  {"catena", "launch", "-n", "3", config().string()},
                   environment());
   const auto json = [&] {
     return Json::parse(fs::exists(job) ? read_file(job) : "{}", nullptr, false);
@@ -175,7 +181,8 @@ fi
 echo joined > /proc/self/fd/$CATENA_CONTROL_FD
 echo done > /proc/self/fd/$CATENA_CONTROL_FD)");
   const Outcome outcome =
-      Program(CATENA_PROGRAM, {"catena", "launch", "--no-dashboard", "x.toml"},
+      Program(CATENA_PROGRAM,
+              {"catena", "launch", "--no-dashboard", config().string()},
               environment())
           .wait();
   EXPECT_EQ(outcome.code, 0);
