@@ -84,7 +84,9 @@ bool Communicator::Round::poll(std::uint64_t of) {
 Communicator::Communicator(Transport& transport, std::vector<int> members,
                            Deadline deadline)
     : Communicator(transport, std::move(members), deadline,
-                   transport.take_lanes(2)) {}
+                   transport.take_lanes(2)) {
+  lanes_taken_ = 2;
+}
 
 Communicator::Communicator(Transport& transport, std::vector<int> members,
                            Deadline deadline, int lane)
@@ -115,6 +117,7 @@ Communicator::Communicator(Transport& transport, Deadline deadline)
 Communicator::~Communicator() {
   transport_->remove(*this);
   give_staging_back();
+  if (lanes_taken_ > 0) transport_->give_lanes_back(lane_, lanes_taken_);
 }
 
 Communicator::Round& Communicator::begin(Collective collective, const Tag& tag,

@@ -37,7 +37,8 @@ class Communicator final : public Transport::Client {
 
   /// `members`: ranks of the transport, ascending, this one among them.
   /// Every rank makes its communicators in the same order, as many as the
-  /// others. Borrows the transport.
+  /// others, and ends them so. Its two lanes are free again when it is gone, if
+  /// no others were taken since. Borrows the transport.
   Communicator(Transport& transport, std::vector<int> members,
                Deadline deadline);
   /// Of all ranks.
@@ -116,6 +117,7 @@ class Communicator final : public Transport::Client {
   Transport* transport_;
   std::vector<int> members_;
   int rank_ = 0, lane_ = 0;
+  int lanes_taken_ = 0;  ///< from lane_ on, by this one
   Deadline deadline_;
   std::vector<std::unique_ptr<Round>> rounds_;
   int open_ = 0;                    ///< rounds that are not finished

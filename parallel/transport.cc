@@ -20,6 +20,10 @@ int Transport::take_lanes(int count) {
   return first;
 }
 
+void Transport::give_lanes_back(int first, int count) {
+  if (first + count == lanes_taken_) lanes_taken_ = first;
+}
+
 void Transport::advance() {
   if (std::none_of(clients_.begin(), clients_.end(),
                    [](const Client* client) { return client->busy(); })) {

@@ -39,6 +39,9 @@ class Transport : public MemorySource {
   /// Takes the next `count` lanes: every rank does so in the same order.
   /// Throws: Unsupported when there are no more.
   [[nodiscard]] int take_lanes(int count);
+  /// They may be taken anew, by every rank, if they are the last that were
+  /// taken; else they stay so. Their messages are through, or on their way.
+  void give_lanes_back(int first, int count);
 
   /// How ranks lie on nodes, for those that count what crosses them: r is on
   /// node r / ranks_per_node. 0, and until it is said: all are on one.

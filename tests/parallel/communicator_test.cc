@@ -319,6 +319,21 @@ TEST_P(CommunicatorTest, BytesToOtherNodesAreCountedApart) {
   });
 }
 
+TEST_P(CommunicatorTest, WhatIsGoneLeavesItsLanesToOthers) {
+  run([](Communicator& all) {
+    std::vector<float> x(1000);
+    for (int i = 0; i < 2 * Transport::kLanes; ++i) {
+      std::fill(x.begin(), x.end(), static_cast<float>(i));
+      Communicator next(all.transport(), kLong);
+      wait(next.broadcast({}, i % all.size(), x.data(), 4000));
+      wait(next.all_reduce({}, {x.data(), DType::kFloat32, {1000}}));
+      EXPECT_EQ(x,
+                std::vector<float>(1000, static_cast<float>(i * all.size())));
+    }
+    wait(all.barrier({}));
+  });
+}
+
 INSTANTIATE_TEST_SUITE_P(Ranks, CommunicatorTest,
                          ::testing::ValuesIn(rank_cases()),
                          [](const auto& info) {

@@ -75,6 +75,7 @@ TEST_P(MpiCommandTest, AKilledRankEndsAll) {
     return std::all_of(ranks.begin(), ranks.end(),
                        [](pid_t rank) { return ::kill(rank, 0) != 0; });
   });
+  expect_nothing_left();
 }
 
 TEST_P(MpiCommandTest, AStoppedRankEndsAllAtTheDeadline) {
@@ -86,6 +87,7 @@ TEST_P(MpiCommandTest, AStoppedRankEndsAllAtTheDeadline) {
   const Outcome outcome = wait(parent);
   EXPECT_EQ(outcome.code, 70) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr(fmt::format("for rank {} in", last())));
+  expect_nothing_left();
 }
 
 TEST_P(MpiCommandTest, WhatIsRefusedHasItsCode) {

@@ -2,8 +2,6 @@
 
 #include <signal.h>
 
-#include <regex>
-
 #include "tests/training/ranks_fixture.h"
 
 namespace catena {
@@ -147,6 +145,25 @@ TEST_F(RanksCommandTest, AStoppedRankEndsAllAtTheDeadline) {
   EXPECT_EQ(outcome.code, 70) << outcome.err;
   EXPECT_EQ(errors_in(outcome.err), 1) << outcome.err;
   expect_nothing_left();
+}
+
+TEST_F(RanksCommandTest, WhereARankWasMissedIsNamed) {
+  expect_place_named(SIGKILL, "");
+  expect_place_named(SIGSTOP, "");
+}
+
+// Outputs are of the same products, which no round parts.
+TEST_F(RanksCommandTest, RoundsOfABudgetKeepTheBitsOfTheFirstLoss) {
+  const std::string more = "--set train.steps=2";
+  ASSERT_EQ(run(by(2, 2, "whole", more)).code, 0);
+  ASSERT_EQ(run(by(2, 2, "rounds", more + " --set parallel.row_budget=0.4")).code,
+            0);
+  EXPECT_EQ(losses("rounds").at(0), losses("whole").at(0));
+  std::int64_t later = 0;
+  for (const auto& line : metrics("rounds")) {
+    later += line.value("catena_dispatch_later_rounds", std::int64_t{0});
+  }
+  EXPECT_GT(later, 0);
 }
 
 TEST_F(RanksCommandTest, ASignalStopsAllRanksAndSaves) {

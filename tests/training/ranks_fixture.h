@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <regex>
 #include <set>
 #include <sstream>
 #include <string>
@@ -108,6 +109,28 @@ class RanksFixture : public RunFixture {
         return before_.contains(name);
       });
     });
+  }
+
+  /// A rank is hit where it happens to be, until that was inside the model: by
+  /// then what is said must name the exchange, layer, iteration and chunk.
+  void expect_place_named(int signal, const std::string& more) {
+    const std::regex place(
+        R"( in [a-z_]+ \([a-z ]+, layer \d+, iteration \d+, chunk \d+\))");
+    std::string said;
+    for (int trial = 0; trial < 20; ++trial) {
+      const std::string run = fmt::format("hit-{}-{}", signal, trial);
+      const pid_t parent = start(
+          by(2, 2, run,
+             more + " --set train.steps=100000 --set parallel.timeout=2"));
+      wait_for_step(run, 3);
+      const auto ranks = children_of(parent);
+      ASSERT_EQ(ranks.size(), 2U);
+      ::kill(ranks[1], signal);
+      said = wait(parent).err;
+      expect_nothing_left();
+      if (std::regex_search(said, place)) return;
+    }
+    FAIL() << "not once in twenty trials; at last: " << said;
   }
 
   std::set<std::string> before_ = shared_names();

@@ -40,6 +40,21 @@ class WiresCommandTest : public RanksFixture {
     }
     return outcomes;
   }
+  /// Four ranks, which come to their end, of which each two share memory.
+  std::vector<Outcome> by_two_nodes(const std::string& arguments) const {
+    std::vector<pid_t> processes;
+    for (int rank = 0; rank < 4; ++rank) {
+      processes.push_back(
+          start(arguments,
+                told(rank, 4) + fmt::format("export CATENA_NODE={};", rank / 2),
+                name_of(rank)));
+    }
+    auto outcomes = wait_for_all(processes);
+    for (const Outcome& outcome : outcomes) {
+      EXPECT_EQ(outcome.code, 0) << outcome.err;
+    }
+    return outcomes;
+  }
 
   /// A folder that stands for the machine of one rank, with the data in it.
   [[nodiscard]] fs::path machine(int rank) const {
@@ -102,6 +117,12 @@ TEST_F(WiresCommandTest, AKilledRankOverGlooEndsAllWithOneMessage) {
               AllOf(HasSubstr("error: rank 1: was killed by signal 9"),
                     HasSubstr("rank 0 noticed: rank 1 has died")));
   EXPECT_NE(::kill(ranks[0], 0), 0);
+  expect_nothing_left();
+}
+
+TEST_F(WiresCommandTest, WhereARankWasMissedOverGlooIsNamed) {
+  expect_place_named(SIGKILL, kOverGloo);
+  expect_place_named(SIGSTOP, kOverGloo);
 }
 
 TEST_F(WiresCommandTest, AStoppedRankOverGlooEndsAllAtTheDeadline) {
@@ -116,6 +137,7 @@ TEST_F(WiresCommandTest, AStoppedRankOverGlooEndsAllAtTheDeadline) {
   const Outcome outcome = wait(parent);
   EXPECT_EQ(outcome.code, 70) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("has waited 2 s for rank 1 in"));
+  expect_nothing_left();
 }
 
 TEST_F(WiresCommandTest, ASignalStopsAllRanksOverGlooAndTheyGoOn) {
@@ -151,20 +173,21 @@ TEST_F(WiresCommandTest, RanksThatAreStartedOneByOneTrainAsOneRankDoes) {
   expect_nothing_left();
 }
 
+// Between relays by TCP, and inside the nodes by shared memory.
+TEST_F(WiresCommandTest, CrossingBetweenTwoNodesOnceTrainsAsOneRankDoes) {
+  ASSERT_EQ(run(by(1, 0, "one")).code, 0);
+  const std::string crossing = "--set parallel.hierarchical=true ";
+  by_two_nodes(rank_of(4, "run", crossing));
+  expect_same_run("run", "one");
+  by_two_nodes(rank_of(4, "rounds", crossing + "--set parallel.row_budget=0.4"));
+  expect_same_run("rounds", "one");
+  expect_nothing_left();
+}
+
 TEST_F(WiresCommandTest, RanksOfTwoNodesTrainAsOneRankDoes) {
   ASSERT_EQ(run(by(1, 0, "one")).code, 0);
   ASSERT_EQ(run(by(4, 2, "shared")).code, 0);
-  std::vector<pid_t> processes;
-  for (int rank = 0; rank < 4; ++rank) {
-    processes.push_back(
-        start(rank_of(2, "run"),
-              told(rank, 4) + fmt::format("export CATENA_NODE={};", rank / 2),
-              name_of(rank)));
-  }
-  const auto outcomes = wait_for_all(processes);
-  for (const Outcome& outcome : outcomes) {
-    EXPECT_EQ(outcome.code, 0) << outcome.err;
-  }
+  const auto outcomes = by_two_nodes(rank_of(2, "run"));
   EXPECT_THAT(
       outcomes[0].err,
       AllOf(HasSubstr("ranks    4 over Gloo over TCP, 127.0.0.1, between 2 "
@@ -203,6 +226,7 @@ TEST_F(WiresCommandTest, OneOfThemThatIsKilledEndsAllByName) {
     EXPECT_THAT(outcomes[rank].err, HasSubstr("rank 1 has died"));
   }
   EXPECT_THAT(outcomes[2].err, HasSubstr("rank 2: error: "));
+  expect_nothing_left();
 }
 
 TEST_F(WiresCommandTest, WhoIsMissingIsNamed) {
