@@ -43,9 +43,10 @@ usage: ./catena.sh COMMAND
               Linux with a processor of x86-64-v3 or what CATENA_ARCH names
   test        install what is missing, build, and run every test, with
               sanitizers, fuzzers and planted bugs: up to an hour on 2 cores
-  chaos       inject faults into jobs of four ranks, and check what must hold
-              after each: [--trials N] [--only G1,G7] [--seed S] [--resume]
-              [--prove] [--list]; see docs/results/reliability.md
+  chaos       inject faults into jobs of four ranks by two agents, and check
+              what must hold after each: [--trials N] [--only G1,G7] [--seed S]
+              [--resume] [--agents N] [--prove] [--list]; see
+              docs/results/reliability.md
   bench [N]   install PyTorch (2.5 GB to fetch, 6 GB in build/bench-venv),
               measure speed beside it in N rounds (3; about 40 minutes), and
               print the tables of docs/results/cpu.md; goes on where it stopped

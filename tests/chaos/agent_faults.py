@@ -13,7 +13,7 @@ LEASE = 2.0  # seconds: --lease
 
 def require_agents(trial):
     if not trial.site.agents:
-        raise Skipped("it needs agents of their own: --agents 2")
+        raise Skipped("it needs agents of their own, and there are --agents 0")
 
 
 @row("G5", "SIGKILL of an agent")

@@ -83,7 +83,7 @@ class Site:
     """The programs, and where trials are held."""
     build: pathlib.Path
     work: pathlib.Path
-    agents: int = 0
+    agents: int = 2
     reference: Reference = None
 
     def command(self, run, steps, settings=None, flags=()):
