@@ -297,7 +297,8 @@ chaos() {
   install_for_tests
   begin "building with tests in build/"
   configure build -DCMAKE_BUILD_TYPE=Release -DCATENA_TESTS=ON
-  ninja -C build -j "$jobs" catena catena-train troubled_disk moved_clock
+  ninja -C build -j "$jobs" catena catena-train troubled_disk moved_clock \
+    held_up
   begin "injecting faults; results are in build/chaos/results.jsonl"
   trap - EXIT
   exec tests/chaos/run build "$@"

@@ -17,9 +17,7 @@ TROUBLE = "libtroubled_disk.so"  # tests/support/troubled_disk.cc
 def troubled(trial):
     """Environment in which the disk of checkpoints is what the file says that
     comes first; that file."""
-    library = trial.site.build / "tests" / "training" / TROUBLE
-    if not library.exists():
-        raise Skipped(f"{library} is not built: ninja troubled_disk")
+    library = trial.site.library("training", TROUBLE)
     file = trial.folder / "trouble"
     return {"LD_PRELOAD": str(library), "CATENA_TROUBLE": str(file)}, file
 

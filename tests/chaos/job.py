@@ -159,10 +159,11 @@ class Job:
         text = processes.read(self.run / "launcher.log")
         return text[self.log_offset:].decode(errors="replace")
 
-    def rank_log(self):
-        """What rank 0 wrote in generations of this launcher."""
-        text = processes.read(self.run / "logs" / "rank-0.log")
-        return text[self.rank_offset:].decode(errors="replace")
+    def rank_log(self, rank=0):
+        """What it wrote; of rank 0, in generations of this launcher."""
+        text = processes.read(self.run / "logs" / f"rank-{rank}.log")
+        begin = self.rank_offset if rank == 0 else 0
+        return text[begin:].decode(errors="replace")
 
     def result(self):
         try:

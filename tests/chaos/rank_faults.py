@@ -95,24 +95,49 @@ def leaves_by_itself(trial):
                 cause=cause)
 
 
-@row("G7", "SIGSTOP of one rank")
-def one_is_stopped(trial):
-    job = trial.launch("--section-timeout", str(SECTION), steps=LONG)
+HELD_UP = "libheld_up.so"  # tests/support/held_up.cc
+HANGS = {"is stopped": signal.SIGSTOP, "sleeps": signal.SIGRTMIN,
+         "keeps its core busy": signal.SIGRTMIN + 1}
+
+
+def require_stack(trial, job, victim):
+    """The rank wrote it itself, so before it was ended, and into the part of
+    its log that is of the first generation."""
+    said = job.rank_log(victim).partition("-- generation 2")[0]
+    stack = said.partition("-- stack, as asked for by SIGUSR2")[2]
+    for word in (HELD_UP, "-- section "):
+        trial.require(word in stack, f"no {word} in the stack of rank "
+                      f"{victim}: {stack[-300:] or 'there is none'}")
+
+
+@row("G7", "a rank hangs: it is stopped, sleeps, or keeps its core busy")
+def one_hangs(trial):
+    kind = trial.choose(HANGS)
+    library = trial.site.library("training", HELD_UP)
+    # One that is not stopped heeds no SIGTERM: its grace period is waited for.
+    job = trial.launch(command=trial.site.command(
+        trial.run, LONG, flags=("--section-timeout", str(SECTION)), grace=1),
+        environment={"LD_PRELOAD": str(library)})
     trial.phase = "step"
     phases.reach(job, "step", trial.rng, LONG - 20)
     victim = trial.rng.randrange(RANKS)
-    job.signal_ranks([victim], signal.SIGSTOP)
+    job.signal_ranks([victim], HANGS[kind])
     job.wait_for_end()
     trial.check(job, steps=LONG, restarts=(1, 1), victims=[victim],
                 cause={"hung": True})
+    warned = job.noticed(f"rank {victim} has come no further")
     noticed = job.noticed("it hangs, and is ended")
-    trial.facts["declared hung"] = noticed
+    trial.facts.update({"warned of": warned, "declared hung": noticed})
     # Warned of after the section's time, hung after as long again.
-    trial.require(noticed is not None and noticed <= 2 * SECTION + 1,
-                  f"it was declared hung after {noticed} s")
+    trial.require(warned is not None and noticed is not None
+                  and warned < noticed <= 2 * SECTION + 1,
+                  f"it was warned of after {warned} s, and declared hung "
+                  f"after {noticed} s")
     causes = job.result().get("restarts") or [{}]
     trial.require(causes[0].get("section") in ("step", "checkpoint"),
                   f"the section is {causes[0].get('section')}")
+    if kind != "is stopped":
+        require_stack(trial, job, victim)
 
 
 def slow_down(job, process, factor, seconds, period=0.06):

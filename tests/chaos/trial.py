@@ -86,11 +86,19 @@ class Site:
     agents: int = 2
     reference: Reference = None
 
-    def command(self, run, steps, settings=None, flags=()):
+    def library(self, folder, name):
+        """One for LD_PRELOAD, of tests/support."""
+        path = self.build / "tests" / folder / name
+        if not path.exists():
+            raise Skipped(f"{path} is not built: ninja "
+                          + path.stem.removeprefix("lib"))
+        return path
+
+    def command(self, run, steps, settings=None, flags=(), grace=GRACE):
         """`catena launch` of the job, in the profile of tests."""
         words = [self.build / "catena", "launch", "-n", str(RANKS),
                  SOURCE / "tests" / "chaos" / "job.toml",
-                 "--grace-period", str(GRACE)]
+                 "--grace-period", str(grace)]
         if self.agents:
             words += ["--agents", str(self.agents), "--lease", "2"]
         for key, value in {"run.folder": run, "train.steps": steps,

@@ -157,6 +157,32 @@ TEST_F(LaunchCommandTest, AStoppedRankIsFoundHungAndTheBitsAreTheSame) {
   expect_nothing_left();
 }
 
+// Not stopped: it can still say where it is, and does so before it is ended.
+TEST_F(LaunchCommandTest, AHungRankSaysWhereBeforeItIsEnded) {
+  for (const int number : {SIGRTMIN, SIGRTMIN + 1}) {
+    const std::string name = fmt::format("run-{}", number - SIGRTMIN);
+    const pid_t launcher =
+        start(launched(2, name, "--section-timeout 3 --set checkpoint.every=0"),
+              fmt::format("export LD_PRELOAD='{}';", CATENA_HELD_UP));
+    wait_for_step(name, 25);
+    const auto processes = children_of(launcher);
+    ASSERT_EQ(processes.size(), 2U);
+    ::kill(processes[1], number);
+    const Outcome outcome = wait(launcher);
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("rank 1 hung: it came no further for"));
+    const std::string log = read_file(folder_ / name / "logs/rank-1.log");
+    const std::string first = log.substr(0, log.find("-- generation 2"));
+    const auto stack = first.find("-- stack, as asked for by SIGUSR2");
+    ASSERT_NE(stack, std::string::npos) << log;
+    EXPECT_THAT(first.substr(stack),
+                testing::AllOf(HasSubstr("held_up"), HasSubstr("Trainer"),
+                               HasSubstr("-- section step, after step ")));
+    ASSERT_EQ(job(name)["restarts"].size(), 1U);
+    EXPECT_EQ(job(name)["restarts"][0]["section"], "step");
+  }
+}
+
 TEST_F(LaunchCommandTest, WhoDoesNotAnswerIsBlamedNotWhoWaits) {
   const pid_t launcher = start(
       launched(3, "run", "--set parallel.timeout=3 --set train.steps=150"));
