@@ -1,4 +1,5 @@
 """G15, G17 and G20: clocks, starts, and what is handed to ranks."""
+import dataclasses
 import os
 import re
 import shutil
@@ -6,6 +7,7 @@ import socket
 import struct
 import time
 
+import held_hosts
 import invariants
 import processes
 from trial import RANKS, STEPS, row
@@ -138,9 +140,45 @@ def comes_late(trial):
 
 def comes_too_late(trial):
     environment, _ = one_rank_is_another(trial, "exec sleep 60")
-    job = trial.launch("--start-timeout", "15", "--max-restarts", "0",
+    job = trial.launch("--start-timeout", "8", "--max-restarts", "0",
                        environment=environment)
     refused(trial, job, 69, ["ranks have not met", "--start-timeout"])
+
+
+def launch_on_hosts(trial, hosts, seconds):
+    """With a preflight, for which agents are waited for, or without."""
+    preflight = trial.rng.choice(((), ("--no-preflight",)))
+    return hosts.launch(trial, "--start-timeout", seconds, *preflight,
+                        steps=STEPS)
+
+
+def agent_comes_late(trial):
+    hosts = held_hosts.Hosts(trial.folder)
+    job = launch_on_hosts(trial, hosts, "60")
+    late = trial.rng.choice(held_hosts.NAMES)
+    for name in held_hosts.NAMES:
+        if name != late:
+            hosts.let(name)
+    job.linger(trial.rng.uniform(0, 2))
+    hosts.let(late)
+    job.wait_for_end()
+    trial.check(job, steps=STEPS)
+
+
+def agent_comes_too_late(trial):
+    """One line names it, and the time that it had."""
+    hosts = held_hosts.Hosts(trial.folder)
+    job = launch_on_hosts(trial, hosts, "3")
+    hosts.let("host1")
+    refused(trial, job, 69, ["1 of 2 agents", "host2", "--start-timeout"])
+
+
+def unknown_host(trial):
+    name = f"nowhere-{trial.rng.randrange(10**6)}.invalid"
+    job = trial.launch(command=dataclasses.replace(
+        trial.site, agents=0).command(trial.run, STEPS, flags=(
+            "--hosts", name)))
+    refused(trial, job, 64, [name, "--address"])
 
 
 def another_launcher(trial):
@@ -160,7 +198,10 @@ STARTS = {"port taken": port_taken, "no program": no_program,
           "program not executable": not_executable,
           "another version": other_version, "a rank comes late": comes_late,
           "a rank comes too late": comes_too_late,
-          "another launcher is there": another_launcher}
+          "another launcher is there": another_launcher,
+          "an agent comes late": agent_comes_late,
+          "an agent comes too late": agent_comes_too_late,
+          "a host that nobody knows": unknown_host}
 
 
 @row("G17", "starts that cannot go well, or slowly")

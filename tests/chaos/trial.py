@@ -127,13 +127,15 @@ class Trial:
         return self.kind
 
     def launch(self, *flags, steps=STEPS, settings=None, environment=None,
-               before=(), command=None, network=None):
+               before=(), command=None, network=None, agents=None):
         """A launcher in the trial's run. `before`: a program that starts it;
-        `network`: the machines that its ranks run on, if not this one."""
+        `network`: the machines that its ranks run on, if not this one;
+        `agents`: how many a command has that is not the site's."""
+        if agents is None:
+            agents = 0 if network else self.site.agents
         job = Job([*before, *(command or self.site.command(
             self.run, steps, settings, flags))], self.folder, self.run,
-            environment or {}, SOURCE, self.damaged,
-            0 if network else self.site.agents, network)
+            environment or {}, SOURCE, self.damaged, agents, network)
         if self.jobs:
             before = self.jobs[-1]
             job.reached_before = before.reached()
