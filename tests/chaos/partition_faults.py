@@ -17,11 +17,6 @@ SLACK = 2.0  # seconds: what a busy machine needs
 SIDES = ({0, 1}, {2, 3})  # ranks of host1 and host2
 
 
-def phase_of(trial, but):
-    phase = phases.of_trial(trial.rng, trial.number)
-    return "step" if phase in but else phase
-
-
 def launch(trial, lease, settings=None):
     """A job on two machines, and these."""
     try:
@@ -49,7 +44,7 @@ def await_end(job, generation, seconds):
 
 def flaps(trial):
     """Shorter than the lease: nobody notices."""
-    trial.phase = phase_of(trial, ("end",))
+    phases.draw(trial, but=("end",))
     number = trial.rng.randint(1, 2)
     job, network = launch(trial, FLAP_LEASE)
     how = trial.rng.choice(machines.CONTROL_CUTS)
@@ -77,7 +72,7 @@ def agent_is_cut_off(trial):
     kind = trial.choose((*machines.CONTROL_CUTS, "flaps of 1 s"))
     if kind == "flaps of 1 s":
         return flaps(trial)
-    trial.phase = phase_of(trial, ("end",))
+    phases.draw(trial, but=("end",))
     number = trial.rng.randint(1, 2)
     length = trial.rng.choice(LENGTHS)
     job, network = launch(trial, LEASE)
@@ -116,7 +111,7 @@ def check_pair(trial, job):
 @row("G11", "the link between ranks is cut, those to the launcher are not")
 def ranks_are_parted(trial):
     kind = trial.choose(machines.PEER_CUTS)
-    trial.phase = phase_of(trial, ("end", "start"))
+    phases.draw(trial, but=("end", "start"))
     job, network = launch(trial, LEASE, {"parallel.timeout": TIMEOUT})
     phases.reach(job, trial.phase, trial.rng, STEPS)
     generation = job.generation()

@@ -4,16 +4,17 @@ import time
 import checkpoints
 from job import Disturbed
 
-NAMES = ("step", "start", "saving", "step", "meeting", "published", "step",
-         "end")
+NAMES = ("start", "meeting", "step", "saving", "published", "end")
 
 
-def of_trial(rng, number):
-    """In eight trials, each of them; the seed says in what order."""
-    offset = rng.seeded(f"phases/{number // len(NAMES)}")
+def draw(trial, but=()):
+    """The trial's phase: in six trials, each of them; the seed says in what
+    order. A step for those that a fault cannot come in."""
     order = list(NAMES)
-    offset.shuffle(order)
-    return order[number % len(NAMES)]
+    trial.rng.seeded(f"phases/{trial.number // len(NAMES)}").shuffle(order)
+    drawn = order[trial.number % len(NAMES)]
+    trial.phase = "step" if drawn in but else drawn
+    trial.drawn = True
 
 
 def reach(job, phase, rng, steps, every=10):

@@ -17,7 +17,7 @@ LONG = 60  # steps, where a fault takes its time
 def kill_ranks(trial, count, number=signal.SIGKILL, **cause):
     """Some ranks at one moment of any phase; the job starts them again once,
     names one of them, and ends with the bits of the reference."""
-    trial.phase = phases.of_trial(trial.rng, trial.number)
+    phases.draw(trial)
     job = trial.launch()
     phases.reach(job, trial.phase, trial.rng, STEPS)
     there = job.ranks()
@@ -177,16 +177,17 @@ def one_is_slow(trial):
     victim = trial.rng.randrange(RANKS)
     process = job.ranks()[victim]
     job.inject(lambda: None)
-    named = []
+    named = looks = 0
     for _ in range(4):
         slow_down(job, process, factor, 0.6)
         if job.metrics.last >= LONG - 5 or job.end:
             break
         scores = stragglers(job)
-        named.append(scores and max(scores, key=scores.get) == victim)
+        looks += 1
+        named += bool(scores) and max(scores, key=scores.get) == victim
     job.wait_for_end()
     trial.check(job, steps=LONG)
-    trial.facts["straggler named"] = f"{sum(map(bool, named))} of {len(named)}"
+    trial.facts.update(named=named, looks=looks)
 
 
 @row("G21", "a rank that always fails at one step")

@@ -3,6 +3,8 @@ import collections
 import json
 import re
 
+import phases
+
 BEGIN, END = "<!-- tests/chaos/run -->", "<!-- end of tests/chaos/run -->"
 
 
@@ -113,9 +115,67 @@ def troubles(results):
     return "\n".join(lines) or "Nothing failed, nothing was skipped."
 
 
+def phase_shares(entries):
+    """How often each phase was hit where chance chose it: a tenth at least is
+    wanted of each."""
+    drawn = [entry for entry in entries if entry.get("drawn")]
+    hits = collections.Counter(entry["phase"] for entry in drawn
+                               if entry["hit"])
+    if not hits:
+        return ""
+    rows = sorted({entry["row"] for entry in drawn},
+                  key=lambda name: int(name[1:]))
+    text = ", ".join(f"{phase} {hits[phase]} ({hits[phase] / len(drawn):.0%})"
+                     for phase in phases.NAMES)
+    few = [phase for phase in phases.NAMES if hits[phase] < len(drawn) / 10]
+    return (f"Phases hit, of the {len(drawn)} trials of {', '.join(rows)}, "
+            f"whose phase was drawn: {text}. Below a tenth: "
+            f"{', '.join(few) or 'none'}.")
+
+
+def by_kind(entries, row, fact):
+    """Entries of a row that have the fact, by kind."""
+    found = collections.defaultdict(list)
+    for entry in entries:
+        if entry["row"] == row and fact in entry["facts"]:
+            found[entry["kind"]].append(entry)
+    return sorted(found.items())
+
+
+def total(entries, fact):
+    return sum(entry["facts"][fact] for entry in entries)
+
+
+def slow_ranks(entries):
+    """How often it was known which rank is slow."""
+    text = ", ".join(
+        f"{kind}: {total(of_kind, 'named')} of {total(of_kind, 'looks')}"
+        for kind, of_kind in by_kind(entries, "G9", "named"))
+    return text and ("G9: how often the slow rank had the highest "
+                     f"catena_straggler_score_ratio. {text}.")
+
+
+def strangers(entries):
+    """G18, kind by kind."""
+    lines = []
+    for kind, of_kind in by_kind(entries, "G18", "connections"):
+        ratios = [entry["facts"]["step time ratio"] for entry in of_kind]
+        grown = max(entry["facts"]["grown KiB"] for entry in of_kind)
+        lines.append(f"| {kind} | {total(of_kind, 'connections')} | "
+                     f"{grown / 1024:.1f} | {quantile(ratios, 50):.2f} / "
+                     f"{quantile(ratios, 95):.2f} |")
+    return "\n".join([
+        "| G18: strangers | connections | launcher grew by, most, MiB | step "
+        "time over that before, p50 / p95 |",
+        "| --- | ---: | ---: | ---: |", *lines]) if lines else ""
+
+
 def document(results, what):
-    return "\n\n".join((table(results, what), counts(results),
-                        troubles(results)))
+    entries = [entry for of_row in results.rows().values()
+               for entry in of_row if "skipped" not in entry]
+    return "\n\n".join(filter(None, (
+        table(results, what), counts(results), phase_shares(entries),
+        slow_ranks(entries), strangers(entries), troubles(results))))
 
 
 def put_into(path, text):

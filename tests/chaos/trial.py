@@ -117,6 +117,7 @@ class Trial:
         self.rng = Chance(seed, row_name, number)
         self.run = self.folder / "run"
         self.kind, self.phase, self.hit = "", "", True
+        self.drawn = False  # its phase, by chance
         self.failures, self.timers, self.facts = [], {}, {}
         self.damaged = {}  # as Job has it
         self.jobs = []
