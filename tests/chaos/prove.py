@@ -6,10 +6,17 @@ import subprocess
 
 from trial import SOURCE
 
-# Bug, row that meets it, and what the row must say.
-PROOFS = (("15-no-signal-when-the-parent-dies", "G4", "V1: process"),
-          ("16-who-waits-is-judged", "G7", "V4: rank"))
-TRIALS = "4"
+# Bug, row that meets it, what the row must say, and flags of run. Agents end
+# their ranks where the launcher is gone; the seed has strangers who do not know
+# the secret come first.
+PROOFS = (
+    ("15-no-signal-when-the-parent-dies", "G4", "V1: process",
+     ("--trials", "4", "--agents", "0")),
+    ("16-who-waits-is-judged", "G7", "V4: rank", ("--trials", "4")),
+    ("16-ended-without-its-stack", "G7", "no libheld_up.so in the stack",
+     ("--trials", "3")),
+    ("17-accepts-before-authentication", "G18", "(host2) is gone",
+     ("--trials", "1", "--seed", "4")))
 
 
 def planted():
@@ -22,17 +29,17 @@ def planted():
     return module
 
 
-def met(copy, bug, row, words):
+def met(copy, bug, row, words, flags):
     """Whether the row says these words of the copy with the bug."""
     copy.log = copy.build / f"{bug.name}.log"
     try:
         if not copy.apply(bug):
             print(f"{bug.name}: does not apply")
             return False
-        copy.make({"catena", "catena-train"})
+        copy.make({"catena", "catena-train", "held_up"})
         told = subprocess.run(
             [copy.sources / "tests" / "chaos" / "run", copy.build, "--only",
-             row, "--trials", TRIALS, "--work", copy.build / "chaos"],
+             row, *flags, "--work", copy.build / "chaos"],
             stdout=subprocess.PIPE, text=True, check=False)
     finally:
         copy.renew()
@@ -51,7 +58,7 @@ def prove(build):
     copy = module.Copy(build / "planted", 300)
     copy.renew()
     copy.configure()
-    caught = [met(copy, module.Bug(module.HERE / f"{name}.patch"), row, words)
-              for name, row, words in PROOFS]
+    caught = [met(copy, module.Bug(module.HERE / f"{name}.patch"), *how)
+              for name, *how in PROOFS]
     print(f"{sum(caught)} of {len(PROOFS)} bugs were met")
     return 0 if all(caught) else 1
