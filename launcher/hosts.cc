@@ -4,12 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <unordered_set>
 
 #include "launcher/host_text.h"
 #include "launcher/node_list.h"
 #include "runtime/base/error.h"
-#include "runtime/base/nearest.h"
 
 namespace catena::launcher {
 namespace {
@@ -120,26 +118,6 @@ void parse_line(std::string_view line, const TextPlace& at, HostList& hosts) {
   hosts.add(std::move(host), host_at);
 }
 
-std::unordered_set<std::string> chosen_names(const std::vector<Host>& hosts,
-                                             std::string_view list,
-                                             std::string_view source) {
-  std::vector<std::string> known;
-  for (const Host& host : hosts) known.push_back(host.name);
-  const std::unordered_set<std::string> there(known.begin(), known.end());
-  std::unordered_set<std::string> chosen;
-  if (list.empty()) return chosen;
-  for (std::string& name : expand_node_list(list, source)) {
-    if (!there.contains(name)) {
-      const std::string near = nearest_name(name, known);
-      fail(ErrorKind::kConfig, "{}: {} is none of the {} hosts{}", source, name,
-           hosts.size(),
-           near.empty() ? "" : fmt::format("; did you mean {}?", near));
-    }
-    chosen.insert(std::move(name));
-  }
-  return chosen;
-}
-
 }  // namespace
 
 std::vector<Host> parse_hosts(std::string_view text, std::string_view source) {
@@ -189,23 +167,6 @@ std::vector<Host> slurm_hosts(std::string_view node_list,
   }
   for (std::size_t i = 0; i < slots.size(); ++i) hosts[i].slots = slots[i];
   return hosts;
-}
-
-std::vector<Host> choose_hosts(const std::vector<Host>& hosts,
-                               std::string_view include,
-                               std::string_view exclude) {
-  const auto wanted = chosen_names(hosts, include, "--include");
-  const auto unwanted = chosen_names(hosts, exclude, "--exclude");
-  std::vector<Host> chosen;
-  for (const Host& host : hosts) {
-    if (!include.empty() && !wanted.contains(host.name)) continue;
-    if (!unwanted.contains(host.name)) chosen.push_back(host);
-  }
-  if (chosen.empty()) {
-    fail(ErrorKind::kConfig,
-         "--include and --exclude leave none of the {} hosts", hosts.size());
-  }
-  return chosen;
 }
 
 std::string host_text(const Host& host) {

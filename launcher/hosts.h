@@ -37,14 +37,6 @@ struct Host {
 [[nodiscard]] std::vector<Host> slurm_hosts(std::string_view node_list,
                                             std::string_view tasks_per_node);
 
-/// The hosts whose names are in the node list `include` (empty: all) and not
-/// in `exclude` (empty: none), in the order of `hosts`. Both are written as in
-/// expand_node_list(), so addresses in brackets cannot be named. A name that is
-/// none of `hosts`, and a choice that leaves none, are refused.
-[[nodiscard]] std::vector<Host> choose_hosts(const std::vector<Host>& hosts,
-                                             std::string_view include,
-                                             std::string_view exclude);
-
 /// "user@[::1]:2", and such joined by commas: parse_hosts() gives them back.
 [[nodiscard]] std::string host_text(const Host& host);
 [[nodiscard]] std::string hosts_text(const std::vector<Host>& hosts);

@@ -133,20 +133,6 @@ TEST(HostsTest, AreThoseOfASlurmAllocation) {
                          "SLURM_TASKS_PER_NODE counts tasks of 2"));
 }
 
-TEST(HostsTest, AreChosenByName) {
-  const Hosts hosts = {{"n1"}, {"n2", "u", 3}, {"n3"}, {"::1"}};
-  EXPECT_EQ(choose_hosts(hosts, "", ""), hosts);
-  EXPECT_EQ(choose_hosts(hosts, "n[2-3]", ""), (Hosts{hosts[1], hosts[2]}));
-  EXPECT_EQ(choose_hosts(hosts, "", "n[1,3]"), (Hosts{hosts[1], hosts[3]}));
-  EXPECT_EQ(choose_hosts(hosts, "n[1-3]", "n2"), (Hosts{hosts[0], hosts[2]}));
-  EXPECT_EQ(message_of([&] { (void)choose_hosts(hosts, "", "other"); }),
-            "--exclude: other is none of the 4 hosts");
-  EXPECT_EQ(message_of([&] { (void)choose_hosts({{"node1"}}, "nod1", ""); }),
-            "--include: nod1 is none of the 1 hosts; did you mean node1?");
-  EXPECT_EQ(message_of([&] { (void)choose_hosts(hosts, "n1", "n1"); }),
-            "--include and --exclude leave none of the 4 hosts");
-}
-
 rc::Gen<std::string> any_name() {
   return rc::gen::map(
       rc::gen::nonEmpty(rc::gen::container<std::string>(
