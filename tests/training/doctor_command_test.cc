@@ -55,6 +55,13 @@ TEST_F(DoctorCommandTest, NamesWhatIsThere) {
   }
 }
 
+TEST_F(DoctorCommandTest, SaysWhatJoinsRanks) {
+  const std::string text = run("doctor").out;
+  EXPECT_THAT(text, HasSubstr("ranks exchange by shared memory, Gloo or MPI"));
+  EXPECT_THAT(text, HasSubstr("joins the ranks that it starts"));
+  EXPECT_THAT(text, HasSubstr("between machines ranks talk over"));
+}
+
 TEST_F(DoctorCommandTest, GivesTheVersionOfEveryLibrary) {
   const std::string libraries = values()["libraries"];
   for (const char* name :

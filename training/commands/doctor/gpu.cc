@@ -120,7 +120,8 @@ Finding backend() {
 
 Finding nccl() {
   constexpr const char* kName = "libnccl.so.2";
-  constexpr const char* kUse = "not used: runs have one rank so far";
+  constexpr const char* kUse =
+      "not used: ranks exchange by shared memory, Gloo or MPI so far";
   const Library library(kName);
   if (!library.loaded()) return {"NCCL", Mark::kNote, "none", kUse};
   int version = 0;

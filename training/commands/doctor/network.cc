@@ -8,7 +8,11 @@
 namespace catena::doctor {
 namespace {
 
-constexpr const char* kOneRank = "not used: runs have one rank so far";
+constexpr const char* kMpiUse =
+    "joins the ranks that it starts: mpirun -n 2 catena train CONFIG, or by "
+    "catena launch --engine mpi";
+constexpr const char* kNetworkUse =
+    "between machines ranks talk over the one that leads to rank 0";
 
 /// "mpirun (Open MPI) 4.1.4"; of MPICH, whose version is on the second line,
 /// both.
@@ -23,13 +27,13 @@ std::string version_line(const std::string& answer) {
 
 Finding mpi() {
   if (!on_search_path("mpirun")) {
-    return {"MPI", Mark::kNote, "no mpirun on PATH", kOneRank};
+    return {"MPI", Mark::kNote, "no mpirun on PATH", kMpiUse};
   }
   const auto answer = ask({"mpirun", "--version"});
   if (!answer.has_value() || answer->empty()) {
-    return {"MPI", Mark::kNote, "mpirun does not answer", kOneRank};
+    return {"MPI", Mark::kNote, "mpirun does not answer", kMpiUse};
   }
-  return {"MPI", Mark::kNote, version_line(*answer), kOneRank};
+  return {"MPI", Mark::kNote, version_line(*answer), kMpiUse};
 }
 
 /// "eth0 10000 Mbit/s, ...": interfaces that are up, but for loopback.
@@ -47,7 +51,7 @@ Finding interfaces() {
     value += fmt::format("{}{}", value.empty() ? "" : ", ", name);
     if (speed > 0) value += fmt::format(" {} Mbit/s", speed);
   }
-  return {"network", Mark::kNote, value.empty() ? "none" : value, kOneRank};
+  return {"network", Mark::kNote, value.empty() ? "none" : value, kNetworkUse};
 }
 
 }  // namespace
