@@ -21,6 +21,9 @@ install(RUNTIME_DEPENDENCY_SET catena_libraries
     "^libcuda\\.so" "^libmpi" "^libopen-(rte|pal)"
   LIBRARY DESTINATION ${libraries})
 install(DIRECTORY configs data DESTINATION ${CMAKE_INSTALL_DATADIR}/catena)
+# But for the secret that deploy/kubernetes is given.
+install(DIRECTORY deploy DESTINATION ${CMAKE_INSTALL_DATADIR}/catena
+  USE_SOURCE_PERMISSIONS PATTERN token EXCLUDE)
 install(DIRECTORY docs DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(FILES README.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
