@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cctype>
 #include <map>
 #include <regex>
@@ -30,11 +31,14 @@ Document parse(const fs::path& folder, const std::string& text) {
   std::istringstream lines(text);
   bool in_code = false, continued = false;
   for (std::string line; std::getline(lines, line);) {
-    if (line.starts_with("```")) {
+    // A block of a list is indented.
+    const auto begin = std::min(line.find_first_not_of(' '), line.size());
+    if (line.compare(begin, 3, "```") == 0) {
       in_code = !in_code;
     } else if (!in_code) {
       document.prose += line + "\n";
     } else {
+      line.erase(0, begin);
       if (!continued) document.code.emplace_back();
       continued = line.ends_with('\\');
       if (continued) line.back() = ' ';
@@ -228,11 +232,13 @@ TEST_F(DocumentTest, FindsLinksAndCommands) {
             "`catena train\nCONFIG` `catena` and `catena-train x`\n"
             "```\n$ build/catena generate RUN --prompt \"a --b\"  # c\n"
             "build/catena config init > x.toml\n"
-            "catena data prepare \\\n  --input x\n```\n");
+            "catena data prepare \\\n  --input x\n```\n"
+            "1. x\n   ```\n   $ catena stop `x`\n   ```\n`catena doctor`\n");
   EXPECT_THAT(links(document), ElementsAre("b.md", "d/e.png"));
-  EXPECT_THAT(commands(document),
-              ElementsAre("train\nCONFIG", "generate RUN --prompt  ",
-                          "config init", "data prepare    --input x"));
+  EXPECT_THAT(
+      commands(document),
+      ElementsAre("train\nCONFIG", "doctor", "generate RUN --prompt  ",
+                  "config init", "data prepare  --input x", "stop `x`"));
 }
 
 TEST_F(DocumentTest, FindsWhatIsWrong) {
