@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <tuple>
 
@@ -26,8 +27,18 @@ constexpr int kPatienceMilliseconds = 60000;
 /// Chromium's own: it reads from the first and writes to the second.
 constexpr int kCommands = 3, kAnswers = 4;
 
-[[noreturn]] void become(int commands, int answers, const std::string& log,
-                         const std::string& profile) {
+/// Debian's chromium, or its part without windows; null: neither is installed.
+const char* program() {
+  for (const char* name : {"chromium", "chromium-headless-shell"}) {
+    const std::string look =
+        fmt::format("command -v {} > /dev/null 2>&1", name);
+    if (std::system(look.c_str()) == 0) return name;
+  }
+  return nullptr;
+}
+
+[[noreturn]] void become(const char* browser, int commands, int answers,
+                         const std::string& log, const std::string& profile) {
   ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   const int said = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
@@ -38,17 +49,15 @@ constexpr int kCommands = 3, kAnswers = 4;
   answers = ::fcntl(answers, F_DUPFD, kAnswers + 1);
   ::dup2(commands, kCommands);
   ::dup2(answers, kAnswers);
-  ::execlp("chromium", "chromium", "--headless", "--no-sandbox",
-           "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+  ::execlp(browser, browser, "--headless", "--no-sandbox", "--disable-gpu",
+           "--disable-dev-shm-usage", "--no-first-run", "--disable-lcd-text",
            "--remote-debugging-pipe", profile.c_str(), "about:blank", nullptr);
   ::_exit(127);
 }
 
 }  // namespace
 
-bool Browser::installed() {
-  return std::system("command -v chromium > /dev/null 2>&1") == 0;
-}
+bool Browser::installed() { return program() != nullptr; }
 
 Browser::Browser(const std::filesystem::path& folder) : folder_(folder) {
   std::array<int, 2> commands{}, answers{};
@@ -58,9 +67,11 @@ Browser::Browser(const std::filesystem::path& folder) : folder_(folder) {
   const std::string log = (folder / "browser.log").string();
   const std::string profile =
       "--user-data-dir=" + (folder / "profile").string();
+  const char* browser = program();
+  CATENA_CHECK(browser != nullptr, "[browser] chromium is not installed");
   process_ = ::fork();
   CATENA_CHECK(process_ >= 0, "[browser] fork");
-  if (process_ == 0) become(commands[0], answers[1], log, profile);
+  if (process_ == 0) become(browser, commands[0], answers[1], log, profile);
   ::close(commands[0]);
   ::close(answers[1]);
   to_ = commands[1];
@@ -125,21 +136,49 @@ Json Browser::value(const std::string& expression) {
   return answer["result"].value("value", Json());
 }
 
-void Browser::picture(const std::filesystem::path& png, int width) {
-  const auto window = [&](int height) {
-    ask("Emulation.setDeviceMetricsOverride", {{"width", width},
-                                               {"height", height},
-                                               {"deviceScaleFactor", 1},
-                                               {"mobile", false}});
-  };
-  window(800);
-  window(value("document.documentElement.scrollHeight").get<int>());
+void Browser::set_size(int width, int height) {
+  ask("Emulation.setDeviceMetricsOverride", {{"width", width},
+                                             {"height", height},
+                                             {"deviceScaleFactor", 1},
+                                             {"mobile", screen_.phone}});
+}
+
+void Browser::look_on(const Screen& screen) {
+  screen_ = screen;
+  set_size(screen.width, screen.height);
+  ask("Emulation.setEmulatedMedia",
+      {{"features",
+        {{{"name", "prefers-color-scheme"},
+          {"value", screen.dark ? "dark" : "light"}}}}});
+}
+
+void Browser::press(const std::string& key) {
+  static const std::map<std::string, int> numbers = {
+      {"Tab", 9},         {"Space", 32},     {"End", 35},
+      {"Home", 36},       {"ArrowLeft", 37}, {"ArrowUp", 38},
+      {"ArrowRight", 39}, {"ArrowDown", 40}};
+  const std::string text = key == "Space" ? " " : "";
+  for (const char* type : {"keyDown", "keyUp"}) {
+    Json event = {{"type", type},
+                  {"key", text.empty() ? key : text},
+                  {"code", key},
+                  {"windowsVirtualKeyCode", numbers.at(key)}};
+    if (!text.empty()) event["text"] = text;
+    ask("Input.dispatchKeyEvent", event);
+  }
+}
+
+void Browser::picture(const std::filesystem::path& png) {
+  set_size(screen_.width,
+           value("document.documentElement.scrollHeight").get<int>());
   const Json answer = ask("Page.captureScreenshot", {{"format", "png"}});
+  set_size(screen_.width, screen_.height);
   const std::string encoded = png.string() + ".base64";
   write_file_atomically(encoded, answer["data"].get<std::string>());
-  const std::string decode =
-      fmt::format("base64 -d '{0}' > '{1}' && rm '{0}'", encoded, png.string());
-  CATENA_CHECK(std::system(decode.c_str()) == 0, "[browser] {}", decode);
+  const std::string write =
+      fmt::format("'{0}/tests/support/palette_png' '{1}' '{2}' && rm '{1}'",
+                  CATENA_SOURCE_DIR, encoded, png.string());
+  CATENA_CHECK(std::system(write.c_str()) == 0, "[browser] {}", write);
 }
 
 }  // namespace catena

@@ -100,8 +100,9 @@ class LiveBrowserTest : public LiveDashboardTest {
  protected:
   void SetUp() override {
     if (!Browser::installed()) {
-      GTEST_SKIP() << "NO BROWSER: chromium is not installed, and no rank is "
-                      "seen to die and come back (Debian: chromium)";
+      GTEST_SKIP()
+          << "NO BROWSER: chromium is not installed, and no rank is "
+             "seen to die and come back (Debian: chromium-headless-shell)";
     }
   }
   /// "CLASS: TEXT" of the cell that says how a rank is, and whether it is red.
@@ -142,10 +143,20 @@ class LiveBrowserTest : public LiveDashboardTest {
   void wait_for_state(int rank, const std::string& state) {
     wait_until(state.c_str(), [&] { return state_of(rank) == state; });
   }
-  /// For docs/results, where CATENA_PICTURES names a folder.
-  void picture(const char* name) {
-    const char* folder = std::getenv("CATENA_PICTURES");
-    if (folder != nullptr) browser_->picture(fs::path(folder) / name, 1280);
+  /// Where docs/results gets its pictures from; null: none are made.
+  [[nodiscard]] static const char* pictures() {
+    return std::getenv("CATENA_PICTURES");
+  }
+  void picture(const char* name, const Browser::Screen& screen) {
+    if (pictures() == nullptr) return;
+    browser_->look_on(screen);
+    // The page, its curves and maps have as many frames to follow.
+    static_cast<void>(browser_->value(R"js(new Promise(done => {
+      let left = 5;
+      const next = () => left-- ? requestAnimationFrame(next) : done();
+      next();
+    }))js"));
+    browser_->picture(fs::path(pictures()) / name);
   }
 
   std::optional<Browser> browser_;
@@ -154,8 +165,10 @@ class LiveBrowserTest : public LiveDashboardTest {
 TEST_F(LiveBrowserTest, ARankIsSeenToDieAndToComeBack) {
   const std::string train =
       rank_of(3, "run",
-              "--set train.steps=1000000 --set checkpoint.every=5 "
-              "--set metrics.routing_every=5");
+              fmt::format("--set train.steps={} --set checkpoint.every=5 "
+                          "--set validation.every=10 "
+                          "--set metrics.routing_every=5",
+                          pictures() == nullptr ? 1000000 : 1000));
   const pid_t launcher =
       start("launch -n 3 " + train.substr(std::string("train ").size()));
   const std::string address = fmt::format("http://127.0.0.1:{}/", port());
@@ -183,7 +196,7 @@ TEST_F(LiveBrowserTest, ARankIsSeenToDieAndToComeBack) {
     }
     ::kill(processes[1], SIGKILL);
     wait_for_state(1, "bad: \u2716 failed, red");
-    picture("dashboard-failed-rank.png");
+    picture("dashboard-failed-rank.png", {});
   }
   wait_for_state(1, "good: \u25cf running");
   wait_for_state(0, "good: \u25cf running");
@@ -192,6 +205,10 @@ TEST_F(LiveBrowserTest, ARankIsSeenToDieAndToComeBack) {
   const std::string before = text_of("steps");
   wait_until("further steps", [&] { return text_of("steps") != before; });
   EXPECT_EQ(text_of("problem"), "");
+  if (pictures() != nullptr) wait_for_step("run", 120);
+  picture("dashboard-light.png", {});
+  picture("dashboard-dark.png", {.dark = true});
+  picture("dashboard-phone.png", {.width = 390, .height = 844, .phone = true});
   ::kill(launcher, SIGTERM);
   const Outcome outcome = wait(launcher);
   EXPECT_EQ(outcome.code, kExitPreempted) << outcome.err;

@@ -45,6 +45,17 @@ function summary(chart) {
   return `${chart.label}: ${lines.join('; ') || 'nothing yet'}`;
 }
 
+// The newest step has a number only where that leaves room for the one before.
+function dropCrowdedEnd(axis) {
+  const [end, before, other] = axis.ticks.slice(-3).reverse().map(t => t.value);
+  if (end - before < before - other) axis.ticks.pop();
+}
+
+// Of the sort of 7.5e-3.
+function power(value) {
+  return value === 0 ? '0' : Number(value.toPrecision(2)).toExponential();
+}
+
 function makeChart(id, label, scales) {
   const chart = new Chart(byId(id), {
     type: 'line',
@@ -61,9 +72,8 @@ function makeChart(id, label, scales) {
       },
       scales: Object.assign({x: {
         type: 'linear', bounds: 'data', grid: {display: false},
-        min: 0,
-        ticks: {maxTicksLimit: 8, maxRotation: 0, precision: 0,
-                includeBounds: false},
+        min: 0, afterBuildTicks: dropCrowdedEnd,
+        ticks: {maxTicksLimit: 8, maxRotation: 0, precision: 0},
       }}, scales),
     },
   });
@@ -85,7 +95,7 @@ class Charts {
       gradient: makeChart('gradient', 'Gradient norm over steps', {
         y: axis('', 'left'),
         // A line that is level would have an axis from -1 to 1 about it.
-        rate: {...axis('', 'right', v => v.toExponential(0)), min: 0}}),
+        rate: {...axis('', 'right', power), min: 0}}),
       memory: makeChart('memory', 'Resident memory over steps', one),
     };
     byId('loss-log').addEventListener('change', event => {
@@ -124,11 +134,12 @@ class Charts {
   draw(series) {
     if (!series) return;
     this.series = series;
+    Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
     Chart.defaults.color = color('--dim');
     Chart.defaults.borderColor = color('--line');
     const validation = {
       label: 'validation', borderColor: lineColor(1),
-      backgroundColor: lineColor(1), pointRadius: 3,
+      backgroundColor: lineColor(1), pointRadius: 3, clip: false,
       data: points(series.validation.step, series.validation.loss)};
     this.show('loss', [this.line('training', 0, series.loss), validation]);
     this.show('speed', [

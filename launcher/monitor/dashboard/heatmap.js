@@ -1,7 +1,7 @@
 'use strict';
 
 // A table of ratios as colours: blue is below 1, orange above it, on a scale of
-// powers of two from 1/2 to 2. Arrow keys walk over the cells.
+// powers of two from 1/2 to 2. Arrow keys, Home and End walk over the cells.
 
 class HeatMap {
   // describe(row, column, ratio): what is said of a cell.
@@ -15,6 +15,7 @@ class HeatMap {
     this.canvas.addEventListener('mousemove', event => this.point(event));
     this.canvas.addEventListener('click', event => this.point(event));
     this.canvas.addEventListener('keydown', event => this.key(event));
+    this.canvas.addEventListener('focus', () => this.enter());
     addEventListener('resize', () => this.draw());
     matchMedia('(prefers-color-scheme: dark)')
         .addEventListener('change', () => this.draw());
@@ -96,7 +97,7 @@ class HeatMap {
     if (!this.at) return;
     context.strokeStyle = color('--text');
     context.lineWidth = 2;
-    context.strokeRect(this.left + this.at[1] * this.width, 
+    context.strokeRect(this.left + this.at[1] * this.width,
                        this.at[0] * this.height, this.width - 1,
                        this.height - 1);
   }
@@ -105,10 +106,11 @@ class HeatMap {
     const inside = this.at && this.rows[this.at[0]] &&
         this.at[1] < this.columns();
     if (!inside) this.at = null;
-    this.text.textContent = inside
-        ? this.describe(this.at[0], this.at[1],
-                        this.rows[this.at[0]][this.at[1]])
-        : '';
+    const text = inside ? this.describe(this.at[0], this.at[1],
+                                        this.rows[this.at[0]][this.at[1]])
+                        : '';
+    // What is set is read out, also if it is what was there.
+    if (this.text.textContent !== text) this.text.textContent = text;
   }
 
   point(event) {
@@ -119,9 +121,17 @@ class HeatMap {
     this.draw();
   }
 
+  // By the keyboard: a pointer says itself where it is.
+  enter() {
+    if (this.at || !this.canvas.matches(':focus-visible')) return;
+    this.at = [0, 0];
+    this.draw();
+  }
+
   key(event) {
     const moves = {ArrowUp: [-1, 0], ArrowDown: [1, 0],
-                   ArrowLeft: [0, -1], ArrowRight: [0, 1]};
+                   ArrowLeft: [0, -1], ArrowRight: [0, 1],
+                   Home: [0, -this.columns()], End: [0, this.columns()]};
     const move = moves[event.key];
     if (!move || !this.rows.length) return;
     event.preventDefault();

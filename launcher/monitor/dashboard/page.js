@@ -14,6 +14,7 @@ const kBetween = 1000, kBehind = 50;  // milliseconds
 const kSilent = 5;  // times its step's time, and 10 s
 
 let charts, loads, transitions, run, routing, version = -1, logText = '';
+let loadStep = null;  // that is looked at; null: the newest
 
 async function ask(path) {
   const response = await fetch(path, {cache: 'no-cache'});
@@ -48,7 +49,8 @@ function showTiles() {
   const n = run.newest || {};
   const saved = run.checkpoint_step > 0
       ? [run.ended ? 'saved'
-                   : `saved ${humanSeconds(run.checkpoint_age_seconds)} ago`,
+                   : 'saved ' + (run.checkpoint_age_seconds < 1 ? 'just now'
+                       : humanSeconds(run.checkpoint_age_seconds) + ' ago'),
          'step ' + run.checkpoint_step]
       : ['saved', 'not yet'];
   const tiles = [
@@ -87,18 +89,21 @@ function stateCell(rank) {
 }
 
 function showRanks() {
+  const fastest = run.ranks.find(rank => rank.straggler === 1);
   byId('ranks').replaceChildren(...run.ranks.map(rank => {
     const row = element('tr');
     const share = rank.step_seconds > 0
         ? percent(rank.exposed_seconds / rank.step_seconds) : 'n/a';
     const slow = rank.straggler > 1.2;
+    const slowness = element(
+        'td', (slow ? '\u25b2 ' : '') + digits(rank.straggler, 2),
+        slow ? 'warn' : '');
+    if (slow) slowness.title = `slower than rank ${fastest.rank}`;
     row.append(
         element('td', rank.rank), stateCell(rank), element('td', rank.step),
         element('td', run.ended ? '' : humanSeconds(rank.age_seconds)),
         element('td', humanSeconds(rank.step_seconds)), element('td', share),
-        element('td', (slow ? '\u25b2 ' : '') + digits(rank.straggler, 2),
-                slow ? 'warn' : ''),
-        element('td', humanBytes(rank.memory_bytes)));
+        slowness, element('td', humanBytes(rank.memory_bytes)));
     return row;
   }));
 }
@@ -138,16 +143,25 @@ function showLoad() {
   byId('load-card').hidden = !list.length;
   if (!list.length) return;
   const slider = byId('load-slider');
-  const atEnd = slider.value === slider.max;
   slider.max = list.length - 1;
-  if (atEnd) slider.value = slider.max;
+  // Steps are left out as a run gets longer, and the others move.
+  const later = loadStep === null ? -1 : list.findIndex(
+      snapshot => snapshot.step >= loadStep);
+  slider.value = later < 0 ? slider.max : later;
   const snapshot = list[slider.value];
   byId('load-step').textContent = snapshot.step;
   slider.setAttribute('aria-valuetext', 'step ' + snapshot.step);
-  const all = routers(snapshot.load);
-  loads.counts = all.map(([, , values]) => values);
-  loads.show(loads.counts.map(overMean), all.map(([l, t]) => `L${l} i${t}`),
+  loads.routers = routers(snapshot.load);
+  loads.show(loads.routers.map(([, , values]) => overMean(values)),
+             loads.routers.map(([l, t]) => `L${l} i${t}`),
              `Load of each expert at step ${snapshot.step}.`);
+}
+
+function chooseLoad() {
+  const slider = byId('load-slider');
+  loadStep = slider.value === slider.max
+      ? null : routing.snapshots[slider.value].step;
+  showLoad();
 }
 
 function showTransitions() {
@@ -178,11 +192,17 @@ function showLogChoices() {
 }
 
 async function showLog() {
-  const text = await (await ask('/api/log/' + byId('log-select').value)).text();
-  if (text === logText) return;
+  const chosen = byId('log-select').value;
+  const text = await (await ask('/api/log/' + chosen)).text();
+  // Another one may have been chosen meanwhile.
+  if (text === logText || chosen !== byId('log-select').value) return;
   logText = text;
+  byId('log').textContent = text;
+  followLog();
+}
+
+function followLog() {
   const log = byId('log');
-  log.textContent = text;
   if (byId('log-follow').checked) log.scrollTop = log.scrollHeight;
 }
 
@@ -220,8 +240,9 @@ async function poll() {
 
 charts = new Charts();
 loads = new HeatMap('load', (row, column, ratio) =>
-    `${loads.names[row]}, expert ${column}: ${loads.counts[row][column]} ` +
-    `choices, ${digits(ratio, 2)} of the mean`);
+    `layer ${loads.routers[row][0]}, iteration ${loads.routers[row][1]}, ` +
+    `expert ${column}: ${loads.routers[row][2][column]} choices, ` +
+    `${digits(ratio, 2)} of the mean`);
 transitions = new HeatMap('transitions', (row, column, ratio) =>
     `expert ${row}, then ${column}: ` +
     `${transitions.counts[row * transitions.columns() + column]} choices, ` +
@@ -229,7 +250,9 @@ transitions = new HeatMap('transitions', (row, column, ratio) =>
 transitions.square = true;
 transitions.most = 28;
 loads.most = 88;
-byId('load-slider').addEventListener('input', showLoad);
+byId('load-slider').addEventListener('input', chooseLoad);
 byId('transitions-select').addEventListener('change', showTransitions);
 byId('log-select').addEventListener('change', showLog);
+byId('log-follow').addEventListener('change', followLog);
+addEventListener('resize', followLog);
 poll();
