@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cmath>
@@ -11,6 +12,7 @@
 
 #include "launcher/job_state.h"
 #include "launcher/monitor/run_facts.h"
+#include "runtime/base/machine.h"
 
 namespace catena::launcher {
 namespace {
@@ -88,10 +90,40 @@ void add_control(Families& all, const RunFacts& facts) {
               facts.stale);
 }
 
+void add_recoveries(Families& all, const Recoveries& recoveries) {
+  all.begin("catena_recovery_duration_seconds",
+            "Seconds of a restart, by phase; loading is none of them.",
+            MetricType::Histogram);
+  all.add(recoveries.stop, {{"phase", "stop"}});
+  all.add(recoveries.start, {{"phase", "start"}});
+  all.counter("catena_lost_steps_total",
+              "Steps that were taken and that no checkpoint had at a restart.",
+              recoveries.lost_steps);
+}
+
+/// Of the process that answers.
+void add_process(Families& all) {
+  rusage used{};
+  ::getrusage(RUSAGE_SELF, &used);
+  const auto seconds = [](const timeval& time) {
+    constexpr double kMicroseconds = 1e6;
+    return static_cast<double>(time.tv_sec) +
+           static_cast<double>(time.tv_usec) / kMicroseconds;
+  };
+  all.counter("catena_process_cpu_seconds_total",
+              "Processor time of the process that serves this page.",
+              seconds(used.ru_utime) + seconds(used.ru_stime));
+  all.gauge("catena_process_resident_memory_bytes", "Its resident memory.",
+            static_cast<double>(resident_bytes()));
+}
+
 void add_job(Families& all, const RunView& view, double now) {
-  all.begin("catena_build_info", "Version of this program; always 1.",
+  all.begin("catena_build_info",
+            "Version of this program, and of what it was built with; always 1.",
             MetricType::Gauge);
-  all.add(1, {{"version", CATENA_VERSION}});
+  all.add(1, {{"version", CATENA_VERSION},
+              {"mpi", CATENA_MPI_VERSION},
+              {"cuda", CATENA_CUDA_VERSION}});
   all.begin("catena_job_state", "1 for the state the job is in, 0 for others.",
             MetricType::Gauge);
   const std::string state = view.state();
@@ -116,6 +148,7 @@ void add_job(Families& all, const RunView& view, double now) {
     all.counter("catena_wall_seconds_total", "Seconds since the job began.",
                 facts.wall_seconds);
     add_control(all, facts);
+    add_recoveries(all, view.recoveries);
   }
   all.counter("catena_productive_seconds_total",
               "Seconds of the steps that the run is made of.",
@@ -278,6 +311,7 @@ std::string RunMetrics::text(const RunView& view, double now) {
   add_ranks(all, view, now);
   add_exchanges(all, view);
   add_checkpoints(all, view);
+  add_process(all);
   std::vector<MetricFamily> families = all.take();
   const auto rise = [this](const std::string& key, auto& value) {
     double& highest = highest_[key];

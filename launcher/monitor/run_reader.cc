@@ -75,7 +75,9 @@ double mean(const LayerValues& layers) {
 }  // namespace
 
 RunReader::RunReader(fs::path run)
-    : run_(std::move(run)), routing_(run_ / "routing.jsonl") {
+    : run_(std::move(run)),
+      routing_(run_ / "routing.jsonl"),
+      journal_(run_ / "journal.jsonl") {
   fs::path named = run_.filename().empty() ? run_.parent_path() : run_;
   view_.name = named.filename().string();
   read_settings();
@@ -132,13 +134,15 @@ void RunReader::refresh(std::chrono::milliseconds patience) {
   bool more = true;
   while (more) {
     more = read_routing();
+    more = read_journal() || more;
     for (std::size_t rank = 0; rank < files_.size(); ++rank) {
       more = read_rank(rank) || more;
       if (Clock::now() >= until) more = false;
     }
   }
-  view_.bytes = static_cast<double>(routing_.size());
-  view_.bytes_read = static_cast<double>(routing_.read_so_far());
+  view_.bytes = static_cast<double>(routing_.size() + journal_.size());
+  view_.bytes_read =
+      static_cast<double>(routing_.read_so_far() + journal_.read_so_far());
   for (std::size_t rank = 0; rank < files_.size(); ++rank) {
     view_.bytes += static_cast<double>(files_[rank].lines.size());
     view_.bytes_read += static_cast<double>(files_[rank].lines.read_so_far());
@@ -251,6 +255,19 @@ void RunReader::take_event(const MetricsRecord& record) {
   } else if (record.event == "step_skipped") {
     ++view_.skipped;
   }
+}
+
+bool RunReader::read_journal() {
+  return journal_.read({.anew =
+                            [this] {
+                              view_.recoveries = Recoveries();
+                              ++view_.version;
+                            },
+                        .line =
+                            [this](std::string_view line) {
+                              view_.recoveries.take(line);
+                              ++view_.version;
+                            }});
 }
 
 bool RunReader::read_routing() {

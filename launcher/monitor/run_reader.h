@@ -12,11 +12,10 @@
 namespace catena::launcher {
 
 /// Follows the folder of a run: metrics.jsonl and routing.jsonl of rank 0,
-/// RUN/ranks/K/metrics.jsonl of the others, job.json, result.json,
-/// checkpoints/. Does nothing between calls of refresh(). Lines that cannot be
-/// read are passed over.
-/// Memory: what RunView takes, whatever the files' sizes.
-/// Thread rule: one thread.
+/// RUN/ranks/K/metrics.jsonl of the others, job.json, journal.jsonl,
+/// result.json, checkpoints/. Does nothing between calls of refresh(). Lines
+/// that cannot be read are passed over. Memory: what RunView takes, whatever
+/// the files' sizes. Thread rule: one thread.
 class RunReader {
  public:
   static constexpr int kMostRanks = 4096;
@@ -40,6 +39,7 @@ class RunReader {
   void read_small_files();
   bool read_rank(std::size_t rank);
   bool read_routing();
+  bool read_journal();
   void forget_rank(std::size_t rank);
   void take_metrics(std::size_t rank, std::string_view line);
   void take_step(std::size_t rank, const MetricsRecord& record);
@@ -50,7 +50,7 @@ class RunReader {
   std::filesystem::path run_;
   RunView view_;
   std::vector<RankFile> files_;
-  LineFollower routing_;
+  LineFollower routing_, journal_;
   std::int64_t routing_stride_ = 1, routing_seen_ = 0;
   std::map<std::string, std::string> small_files_ = {};  ///< content
 };

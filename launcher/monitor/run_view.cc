@@ -1,16 +1,9 @@
 #include "launcher/monitor/run_view.h"
 
-#include <algorithm>
 #include <limits>
 
 namespace catena::launcher {
 namespace {
-
-std::vector<double> doubling(double first, int count) {
-  std::vector<double> bounds;
-  for (int i = 0; i < count; ++i, first *= 2) bounds.push_back(first);
-  return bounds;
-}
 
 std::string text(const nlohmann::json& json, const char* key) {
   if (!json.is_object()) return {};
@@ -20,12 +13,6 @@ std::string text(const nlohmann::json& json, const char* key) {
 }
 
 }  // namespace
-
-void Distribution::add(double value) {
-  const auto bucket = std::lower_bound(bounds.begin(), bounds.end(), value);
-  ++counts[static_cast<std::size_t>(bucket - bounds.begin())];
-  sum += value;
-}
 
 // 4 ms to 2,100 s.
 RankView::RankView(int number) : rank(number), durations(doubling(0.004, 20)) {}

@@ -8,21 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "launcher/monitor/distribution.h"
 #include "launcher/monitor/metrics_record.h"
+#include "launcher/monitor/recoveries.h"
 #include "launcher/monitor/thinned_series.h"
 
 namespace catena::launcher {
-
-/// Counts in buckets, as a Prometheus histogram has them.
-struct Distribution {
-  std::vector<double> bounds = {};  ///< upper, ascending; after them infinity
-  std::vector<std::int64_t> counts = {};  ///< [bounds + 1], not cumulative
-  double sum = 0;
-
-  explicit Distribution(std::vector<double> upper)
-      : bounds(std::move(upper)), counts(bounds.size() + 1) {}
-  void add(double value);
-};
 
 /// The columns of RunView::series, [0] to [kColumns.size() - 1].
 inline constexpr std::array<const char*, 21> kColumns = {
@@ -89,7 +80,8 @@ struct RunView {
   std::int64_t checkpoint_every = 0;  ///< steps; 0: unknown, or at the end
   nlohmann::json job = {};            ///< job.json; null: none
   double job_modified = 0;
-  nlohmann::json result = {};        ///< result.json; null: none
+  nlohmann::json result = {};  ///< result.json; null: none
+  Recoveries recoveries = {};
   std::vector<RankView> ranks = {};  ///< [0] is rank 0
 
   ThinnedSeries series;      ///< rank 0's steps, kColumns

@@ -1,5 +1,5 @@
-// Any bytes as a line of metrics.jsonl and of routing.jsonl: nothing, or a
-// record that keeps what its header says.
+// Any bytes as a line of metrics.jsonl, of routing.jsonl and of journal.jsonl:
+// nothing, or a record that keeps what its header says.
 
 #include <cstddef>
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "launcher/monitor/metrics_record.h"
+#include "launcher/monitor/recoveries.h"
 
 namespace {
 
@@ -37,5 +38,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data,
     if (record->step < 0 || record->layer < 0 || experts == 0) std::abort();
     if (pairs != 0 && pairs != experts * experts) std::abort();
   }
+  catena::launcher::Recoveries recoveries;
+  for (int twice = 0; twice < 2; ++twice) recoveries.take(line);
+  if (!(recoveries.lost_steps >= 0)) std::abort();
   return 0;
 }

@@ -109,6 +109,16 @@ void RunFiles::write_run() const {
   append("log.txt", "of the trainer\n");
   append("ranks/1/log.txt", "of rank 1\n");
   append("launcher.log", "of the launcher\n");
+  for (const char* line :
+       {R"({"seconds":0,"generation":0,"state":"NEW"})",
+        R"({"seconds":1,"generation":1,"state":"RUNNING"})",
+        R"({"seconds":4,"generation":1,"rank":1,"signal":9,"step":6})",
+        R"({"seconds":4.5,"generation":1,"state":"STOPPING","step":6})",
+        R"({"seconds":6.5,"generation":1,"state":"RESTARTING","step":6,)"
+        R"("checkpoint_step":4})",
+        R"({"seconds":7.5,"generation":2,"state":"RUNNING"})"}) {
+    append("journal.jsonl", std::string(line) + "\n");
+  }
   replace("job.json", job("RUNNING"));
 }
 

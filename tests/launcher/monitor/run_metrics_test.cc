@@ -84,6 +84,28 @@ TEST(RunMetricsTest, WhoTheLauncherTurnedAwayIsCountedByReason) {
   }
 }
 
+TEST(RunMetricsTest, WhatRestartsTookAndLostIsOfTheJournal) {
+  const RunFiles files;
+  files.write_run();
+  EXPECT_THAT(
+      metrics_of(files),
+      AllOf(HasSubstr("# TYPE catena_recovery_duration_seconds histogram\n"),
+            HasSubstr("recovery_duration_seconds_sum{phase=\"stop\"} 2.5\n"),
+            HasSubstr("recovery_duration_seconds_sum{phase=\"start\"} 1\n"),
+            HasSubstr("recovery_duration_seconds_count{phase=\"start\"} 1\n"),
+            HasSubstr("# TYPE catena_lost_steps_total counter\n"
+                      "catena_lost_steps_total 2\n")));
+}
+
+TEST(RunMetricsTest, TheProcessThatAnswersSaysWhatItTakes) {
+  const RunFiles files;
+  EXPECT_THAT(
+      metrics_of(files),
+      AllOf(HasSubstr("# TYPE catena_process_cpu_seconds_total counter\n"),
+            HasSubstr("\ncatena_process_resident_memory_bytes "),
+            Not(HasSubstr("\ncatena_process_resident_memory_bytes 0\n"))));
+}
+
 TEST(RunMetricsTest, ARunThatHasNotBegunHasItsState) {
   const RunFiles files;
   EXPECT_THAT(metrics_of(files),
