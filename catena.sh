@@ -154,6 +154,19 @@ install_for_tests() {
   fi
 }
 
+# install_if_possible SECTION: what no test fails without.
+install_if_possible() {
+  (install "$1") || say "going on without what [$1] of deploy/packages.txt" \
+    "names: the tests that need it are skipped"
+}
+
+# What looks at the dashboard and at /metrics.
+install_for_pages() {
+  install_if_possible browser
+  # As with [services].
+  [[ -d /run/systemd/system ]] || install_if_possible prometheus
+}
+
 build() {
   install build
   begin "building in build/"
@@ -279,6 +292,7 @@ run_suite() {
 
 run_tests() {
   install_for_tests
+  install_for_pages
   begin "building with tests in build/"
   configure build -DCMAKE_BUILD_TYPE=Release -DCATENA_TESTS=ON
   ninja -C build -j "$jobs" all benches

@@ -129,6 +129,24 @@ TEST_F(ScriptTest, FailedInstallationSaysWhatToDo) {
   EXPECT_THAT(calls(), Not(HasSubstr("cmake")));
 }
 
+TEST_F(ScriptTest, TestsGoOnWithoutTheBrowserWhereItCannotBeInstalled) {
+  stand_in("bin/id", "echo 0");
+  stand_in("bin/apt-get", "echo \"apt-get $*\" >> \"$CALLS\"; exit 100");
+  stand_in("bin/ninja", "exit 3");
+  const Outcome outcome = script({"test"}, "chromium-headless-shell");
+  EXPECT_EQ(outcome.code, 3) << "where it is stopped: at the build";
+  EXPECT_THAT(calls(), HasSubstr(" install --no-install-recommends "
+                                 "chromium-headless-shell\n"));
+  EXPECT_THAT(outcome.output, HasSubstr("going on without what [browser] of "
+                                        "deploy/packages.txt names"));
+  EXPECT_THAT(calls(), HasSubstr("cmake -S . -B build "));
+}
+
+TEST_F(ScriptTest, OnlyTestsInstallABrowser) {
+  script({"build"}, "chromium-headless-shell prometheus");
+  EXPECT_THAT(calls(), Not(HasSubstr("apt-get")));
+}
+
 TEST_F(ScriptTest, FailedStageIsNamed) {
   stand_in("bin/ninja", "exit 3");
   const Outcome outcome = script({"build"});
