@@ -21,6 +21,8 @@
 #include "launcher/deadline_timer.h"
 #include "launcher/process_report.h"
 #include "launcher/rank_process.h"
+#include "runtime/base/error.h"
+#include "runtime/base/lease.h"
 #include "runtime/base/log.h"
 
 namespace catena::launcher {
@@ -42,7 +44,8 @@ struct Process {
   int generation = 0, rank = 0;
   bool reaped = false;
   asio::posix::stream_descriptor control;
-  std::string said = {};  ///< the line that has not ended
+  std::optional<Lease> lease = {};  ///< that it lives by, if there is one
+  std::string said = {};            ///< the line that has not ended
   std::int64_t log_begin = 0;
 };
 
@@ -71,6 +74,7 @@ class LocalAgent::Service {
                place.contact),
         children_(context),
         timer_(context),
+        beat_(context),
         glance_(context) {
     state_.incarnation = place.incarnation;
     adopt_orphans();
@@ -173,6 +177,14 @@ class LocalAgent::Service {
     process->control.native_non_blocking(true);
     process->generation = action.generation;
     process->rank = action.rank;
+    try {
+      if (state_.contact.on()) {
+        process->lease.emplace(state_.contact.rank_lease());
+      }
+    } catch (const Error& error) {
+      ::close(ends[1]);
+      return failed_to_spawn(action, kExitNotExecutable, error.what());
+    }
     // Another agent may have had this rank, and shown what it wrote.
     if (action.rank == setup_.console_rank) console_.emplace(log);
     const Binding::Place* const place = place_of(action);
@@ -184,20 +196,19 @@ class LocalAgent::Service {
     RankProgram program{.path = setup_.program,
                         .arguments = setup_.arguments,
                         .environment = rank_environment(setup_, action),
-                        .log = log,
-                        .descriptors = {ends[1]}};
-    program.environment.push_back(
-        fmt::format("{}={}", kControlVariable, ends[1]));
+                        .log = log};
+    hand_down(program, kControlVariable, ends[1]);
     if (place != nullptr) {
       program.processors = place->processors;
       program.environment.push_back(
           fmt::format("{}={}", kSharersVariable, place->sharers));
     }
+    if (process->lease) {
+      hand_down(program, kLeaseVariable, process->lease->descriptor());
+    }
     const bool serves = action.rank == 0 && listener_.has_value();
     if (serves) {
-      program.descriptors.push_back(listener_->native_handle());
-      program.environment.push_back(fmt::format("{}={}", kRendezvousFdVariable,
-                                                listener_->native_handle()));
+      hand_down(program, kRendezvousFdVariable, listener_->native_handle());
     }
     const Spawned spawned = spawn(program);
     ::close(ends[1]);
@@ -210,8 +221,15 @@ class LocalAgent::Service {
     });
     processes_.push_back(process);
     wait_for_words(process);
+    if (process->lease && !beating_) beat();
     if (action.rank == setup_.console_rank && !glancing_) glance();
     act(rank_spawned(state_, action.rank, spawned.process, now()));
+  }
+
+  static void hand_down(RankProgram& program, const char* variable,
+                        int descriptor) {
+    program.descriptors.push_back(descriptor);
+    program.environment.push_back(fmt::format("{}={}", variable, descriptor));
   }
 
   /// Null: it is not bound.
@@ -278,6 +296,19 @@ class LocalAgent::Service {
     if (console_) console_->copy();
   }
 
+  /// By the loop that does all the rest: held up, it renews no lease.
+  void beat() {
+    beating_ = true;
+    for (const auto& process : processes_) {
+      if (process->lease) process->lease->renew();
+    }
+    beat_.expires_after(state_.contact.rank_beat());
+    beat_.async_wait([this](const error_code& error) {
+      beating_ = false;
+      if (!error && !processes_.empty()) beat();
+    });
+  }
+
   void glance() {
     glancing_ = true;
     glance_.expires_after(kGlance);
@@ -296,7 +327,8 @@ class LocalAgent::Service {
   AgentState state_;
   Children children_;
   DeadlineTimer timer_;
-  asio::steady_timer glance_;
+  asio::steady_timer beat_, glance_;
+  bool beating_ = false;
   bool glancing_ = false;
   std::optional<Console> console_;  ///< of a rank that runs or ran here
   std::optional<asio::ip::tcp::acceptor> listener_;

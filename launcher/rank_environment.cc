@@ -25,7 +25,8 @@ constexpr std::array kRemoved = {
     "LOCAL_RANK",          "WORLD_SIZE",       "LOCAL_WORLD_SIZE",
     "NODE_RANK",           "GROUP_RANK",       "GROUP_WORLD_SIZE",
     "MASTER_ADDR",         "MASTER_PORT",      "OMPI_COMM_WORLD_SIZE",
-    "PMIX_RANK",           kSharersVariable,   kNodeVariable};
+    "PMIX_RANK",           kSharersVariable,   kNodeVariable,
+    kLeaseVariable};
 
 bool is_removed(std::string_view name) {
   return std::find(kRemoved.begin(), kRemoved.end(), name) != kRemoved.end();

@@ -1,6 +1,10 @@
 // catena-train: what all commands of `catena` run.
 
 #include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string>
 
 #include "launcher/contract.h"
 #include "parallel/tag.h"
@@ -9,6 +13,7 @@
 #include "training/commands/data_command.h"
 #include "training/control_line.h"
 #include "training/failure.h"
+#include "training/lease_watch.h"
 
 namespace catena {
 namespace {
@@ -44,11 +49,19 @@ int run(int argc, char** argv) {
   return action ? action() : kExitSuccess;
 }
 
+/// Whatever other threads are at: nothing that they may hold is waited for.
+void end_at_once(const std::string& text) {
+  const std::string line = fmt::format("error: {}\n", text);
+  static_cast<void>(!::write(STDERR_FILENO, line.data(), line.size()));
+  std::_Exit(kExitInternal);
+}
+
 }  // namespace
 }  // namespace catena
 
 int main(int argc, char** argv) {
   catena::control_line::open();
+  catena::watch_lease(catena::end_at_once);
   try {
     return catena::run(argc, argv);
   } catch (...) {

@@ -11,6 +11,7 @@
 namespace catena::launcher {
 namespace {
 
+using Seconds = std::chrono::duration<double>;
 using std::chrono::seconds;
 using ::testing::Contains;
 using ::testing::Each;
@@ -18,6 +19,17 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
+
+// One that is stopped for less than a lease after it renewed theirs, and one
+// whose connection ends at once with its last word.
+TEST(ContactRulesTest, RanksOutliveAnAgentThatIsStoppedButNotOneThatIsLost) {
+  for (const double lease : {0.1, 1.0, 10.0, 3600.0}) {
+    const ContactRules rules =
+        contact_rules(std::chrono::duration_cast<Duration>(Seconds(lease)));
+    EXPECT_GE(rules.rank_lease() - rules.rank_beat(), rules.lease) << lease;
+    EXPECT_LE(rules.rank_lease(), rules.until_lost() - rules.lease) << lease;
+  }
+}
 
 /// The same over a wire that may be cut.
 class JobContactTest : public JobStateTest {

@@ -151,6 +151,22 @@ exec sleep 100)");
   expect_none_left();
 }
 
+TEST_F(RemoteLaunchTest, RanksHoldALeaseOfAnAgentThatIsAProcessOfItsOwn) {
+  ranks_do(R"(
+case $(readlink /proc/self/fd/$CATENA_LEASE_FD) in
+  /memfd:catena-lease*) echo "a lease";; *) echo "none";; esac
+say joined; say done)");
+  for (const bool remote : {true, false}) {
+    fs::remove_all(run());
+    std::vector<std::string> arguments = {"-n", "1"};
+    if (remote) arguments.insert(arguments.end(), {"--agents", "1"});
+    // As within a job of another launcher.
+    const Outcome outcome = launch(arguments, {"CATENA_LEASE_FD=1"});
+    EXPECT_EQ(outcome.code, 0) << outcome.error;
+    EXPECT_THAT(outcome.error, HasSubstr(remote ? "\na lease" : "\nnone"));
+  }
+}
+
 TEST_F(RemoteLaunchTest, AKilledLauncherLeavesNeitherAgentNorRank) {
   ranks_do(note_agent() + R"(
 echo $PPID >> $RUN/pids
