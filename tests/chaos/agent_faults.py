@@ -5,7 +5,7 @@ import time
 
 import phases
 import processes
-from trial import STEPS, Skipped, row
+from trial import LONGEST, STEPS, Skipped, row
 
 LONG = 80  # steps
 LEASE = 2.0  # seconds: --lease
@@ -45,7 +45,10 @@ def agent_is_killed(trial):
 def is_held_up(trial):
     require_agents(trial)
     kind = trial.choose(("an agent, shortly", "the launcher, shortly",
-                         "an agent, for long", "the launcher, for long"))
+                         "an agent, for long", "the launcher, for long",
+                         "all agents, for good"))
+    if kind == "all agents, for good":
+        return agents_are_stopped_for_good(trial)
     job = trial.launch(steps=LONG)
     trial.phase = "step"
     phases.reach(job, "step", trial.rng, STEPS)
@@ -59,3 +62,24 @@ def is_held_up(trial):
     job.wait_for_end()
     restarts = (0, 0) if kind.endswith("shortly") else (0, 1)
     trial.check(job, steps=LONG, restarts=restarts)
+
+
+def agents_are_stopped_for_good(trial):
+    """Their ranks miss nobody, and end as their own leases do."""
+    job = trial.launch(steps=LONGEST)
+    trial.phase = "step"
+    phases.reach(job, "step", trial.rng, STEPS)
+    agents = job.agent_processes()
+    ranks = [rank for agent in agents for rank in processes.children(agent)]
+
+    def stop():
+        for agent in agents:
+            os.kill(agent, signal.SIGSTOP)
+
+    job.inject(stop)
+    job.wait("the end of their ranks", lambda: not any(
+        map(processes.alive, ranks)), glance=0.005)
+    trial.require(time.monotonic() - job.injected <= 2 * LEASE,
+                  f"their ranks lived on for more than {2 * LEASE} s")
+    job.wait_for_end()
+    trial.check(job, steps=LONGEST, restarts=(1, 1))
