@@ -1,10 +1,26 @@
 #include "parallel/nodes.h"
 
+#include <algorithm>
 #include <numeric>
 #include <set>
 #include <vector>
 
 namespace catena {
+namespace {
+
+/// words[r]: what rank r of `all` says; this one says `word`.
+std::vector<std::uint64_t> gather_words(Communicator& all, std::uint64_t word) {
+  std::vector<std::uint64_t> words(static_cast<std::size_t>(all.size()));
+  std::vector<Communicator::Part> parts;
+  for (std::uint64_t& of_rank : words) {
+    parts.push_back({&of_rank, sizeof of_rank});
+  }
+  words[static_cast<std::size_t>(all.rank())] = word;
+  wait(all.all_gather_v({}, parts));
+  return words;
+}
+
+}  // namespace
 
 int ranks_per_node(std::span<const std::uint64_t> hosts) {
   const std::size_t size = hosts.size();
@@ -21,20 +37,18 @@ int ranks_per_node(std::span<const std::uint64_t> hosts) {
   return static_cast<int>(of_first);
 }
 
+int count_alike(Communicator& all, std::uint64_t word) {
+  const std::vector<std::uint64_t> words = gather_words(all, word);
+  return static_cast<int>(std::count(words.begin(), words.end(), word));
+}
+
 int find_ranks_per_node(Transport& transport, std::uint64_t host,
                         Communicator::Deadline deadline) {
   std::vector<int> all(static_cast<std::size_t>(transport.size()));
   std::iota(all.begin(), all.end(), 0);
-  std::vector<std::uint64_t> hosts(all.size());
-  std::vector<Communicator::Part> parts;
-  for (std::uint64_t& of_rank : hosts) {
-    parts.push_back({&of_rank, sizeof of_rank});
-  }
-  hosts[static_cast<std::size_t>(transport.rank())] = host;
   // Lanes that others take later, when this has come to its end.
   Communicator communicator(transport, all, deadline, 0);
-  wait(communicator.all_gather_v({}, parts));
-  return ranks_per_node(hosts);
+  return ranks_per_node(gather_words(communicator, host));
 }
 
 }  // namespace catena

@@ -12,9 +12,13 @@ namespace catena {
 /// for neighbours.
 [[nodiscard]] int ranks_per_node(std::span<const std::uint64_t> hosts);
 
-/// The same, of the hosts of all ranks of a wire, which call this together
-/// before they make anything else of it. Rank r says `host`.
-/// Throws: as communicators.
+/// How many of the ranks of `all` say the same word as this one, itself among
+/// them. They call this together. Throws: as communicators.
+[[nodiscard]] int count_alike(Communicator& all, std::uint64_t word);
+
+/// As ranks_per_node(), of the hosts of all ranks of a wire, which call this
+/// together before they make anything else of it. Rank r says `host`. Throws:
+/// as communicators.
 [[nodiscard]] int find_ranks_per_node(Transport& transport, std::uint64_t host,
                                       Communicator::Deadline deadline);
 

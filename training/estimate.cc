@@ -202,32 +202,43 @@ double probe_peak_flops(Backend& backend, DType dtype) {
 }
 
 std::string why_too_large(const Estimate& estimate, const Config& config,
-                          int ranks) {
-  const std::int64_t memory = memory_limit_bytes();
-  if (ranks * estimate.total_bytes() <= memory) return "";
+                          const MemorySharers& ranks,
+                          std::int64_t memory_bytes) {
+  const std::int64_t of_rank = estimate.total_bytes();
+  const std::int64_t together = ranks.of_machine * of_rank;
+  if (together <= memory_bytes) return "";
+  const bool several = ranks.of_machine > 1;
+  const std::string who =
+      several ? fmt::format("each of {} ranks on one machine", ranks.of_machine)
+      : ranks.world > 1 ? "a rank"
+                        : "this run";
   return fmt::format(
-      "{} needs about {}, and there are {}: weights {}, gradients {}, "
-      "optimizer {}, activations {}, checkpoint {}. Lower "
+      "{} needs about {}{}, and this machine, {}, has {}: weights {}, "
+      "gradients {}, optimizer {}, activations {}, checkpoint {}. Lower "
       "train.micro_batch_tokens (now {}), data.sequence (now {}), "
       "model.chain.routed_experts, model.chain.intermediate or "
-      "model.layers{}{}",
-      ranks == 1 ? "this run" : fmt::format("each of {} ranks", ranks),
-      human_bytes(estimate.total_bytes()), human_bytes(memory),
+      "model.layers{}{}{}",
+      who, human_bytes(of_rank),
+      several ? fmt::format(", {} together", human_bytes(together)) : "",
+      host_name(), human_bytes(memory_bytes),
       human_bytes(estimate.weight_bytes), human_bytes(estimate.gradient_bytes),
       human_bytes(estimate.optimizer_bytes),
       human_bytes(estimate.activation_bytes),
       human_bytes(estimate.snapshot_bytes), config.train.micro_batch_tokens,
       config.data.sequence,
-      ranks == 1 ? ""
-                 : fmt::format(", or parallel.row_budget (now {})",
-                               config.parallel.row_budget),
+      ranks.world == 1 ? ""
+                       : fmt::format(", or parallel.row_budget (now {})",
+                                     config.parallel.row_budget),
       config.train.recompute == "layer"
           ? ""
-          : ", or set train.recompute = \"layer\"");
+          : ", or set train.recompute = \"layer\"",
+      several ? ", or have fewer ranks on a machine" : "");
 }
 
-void check_fits(const Estimate& estimate, const Config& config, int ranks) {
-  const std::string why = why_too_large(estimate, config, ranks);
+void check_fits(const Estimate& estimate, const Config& config,
+                const MemorySharers& ranks) {
+  const std::string why =
+      why_too_large(estimate, config, ranks, memory_limit_bytes());
   if (!why.empty()) fail(ErrorKind::kDoesNotFit, "{}", why);
 }
 

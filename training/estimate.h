@@ -51,11 +51,19 @@ struct Estimate {
 /// this program can reach it. Takes about a fifth of a second.
 [[nodiscard]] double probe_peak_flops(Backend& backend, DType dtype);
 
-/// Throws: Error(kDoesNotFit) if `ranks` such estimates are more than this
-/// machine's memory, naming the keys that shrink them.
-void check_fits(const Estimate& estimate, const Config& config, int ranks = 1);
-/// What check_fits() says, or nothing where the run fits.
+/// How many ranks a run has, and how many of them share one machine's memory.
+struct MemorySharers {
+  int world = 1, of_machine = 1;
+};
+
+/// Throws: Error(kDoesNotFit), as why_too_large() of this machine's memory.
+void check_fits(const Estimate& estimate, const Config& config,
+                const MemorySharers& ranks);
+/// Where ranks.of_machine such estimates are more than `memory_bytes`, which
+/// this machine has: what they take, and which keys shrink them. Else nothing.
 [[nodiscard]] std::string why_too_large(const Estimate& estimate,
-                                        const Config& config, int ranks = 1);
+                                        const Config& config,
+                                        const MemorySharers& ranks,
+                                        std::int64_t memory_bytes);
 
 }  // namespace catena

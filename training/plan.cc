@@ -109,6 +109,24 @@ void print_routing(const Plan& plan, const Config& config, const Line& line) {
   print_ranks(routing, plan.mesh, line);
 }
 
+void print_memory(const Plan& plan, const Line& line) {
+  const std::string here =
+      fmt::format("; this machine has {}", human_bytes(plan.memory_bytes));
+  const bool several = plan.mesh.world > 1;
+  line(several ? "memory of a rank" : "memory",
+       fmt::format("{}{}{}", human_bytes(plan.needs.total_bytes()),
+                   plan.mesh.expert > 1 ? ", whatever the routing" : "",
+                   several ? "" : here));
+  for (const Part& part : memory_parts(plan.needs)) {
+    line(fmt::format("  {}", part.name), human_bytes(part.bytes));
+  }
+  if (!several) return;
+  line("memory of a machine",
+       fmt::format("{} with {} {}{}", human_bytes(plan.machine_bytes()),
+                   plan.mesh.ranks_per_node,
+                   plan.mesh.ranks_per_node == 1 ? "rank" : "ranks", here));
+}
+
 double step_flops(const Estimate& needs, const Config& config) {
   return needs.flops_per_token * static_cast<double>(config.train.batch_tokens);
 }
@@ -181,13 +199,7 @@ std::string plan_text(const Plan& plan, const Config& config) {
     }
   }
   print_routing(plan, config, line);
-  line(plan.mesh.world > 1 ? "memory of a rank" : "memory",
-       fmt::format("{} of {}{}", human_bytes(needs.total_bytes()),
-                   human_bytes(plan.memory_bytes),
-                   plan.mesh.expert > 1 ? ", whatever the routing" : ""));
-  for (const Part& part : memory_parts(needs)) {
-    line(fmt::format("  {}", part.name), human_bytes(part.bytes));
-  }
+  print_memory(plan, line);
   if (plan.step_seconds.has_value()) {
     const double rate =
         static_cast<double>(config.train.batch_tokens) / *plan.step_seconds;
@@ -244,8 +256,9 @@ std::string plan_json(const Plan& plan, const Config& config) {
       {"ranks_that_share_experts", plan.mesh.expert},
       {"ranks_a_node", plan.mesh.ranks_per_node},
       {"memory_bytes", needs.total_bytes()},
+      {"memory_bytes_a_node", plan.machine_bytes()},
       {"memory_limit_bytes", plan.memory_bytes},
-      {"fits", plan.mesh.world * needs.total_bytes() <= plan.memory_bytes},
+      {"fits", plan.machine_bytes() <= plan.memory_bytes},
       {"memory", nlohmann::ordered_json::object()},
       {"step_seconds", nullptr},
       {"step_seconds_from", plan.step_seconds_from}};

@@ -15,10 +15,18 @@ struct Plan {
   Mesh mesh;  ///< of several ranks, `needs` are those of one
   Estimate needs;
   std::string combinations;       ///< expert_combinations() of a chain layer
-  std::int64_t memory_bytes = 0;  ///< that this process may use
+  std::int64_t memory_bytes = 0;  ///< that this machine has
   std::optional<double> step_seconds;  ///< nothing without a kernel table
   std::string step_seconds_from;       ///< the table's file and layout
   std::optional<RoutingPlan> routing;  ///< nothing: a balanced one
+
+  /// Ranks of one machine: of a node; where nothing says what a node is, all.
+  [[nodiscard]] MemorySharers sharers() const {
+    return {.world = mesh.world, .of_machine = mesh.ranks_per_node};
+  }
+  [[nodiscard]] std::int64_t machine_bytes() const {
+    return mesh.ranks_per_node * needs.total_bytes();
+  }
 };
 
 /// "CoE-2(4/64)", or "MoE(8/64)": the paper's notation, N with the shared

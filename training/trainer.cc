@@ -199,7 +199,7 @@ Trainer::Trainer(const config::Schema& schema, const Config& config,
   check_alike();
   const Estimate needs =
       estimate(config, precision_, ranks_ ? ranks_->mesh() : Mesh());
-  check_fits(needs, config, ranks_ ? ranks_->size() : 1);
+  check_fits(needs, config, memory_sharers());
   planned_bytes_ = needs.total_bytes();
   print_start(needs);
   model_ = std::make_unique<Model>(*backend_, config.model, precision_,

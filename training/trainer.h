@@ -67,6 +67,9 @@ class Trainer {
       const std::vector<std::string>& inputs, const char* key);
   /// Throws: Error(kConfig), naming a rank that is not like rank 0, and how.
   void check_alike() const;
+  /// Of this machine are ranks of one host name and boot, whatever nodes they
+  /// were told to be.
+  [[nodiscard]] MemorySharers memory_sharers() const;
   /// The sum of all ranks'.
   [[nodiscard]] std::int64_t sum_of(std::int64_t value);
   /// Whether any rank was asked to stop, or to save: see training/stop.h.

@@ -1,5 +1,6 @@
 // The part of Trainer in which ranks agree.
 
+#include "parallel/nodes.h"
 #include "runtime/base/files.h"
 #include "runtime/base/hash.h"
 #include "training/stop.h"
@@ -66,6 +67,12 @@ void Trainer::check_alike() const {
            rank, facts[i].first);
     }
   }
+}
+
+MemorySharers Trainer::memory_sharers() const {
+  if (ranks_ == nullptr) return {};
+  return {.world = ranks_->size(),
+          .of_machine = count_alike(ranks_->world(), host_id())};
 }
 
 std::int64_t Trainer::sum_of(std::int64_t value) {

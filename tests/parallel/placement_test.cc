@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <numeric>
+
 #include "parallel/local/transport.h"
 #include "parallel/mesh.h"
 #include "parallel/nodes.h"
@@ -159,6 +161,20 @@ TEST(MeshTest, RanksAgreeOnHowManyShareAHost) {
       EXPECT_EQ(
           find_ranks_per_node(transport, host, Communicator::Deadline(60)),
           size % 2 == 0 ? 2 : size);
+    });
+  }
+}
+
+TEST(MeshTest, ARankCountsThoseThatSayTheSame) {
+  for (const int size : {1, 2, 3, 7}) {
+    local::run_ranks(size, [&](Transport& transport) {
+      std::vector<int> ranks(static_cast<std::size_t>(size));
+      std::iota(ranks.begin(), ranks.end(), 0);
+      Communicator all(transport, ranks, Communicator::Deadline(60));
+      const int rank = transport.rank();
+      // Dealt out to two in turn: the first gets one more.
+      EXPECT_EQ(count_alike(all, static_cast<std::uint64_t>(rank % 2)),
+                (size + 1 - rank % 2) / 2);
     });
   }
 }

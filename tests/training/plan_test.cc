@@ -15,7 +15,9 @@ namespace catena {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 Config load_config(const std::string& name) {
   Config config;
@@ -106,6 +108,43 @@ TEST(RanksPlanTest, ARankHoldsItsShareAndSendsWhatTheFormulasSay) {
   const auto json = json_of(plan_json(eight, config));
   EXPECT_EQ(json["ranks"], 8);
   EXPECT_EQ(json["exchange_bytes_a_step"]["dispatch"], sent.at("dispatch"));
+}
+
+TEST(RanksPlanTest, WhatHasToFitAreTheRanksOfOneMachine) {
+  Config config = load_config("quickstart.toml");
+  Plan plan = make_plan(config, {}, 4);
+  const std::int64_t rank = plan.needs.total_bytes();
+  // Nothing says that there are other machines.
+  plan.memory_bytes = 4 * rank - 1;
+  EXPECT_EQ(json_of(plan_json(plan, config))["fits"], false);
+  config.parallel.ranks_per_node = 2;
+  plan = make_plan(config, {}, 4);
+  plan.memory_bytes = 2 * rank;
+  const auto json = json_of(plan_json(plan, config));
+  EXPECT_EQ(json["fits"], true);
+  EXPECT_EQ(json["memory_bytes_a_node"], 2 * rank);
+  EXPECT_THAT(plan_text(plan, config), HasSubstr("with 2 ranks; this machine"));
+  plan.memory_bytes = 2 * rank - 1;
+  EXPECT_EQ(json_of(plan_json(plan, config))["fits"], false);
+}
+
+TEST(RanksPlanTest, WhatIsTooLargeSaysForWhichRanksAndWhatHelps) {
+  Config config;
+  Estimate needs;
+  needs.weight_bytes = needs.gradient_bytes = 1 << 20;
+  const std::int64_t rank = needs.total_bytes();
+  EXPECT_EQ(why_too_large(needs, config, {}, rank), "");
+  EXPECT_THAT(why_too_large(needs, config, {}, rank - 1),
+              HasSubstr("this run needs about 2 MiB, and this machine"));
+  EXPECT_EQ(why_too_large(needs, config, {8, 4}, 4 * rank), "");
+  EXPECT_THAT(
+      why_too_large(needs, config, {8, 4}, 4 * rank - 1),
+      AllOf(HasSubstr("each of 4 ranks on one machine needs about 2 MiB, 8 MiB "
+                      "together, and this machine"),
+            HasSubstr("parallel.row_budget"), HasSubstr("fewer ranks")));
+  EXPECT_THAT(
+      why_too_large(needs, config, {8, 1}, rank - 1),
+      AllOf(HasSubstr("a rank needs about"), Not(HasSubstr("fewer ranks"))));
 }
 
 ModelConfig model_of(std::int64_t experts, std::int64_t k,

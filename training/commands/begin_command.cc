@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "launcher/contract.h"
+#include "runtime/base/machine.h"
 #include "training/commands/commands.h"
 #include "training/estimate.h"
 #include "training/run_folder.h"
@@ -90,9 +91,11 @@ int begin(const Options& options) {
   }
   // What the start of training would say of memory, without starting it.
   const std::string does_not_fit =
-      options.dry_run ? why_too_large(estimate_of(config, options.ranks),
-                                      config, options.ranks)
-                      : "";
+      options.dry_run
+          ? why_too_large(estimate_of(config, options.ranks), config,
+                          {.world = options.ranks, .of_machine = options.ranks},
+                          memory_limit_bytes())
+          : "";
   const std::filesystem::path run =
       std::filesystem::absolute(find_run(options, config).path)
           .lexically_normal();

@@ -74,7 +74,8 @@ int plan(const Options& options) {
   const std::string text =
       options.json ? plan_json(made, config) : plan_text(made, config);
   std::fputs(text.c_str(), stdout);
-  const std::string why = why_too_large(made.needs, config, ranks);
+  const std::string why =
+      why_too_large(made.needs, config, made.sharers(), made.memory_bytes);
   if (!options.json && !why.empty()) {
     log::warning("does not fit this machine: {}", why);
   }
