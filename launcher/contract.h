@@ -112,7 +112,8 @@ inline constexpr const char* kSharedMemoryPrefix = "catena-";
 /// The trainer's command by which the launcher has a configuration checked and
 /// the run's folder made or found. It prints one JSON object on one line:
 ///   run, transport  path of the folder, parallel.transport
-///   does_not_fit  why the memory of this machine is too small, or ""
+///   does_not_fit  with --needs: why the memory of this machine is too small
+///     for as many ranks as --ranks-here says, or ""
 ///   rank_bytes, disk_bytes, files  with --needs: as JobNeeds
 /// With --dry-run no folder is made, and `run` is where one would be.
 inline constexpr const char* kBeginCommand = "begin";

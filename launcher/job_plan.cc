@@ -16,6 +16,7 @@
 #include "launcher/contract.h"
 #include "launcher/job_layout.h"
 #include "launcher/mpi_step.h"
+#include "launcher/preflight/units.h"
 #include "launcher/trainer_output.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
@@ -49,7 +50,7 @@ std::vector<std::string> begin_arguments(const LaunchRequest& request,
                                         fmt::format("{}", ranks)};
   if (request.resume) arguments.emplace_back("--resume");
   if (dry_run) arguments.emplace_back("--dry-run");
-  if (request.preflight && !dry_run) arguments.emplace_back("--needs");
+  if (request.preflight || dry_run) arguments.emplace_back("--needs");
   if (!request.trace.empty()) {
     arguments.insert(arguments.end(), {"--trace", request.trace});
   }
@@ -174,6 +175,32 @@ bool places_are_known(const JobPlan& plan) {
   return plan.engine == Engine::kLocal;
 }
 
+/// What the ranks of each machine need of its memory, by its name.
+std::map<std::string, std::int64_t> bytes_per_node(const JobPlan& plan) {
+  const std::vector<RankShare> shares = rank_shares(plan.layout);
+  std::map<std::string, std::int64_t> bytes;
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    bytes[plan.layout.hosts[i].name] = shares[i].of * plan.needs.rank_bytes;
+  }
+  return bytes;
+}
+
+std::string fits_text(const JobPlan& plan) {
+  if (!plan.does_not_fit.empty()) return "no: " + plan.does_not_fit;
+  if (places_are_known(plan)) return "yes";
+  const std::vector<RankShare> shares = rank_shares(plan.layout);
+  const auto fullest = std::max_element(
+      shares.begin(), shares.end(),
+      [](const RankShare& a, const RankShare& b) { return a.of < b.of; });
+  const auto host = static_cast<std::size_t>(fullest - shares.begin());
+  return fmt::format(
+      "not known here: the fullest host, {}, needs {} for {} {}; hosts compare "
+      "that with what they have when the job begins",
+      plan.layout.hosts[host].name,
+      bytes_text(fullest->of * plan.needs.rank_bytes), fullest->of,
+      fullest->of == 1 ? "rank" : "ranks");
+}
+
 /// Of each rank, what it runs on, for people; "": it is not bound. Other
 /// machines are not known here.
 std::vector<std::string> places_of(const JobPlan& plan, std::string& why_not) {
@@ -220,8 +247,13 @@ int make_plan(const LaunchRequest& request, JobPlan& plan) {
   if (const int code = check_fewer(request, plan); code != kExitSuccess) {
     return code;
   }
-  const TrainerOutput begun = trainer_output(
-      plan.program, begin_arguments(request, request.ranks, request.dry_run));
+  std::vector<std::string> arguments =
+      begin_arguments(request, request.ranks, request.dry_run);
+  if (request.dry_run && places_are_known(plan)) {
+    arguments.insert(arguments.end(),
+                     {"--ranks-here", fmt::format("{}", request.ranks)});
+  }
+  const TrainerOutput begun = trainer_output(plan.program, arguments);
   if (begun.code != kExitSuccess) return begun.code;
   const Json json = Json::parse(begun.text, nullptr, false);
   if (!json.is_object()) {
@@ -253,9 +285,7 @@ std::string plan_text(const JobPlan& plan) {
   for (std::size_t i = 1; i < plan.arguments.size(); ++i) {
     text += " " + plan.arguments[i];
   }
-  text += fmt::format("\nfits     {}\n", plan.does_not_fit.empty()
-                                             ? "yes"
-                                             : "no: " + plan.does_not_fit);
+  text += fmt::format("\nfits     {}\n", fits_text(plan));
   std::string why_not;
   const auto places = places_of(plan, why_not);
   if (plan.bind != Bind::kNone) {
@@ -287,15 +317,19 @@ std::string plan_json(const JobPlan& plan) {
                        {"log", rank_log(plan.run, rank).string()}});
     }
   }
-  const Json json = {{"engine", name_of(plan.engine)},
-                     {"run", plan.run.string()},
-                     {"program", plan.program.string()},
-                     {"arguments", plan.arguments},
-                     {"fits", plan.does_not_fit.empty()},
-                     {"does_not_fit", plan.does_not_fit},
-                     {"bind", name_of(plan.bind)},
-                     {"not_bound", why_not},
-                     {"ranks", ranks}};
+  const Json json = {
+      {"engine", name_of(plan.engine)},
+      {"run", plan.run.string()},
+      {"program", plan.program.string()},
+      {"arguments", plan.arguments},
+      {"fits",
+       places_are_known(plan) ? Json(plan.does_not_fit.empty()) : Json()},
+      {"does_not_fit", plan.does_not_fit},
+      {"rank_bytes", plan.needs.rank_bytes},
+      {"bytes_per_node", bytes_per_node(plan)},
+      {"bind", name_of(plan.bind)},
+      {"not_bound", why_not},
+      {"ranks", ranks}};
   return json.dump(2) + "\n";
 }
 

@@ -63,8 +63,9 @@ struct JobPlan {
   Engine engine = Engine::kLocal;
   RankLayout layout = {};
   Bind bind = Bind::kNone;
-  JobNeeds needs = {};         ///< empty without a preflight
-  std::string does_not_fit;    ///< with dry_run: why not, or ""
+  JobNeeds needs = {};  ///< empty without preflight and dry_run
+  /// With dry_run, of ranks that will run on this machine: why not; else "".
+  std::string does_not_fit;
   std::string dashboard = {};  ///< its address; "": there is none
 };
 

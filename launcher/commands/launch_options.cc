@@ -160,8 +160,8 @@ LaunchOptions::LaunchOptions() {
                            "repeatable."});
   describe(schema_, launch);
   schema_.add("dry_run", dry_run,
-              config::Switch{"Print which ranks would run where, and whether "
-                             "they fit."});
+              config::Switch{"Print which ranks would run where, what memory "
+                             "they need, and whether this machine has it."});
   schema_.add("json", json,
               config::Switch{"With --dry-run: as one JSON object."});
 }

@@ -122,6 +122,45 @@ TEST_F(LaunchCommandTest, ADryRunSaysWhereRanksWouldRunAndMakesNothing) {
   EXPECT_FALSE(fs::exists(folder_ / "run"));
 }
 
+constexpr const char* kHuge =
+    "--dry-run --set model.layers=16 --set model.hidden=65536 --set "
+    "model.chain.routed_experts=4096 ";
+
+TEST_F(LaunchCommandTest, ADryRunSaysWhatIsTooLargeForThisMachine) {
+  for (const char* agents : {"", "--agents 2 "}) {
+    SCOPED_TRACE(agents);
+    const std::string command = launched(2, "run", kHuge) + agents;
+    const Outcome text = run(command);
+    EXPECT_EQ(text.code, 71) << text.err;
+    EXPECT_THAT(text.out, HasSubstr("\nfits     no: each of 2 ranks"));
+    const Outcome outcome = run(command + "--json");
+    EXPECT_EQ(outcome.code, 71) << outcome.err;
+    const auto json = json_of(outcome.out);
+    EXPECT_EQ(json["fits"], false);
+    EXPECT_THAT(json["does_not_fit"], HasSubstr("train.micro_batch_tokens"));
+    ASSERT_EQ(json["bytes_per_node"].size(), 1U);
+    EXPECT_EQ(json["bytes_per_node"].front(),
+              2 * json.at("rank_bytes").get<std::int64_t>());
+  }
+}
+
+TEST_F(LaunchCommandTest, ADryRunForOtherHostsSaysWhatEachOfThemNeeds) {
+  const std::string command = launched(3, "run", kHuge) + "--hosts a,b ";
+  const Outcome text = run(command);
+  EXPECT_EQ(text.code, 0) << text.err;
+  EXPECT_THAT(text.out,
+              ContainsRegex("\nfits     not known here: the fullest host, a, "
+                            "needs [0-9.]+ [GT]iB for 2 ranks; "));
+  const Outcome outcome = run(command + "--json");
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const auto json = json_of(outcome.out);
+  EXPECT_TRUE(json["fits"].is_null());
+  const std::int64_t rank = json.at("rank_bytes");
+  EXPECT_GT(rank, std::int64_t{1} << 40);
+  EXPECT_EQ(json["bytes_per_node"],
+            (nlohmann::json{{"a", 2 * rank}, {"b", rank}}));
+}
+
 // As deploy/slurm/catena.sbatch does: the same command, again and again.
 TEST_F(LaunchCommandTest, AFolderThatASchedulerNamesIsMadeAndGoneOnFrom) {
   ASSERT_EQ(run(by(2, 2, "whole")).code, 0);

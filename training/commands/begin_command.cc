@@ -18,7 +18,7 @@ namespace {
 struct Options {
   std::string config;
   std::vector<std::string> assignments;
-  int ranks = 1;
+  int ranks = 1, ranks_here = 0;
   bool resume = false, dry_run = false, needs = false;
   std::string trace;
 };
@@ -77,6 +77,18 @@ std::vector<std::string> input_files(const Options& options,
   return files;
 }
 
+void add_needs(const Options& options, const Config& config,
+               const std::filesystem::path& run, nlohmann::json& json) {
+  const Estimate needs = estimate_of(config, options.ranks);
+  json["rank_bytes"] = needs.total_bytes();
+  json["disk_bytes"] = checkpoint_bytes(config, needs, run);
+  json["files"] = input_files(options, config);
+  // What the start of training would say of memory, without starting it.
+  json["does_not_fit"] = why_too_large(
+      needs, config, {.world = options.ranks, .of_machine = options.ranks_here},
+      memory_limit_bytes());
+}
+
 int begin(const Options& options) {
   Config config;
   config::Schema schema;
@@ -89,25 +101,13 @@ int begin(const Options& options) {
   if (!options.trace.empty()) {
     static_cast<void>(parse_trace(options.trace, config.train.steps));
   }
-  // What the start of training would say of memory, without starting it.
-  const std::string does_not_fit =
-      options.dry_run
-          ? why_too_large(estimate_of(config, options.ranks), config,
-                          {.world = options.ranks, .of_machine = options.ranks},
-                          memory_limit_bytes())
-          : "";
   const std::filesystem::path run =
       std::filesystem::absolute(find_run(options, config).path)
           .lexically_normal();
   nlohmann::json json = {{"run", run.string()},
                          {"transport", config.parallel.transport},
-                         {"does_not_fit", does_not_fit}};
-  if (options.needs) {
-    const Estimate needs = estimate_of(config, options.ranks);
-    json["rank_bytes"] = needs.total_bytes();
-    json["disk_bytes"] = checkpoint_bytes(config, needs, run);
-    json["files"] = input_files(options, config);
-  }
+                         {"does_not_fit", ""}};
+  if (options.needs) add_needs(options, config, run, json);
   std::puts(json.dump().c_str());
   return kExitSuccess;
 }
@@ -126,6 +126,8 @@ void add_begin_command(CLI::App& app, Action& action) {
                     "Find the last run of this configuration");
   command->add_flag("--dry-run", options->dry_run, "Make no folder");
   command->add_flag("--needs", options->needs, "What machines must have");
+  command->add_option("--ranks-here", options->ranks_here,
+                      "With --needs: how many will share this machine");
   command->add_option("--trace", options->trace, "As of train");
   command->callback(
       [options, &action] { action = [options] { return begin(*options); }; });
