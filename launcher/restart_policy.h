@@ -12,9 +12,9 @@ namespace catena::launcher {
 /// Why a generation failed: a rank's end, or (rank -1) something else.
 struct Cause {
   int rank = -1;
-  int code = 0;            ///< what the job ends with, if it ends for this
-  std::string text = {};   ///< "was killed by signal 9 (Killed)"
-  std::string host = {};   ///< where that rank was; "": not known
+  int code = 0;           ///< what the job ends with, if it ends for this
+  std::string text = {};  ///< "was killed by signal 9 (Killed)"
+  std::string host = {};  ///< where that rank was; "": not known
   /// Where other ranks missed that one: "all_to_all_v (dispatch, layer 2,
   /// iteration 1, chunk 0)"; "" if none said so.
   std::string exchange = {};

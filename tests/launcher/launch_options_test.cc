@@ -268,9 +268,8 @@ TEST_F(LaunchOptionsTest, ErrorsSayWhereAndWhat) {
             "address, such as 10.0.0.1 or ::1\nx.toml:3:7: launch.env: "
             "'CATENA_X': a name is wanted, and CATENA_... are ours");
   configure("[launch]\nnnodes = \"3\"\nhosts = \"a,b\"\n");
-  EXPECT_EQ(
-      refusal({}),
-      "usage: --nnodes 3, and there are 2 hosts (--nnodes: x.toml:2:10)");
+  EXPECT_EQ(refusal({}),
+            "usage: --nnodes 3, and there are 2 hosts (--nnodes: x.toml:2:10)");
   EXPECT_EQ(refusal({"--nnodes", "4"}),
             "usage: --nnodes 4, and there are 2 hosts");
   configure("[launch]\nhosts = \"a,b b\"\n");

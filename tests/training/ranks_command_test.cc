@@ -156,8 +156,8 @@ TEST_F(RanksCommandTest, WhereARankWasMissedIsNamed) {
 TEST_F(RanksCommandTest, RoundsOfABudgetKeepTheBitsOfTheFirstLoss) {
   const std::string more = "--set train.steps=2";
   ASSERT_EQ(run(by(2, 2, "whole", more)).code, 0);
-  ASSERT_EQ(run(by(2, 2, "rounds", more + " --set parallel.row_budget=0.4")).code,
-            0);
+  ASSERT_EQ(
+      run(by(2, 2, "rounds", more + " --set parallel.row_budget=0.4")).code, 0);
   EXPECT_EQ(losses("rounds").at(0), losses("whole").at(0));
   std::int64_t later = 0;
   for (const auto& line : metrics("rounds")) {

@@ -208,7 +208,8 @@ TEST_F(WiresCommandTest, CrossingBetweenTwoNodesOnceTrainsAsOneRankDoes) {
   const std::string crossing = "--set parallel.hierarchical=true ";
   by_two_nodes(rank_of(4, "run", crossing));
   expect_same_run("run", "one");
-  by_two_nodes(rank_of(4, "rounds", crossing + "--set parallel.row_budget=0.4"));
+  by_two_nodes(
+      rank_of(4, "rounds", crossing + "--set parallel.row_budget=0.4"));
   expect_same_run("rounds", "one");
   expect_nothing_left();
 }
