@@ -143,7 +143,7 @@ TEST_F(ScriptTest, TestsGoOnWithoutTheBrowserWhereItCannotBeInstalled) {
 }
 
 TEST_F(ScriptTest, OnlyTestsInstallABrowser) {
-  script({"build"}, "chromium-headless-shell prometheus");
+  static_cast<void>(script({"build"}, "chromium-headless-shell prometheus"));
   EXPECT_THAT(calls(), Not(HasSubstr("apt-get")));
 }
 
