@@ -242,7 +242,9 @@ def strings_are_handed_down(trial):
                  for i in range(STRINGS)}
     settings = [f"key{i}=".encode() + random_bytes(trial.rng)
                 for i in range(STRINGS)]
-    words = [trial.site.build / "catena", "launch", "-n", str(RANKS), "x.toml"]
+    config = trial.folder / "x.toml"
+    config.write_text("")
+    words = [trial.site.build / "catena", "launch", "-n", str(RANKS), config]
     for setting in settings:
         words += ["--set", setting]
     job = trial.launch(command=words, environment={

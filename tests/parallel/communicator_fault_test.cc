@@ -9,6 +9,7 @@
 namespace catena::testing {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 
 constexpr Communicator::Deadline kShort(0.1);
@@ -31,8 +32,9 @@ TEST_P(CommunicatorTest, AStalledRankIsNamedWithinTheDeadline) {
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::kTimeout) << error.what();
       EXPECT_THAT(error.what(), HasSubstr(whole_name(name)));
-      EXPECT_THAT(error.what(),
-                  HasSubstr(fmt::format("for rank {}", size() - 1)));
+      // On a busy machine others may come late, too.
+      EXPECT_THAT(error.what(), ContainsRegex(fmt::format(
+                                    "for rank ([0-9]+, )*{} in", size() - 1)));
     }
   }
 }
