@@ -161,6 +161,42 @@ TEST_F(LaunchCommandTest, ADryRunForOtherHostsSaysWhatEachOfThemNeeds) {
             (nlohmann::json{{"a", 2 * rank}, {"b", rank}}));
 }
 
+/// A rank of this trainer is on a machine that has $BYTES of memory, and, if
+/// $APART is set, that no other rank is on.
+constexpr const char* kOnMachines = R"(#!/bin/sh
+[ "$1" = train ] || exec '{0}/catena-train' "$@"
+exec {1} sh -c '
+mount -t tmpfs none /sys/fs/cgroup && hostname "machine${{APART:+-$RANK}}" &&
+echo $BYTES > /sys/fs/cgroup/memory.max && exec "$0" "$@"' '{0}/catena-train' "$@"
+)";
+
+TEST_F(LaunchCommandTest, WhatHasToFitAMachineAreTheRanksThatAreThere) {
+  std::string apart;
+  for (const char* way : {"unshare -m --uts", "unshare -m --uts -r"}) {
+    const std::string trial = fmt::format(
+        "{} sh -c 'mount -t tmpfs none /sys/fs/cgroup && hostname x' 2>&1",
+        way);
+    if (apart.empty() && std::system(trial.c_str()) == 0) apart = way;
+  }
+  if (apart.empty()) GTEST_SKIP() << "unshare cannot part machines here";
+  const std::string script =
+      write("trainer", fmt::format(kOnMachines, CATENA_BINARY_DIR, apart));
+  fs::permissions(script, fs::perms::owner_all);
+  const Outcome plan = run("plan --ranks 2 --json" +
+                           rank_of(2, "run").substr(std::strlen("train")));
+  ASSERT_EQ(plan.code, 0) << plan.err;
+  const std::int64_t rank = json_of(plan.out).at("memory_bytes");
+  const std::string machines =
+      fmt::format("export CATENA_TRAIN='{}' BYTES={};", script, rank * 3 / 2);
+  const Outcome fits =
+      run(launched(2, "run", "--agents 2"), machines + " export APART=1;");
+  EXPECT_EQ(fits.code, 0) << fits.err;
+  const Outcome refused = run(launched(2, "other", "--agents 2"), machines);
+  EXPECT_EQ(refused.code, 71) << refused.err;
+  EXPECT_THAT(refused.err, HasSubstr("each of 2 ranks on one machine needs"));
+  EXPECT_THAT(refused.err, HasSubstr("this machine, machine, has "));
+}
+
 // As deploy/slurm/catena.sbatch does: the same command, again and again.
 TEST_F(LaunchCommandTest, AFolderThatASchedulerNamesIsMadeAndGoneOnFrom) {
   ASSERT_EQ(run(by(2, 2, "whole")).code, 0);

@@ -1,8 +1,6 @@
 // Runs whose ranks are joined by Gloo: as processes of one command, and as
 // processes that were started one by one.
 
-#include <array>
-
 #include "parallel/gloo/transport.h"
 #include "parallel/tcp/socket.h"
 #include "tests/training/ranks_fixture.h"
@@ -65,33 +63,6 @@ class WiresCommandTest : public RanksFixture {
       fs::create_symlink(fs::path(CATENA_SOURCE_DIR) / "data", place / "data");
     }
     return place;
-  }
-  /// Two ranks, each told to be a node, on machines of these names that have
-  /// so much memory. Returns how they ended; nothing where that cannot be.
-  std::vector<Outcome> run_on_machines(const std::array<const char*, 2>& names,
-                                       std::int64_t bytes,
-                                       const std::string& arguments) {
-    const std::string script =
-        write("machine",
-              "mount -t tmpfs none /sys/fs/cgroup && hostname $MACHINE && "
-              "echo $BYTES > /sys/fs/cgroup/memory.max && exec \"$@\"");
-    for (const char* apart : {"unshare -m --uts", "unshare -m --uts -r"}) {
-      under_ = fmt::format("{} sh '{}'", apart, script);
-      if (run("--version", "export MACHINE=a BYTES=1;").code == 0) break;
-      under_.clear();
-    }
-    if (under_.empty()) return {};
-    std::vector<pid_t> processes;
-    for (const std::size_t rank : {0U, 1U}) {
-      const int number = static_cast<int>(rank);
-      processes.push_back(
-          start(arguments,
-                told(number, 2) +
-                    fmt::format(" export CATENA_NODE={} MACHINE={} BYTES={};",
-                                rank, names.at(rank), bytes),
-                name_of(number)));
-    }
-    return wait_for_all(processes);
   }
   /// Two ranks, each in its machine's folder.
   std::vector<pid_t> start_on_machines(const std::string& arguments) const {
@@ -226,25 +197,6 @@ TEST_F(WiresCommandTest, RanksOfTwoNodesTrainAsOneRankDoes) {
   expect_same_run("run", "one");
   EXPECT_EQ(state("run"), state("shared"));
   expect_nothing_left();
-}
-
-TEST_F(WiresCommandTest, WhatHasToFitAMachineAreTheRanksThatAreThere) {
-  const std::string arguments = rank_of(2, "run");
-  const Outcome plan =
-      run("plan --ranks 2 --json" + arguments.substr(strlen("train")));
-  ASSERT_EQ(plan.code, 0) << plan.err;
-  const std::int64_t room =
-      json_of(plan.out)["memory_bytes"].get<std::int64_t>() * 3 / 2;
-  const auto apart = run_on_machines({"one", "two"}, room, arguments);
-  if (apart.empty()) GTEST_SKIP() << "unshare cannot part machines here";
-  for (const Outcome& outcome : apart)
-    EXPECT_EQ(outcome.code, 0) << outcome.err;
-  const auto together = run_on_machines({"one", "one"}, room, arguments);
-  // One may hear of it before it has seen it.
-  const Outcome& refused = together.at(together[0].code == 71 ? 0 : 1);
-  EXPECT_EQ(refused.code, 71) << refused.err;
-  EXPECT_THAT(refused.err, AllOf(HasSubstr("each of 2 ranks"),
-                                 HasSubstr("machine, one, has ")));
 }
 
 TEST_F(WiresCommandTest, ASignalToOneOfThemStopsAllAndTheyGoOn) {
