@@ -304,8 +304,9 @@ class LocalAgent::Service {
     }
     beat_.expires_after(state_.contact.rank_beat());
     beat_.async_wait([this](const error_code& error) {
+      if (error) return;
       beating_ = false;
-      if (!error && !processes_.empty()) beat();
+      if (!processes_.empty()) beat();
     });
   }
 

@@ -86,11 +86,8 @@ void hear_wait(RankState& state, std::string_view text, Time now) {
 
 /// "lost", or "lost all_reduce (control)".
 void hear_lost(RankEnding& ending, std::string_view in) {
-  if (take_prefix(in, " ")) {
-    ending.waits_in = in;
-  } else if (!in.empty()) {
-    return;
-  }
+  if (!in.empty() && !take_prefix(in, " ")) return;
+  ending.waits_in = in;
   ending.lost = true;
 }
 

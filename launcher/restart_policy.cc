@@ -75,16 +75,21 @@ const RankEnding* parted_one(std::span<const RankEnding> endings) {
   return nullptr;
 }
 
-/// In which exchange others waited for it, or else lost some rank.
+/// In which exchange others lost a rank, that one if it is known, or waited for
+/// it.
 std::string missed_in(std::span<const RankEnding> endings, int rank) {
-  const RankEnding* best = nullptr;
+  std::string exchange;
+  int best = 0;
   for (const RankEnding& ending : endings) {
     if (ending.rank == rank || ending.waits_in.empty()) continue;
-    const bool exact = ending.waits_for == rank;
-    if (!exact && !ending.lost) continue;
-    if (best == nullptr || (exact && best->waits_for != rank)) best = &ending;
+    // One that lost none may have waited for it before, and no longer.
+    const int worth =
+        (ending.lost ? 2 : 0) + (ending.waits_for == rank ? 1 : 0);
+    if (worth <= best) continue;
+    best = worth;
+    exchange = ending.waits_in;
   }
-  return best == nullptr ? "" : best->waits_in;
+  return exchange;
 }
 
 Cause did_not_reach(const RankEnding& parted) {

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -63,12 +64,21 @@ std::optional<AgentLease> take_lease() {
   }
 }
 
-/// Signals are for the thread that trains.
-void block_signals() {
-  sigset_t all;
-  ::sigfillset(&all);
-  ::pthread_sigmask(SIG_SETMASK, &all, nullptr);
-}
+/// Signals are for the thread that trains: what begins meanwhile gets none.
+class BlockedSignals {
+ public:
+  BlockedSignals() {
+    sigset_t all;
+    ::sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
+  }
+  ~BlockedSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  BlockedSignals(const BlockedSignals&) = delete;
+  BlockedSignals& operator=(const BlockedSignals&) = delete;
+
+ private:
+  sigset_t before_;
+};
 
 }  // namespace
 
@@ -86,15 +96,21 @@ BootTime outlive(LeaseSight& sight) {
 void watch_lease(std::function<void(const std::string& text)> over) {
   auto lease = take_lease();
   if (!lease) return;
-  std::thread([own = std::move(*lease), over = std::move(over)]() mutable {
-    block_signals();
-    const BootTime now = outlive(own);
-    over(
-        fmt::format("nothing was heard of this rank's agent for {:.1f} s: it "
-                    "is stopped, or "
-                    "this machine was; the rank ends, and saves nothing",
-                    own.silence(now)));
-  }).detach();
+  const BlockedSignals blocked;
+  try {
+    std::thread([own = std::move(*lease), over = std::move(over)]() mutable {
+      const BootTime now = outlive(own);
+      over(fmt::format(
+          "nothing was heard of this rank's agent for {:.1f} s: it is stopped, "
+          "or this machine was; the rank ends, and saves nothing",
+          own.silence(now)));
+    }).detach();
+  } catch (const std::system_error& error) {
+    log::warning(
+        "no thread to watch the lease of this rank's agent ({}); if "
+        "that is stopped, the rank goes on",
+        error.what());
+  }
 }
 
 }  // namespace catena

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <string>
 
@@ -49,9 +50,12 @@ int run(int argc, char** argv) {
   return action ? action() : kExitSuccess;
 }
 
-/// Whatever other threads are at: nothing that they may hold is waited for.
+/// Whatever other threads are at: nothing that they may hold is waited for, nor
+/// a disk that the log is on and that hangs, which SIGALRM ends after a second.
 void end_at_once(const std::string& text) {
   const std::string line = fmt::format("error: {}\n", text);
+  ::signal(SIGALRM, SIG_DFL);
+  ::alarm(1);
   static_cast<void>(!::write(STDERR_FILENO, line.data(), line.size()));
   std::_Exit(kExitInternal);
 }

@@ -32,7 +32,9 @@ constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 bool is_lease(int descriptor) {
   struct stat status {};
-  return ::fcntl(descriptor, F_GET_SEALS) == kSeals &&
+  // Others may be there: where vm.memfd_noexec is set, F_SEAL_EXEC is.
+  const int seals = ::fcntl(descriptor, F_GET_SEALS);
+  return seals >= 0 && (seals & kSeals) == kSeals &&
          ::fstat(descriptor, &status) == 0 &&
          status.st_size == sizeof(LeaseTerms);
 }

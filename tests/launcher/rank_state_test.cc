@@ -245,6 +245,8 @@ TEST_F(RankHangTest, WhereItLostAnotherIsHeard) {
   EXPECT_TRUE(state_.ending.lost);
   EXPECT_EQ(state_.ending.waits_for, 2);
   EXPECT_EQ(state_.ending.waits_in, "barrier (control)");
+  static_cast<void>(say("lost"));
+  EXPECT_EQ(state_.ending.waits_in, "");
 }
 
 TEST_F(RankHangTest, WordsThatAreNoneChangeNothing) {

@@ -57,6 +57,12 @@ TEST(RestartPolicyTest, TheFirstCauseIsWhoEndedByItself) {
 TEST(RestartPolicyTest, WhereOthersMissedItIsPartOfTheCause) {
   const RankEnding killed{.rank = 1, .process = 1, .signal = SIGKILL};
   const RankEnding silent{.rank = 0, .process = 1, .code = 70, .lost = true};
+  const RankEnding waited{.rank = 3,
+                          .process = 1,
+                          .signal = SIGTERM,
+                          .stopped = true,
+                          .waits_for = 1,
+                          .waits_in = "c (plan)"};
   const auto lost = [](int rank, int waits_for, const char* in) {
     return RankEnding{.rank = rank,
                       .process = 1,
@@ -72,6 +78,8 @@ TEST(RestartPolicyTest, WhereOthersMissedItIsPartOfTheCause) {
   for (const Row& row :
        {Row{{killed, lost(2, -1, "barrier (control)")}, "barrier (control)"},
         {{killed, lost(2, 3, "a (plan)"), lost(3, 1, "b (plan)")}, "b (plan)"},
+        {{killed, waited, lost(2, -1, "b (plan)")}, "b (plan)"},
+        {{killed, waited}, "c (plan)"},
         {{killed, silent}, ""},
         {{killed}, ""}}) {
     EXPECT_EQ(first_cause(row.endings)->exchange, row.exchange);
