@@ -36,7 +36,7 @@ void Recoveries::take(std::string_view line) {
   const double seconds = number(json, "seconds", kNever);
   if (json.contains("rank")) return take_ending(json, seconds);
   if (says(json, "state", "NEW")) {
-    *this = Recoveries();
+    begin_generation(kNever);
   } else if (says(json, "state", "STOPPING")) {
     note_failure(seconds);
   } else if (says(json, "state", "RESTARTING")) {
@@ -44,7 +44,15 @@ void Recoveries::take(std::string_view line) {
   } else if (says(json, "state", "RUNNING")) {
     add(start, restarting_, seconds);
     restarting_ = kNever;
+    ran_ = true;
   }
+}
+
+void Recoveries::begin_generation(double restarting) {
+  failed_ = kNever;
+  furthest_ = kUntold;
+  restarting_ = restarting;
+  ran_ = false;
 }
 
 void Recoveries::take_ending(const Json& line, double seconds) {
@@ -58,11 +66,11 @@ void Recoveries::note_failure(double seconds) {
 
 void Recoveries::take_restart(const Json& line, double seconds) {
   add(stop, failed_, seconds);
-  if (furthest_ == kUntold) furthest_ = number(line, "step", kUntold);
+  // Of ranks that were lost with their agent nothing else is known.
+  if (ran_)
+    furthest_ = furthest_ == kUntold ? number(line, "step", 0) : furthest_;
   lost_steps += std::max(0.0, furthest_ - number(line, "checkpoint_step", 0));
-  failed_ = kNever;
-  furthest_ = kUntold;
-  restarting_ = seconds;
+  begin_generation(seconds);
 }
 
 }  // namespace catena::launcher

@@ -8,8 +8,8 @@
 
 namespace catena::launcher {
 
-/// What the restarts of a run's newest job took and lost, from the lines of its
-/// journal (launcher/journal.h), in seconds:
+/// What the restarts of a run took and lost, those of all its jobs that are
+/// heard of, from the lines of its journal (launcher/journal.h), in seconds:
 ///
 ///   failure -stop-> RESTARTING -start-> RUNNING
 ///
@@ -21,7 +21,7 @@ namespace catena::launcher {
 class Recoveries {
  public:
   Recoveries();
-  /// What is no line of a journal is passed over; a new job begins anew.
+  /// What is no line of a journal is passed over.
   void take(std::string_view line);
 
   Distribution stop, start;
@@ -34,11 +34,13 @@ class Recoveries {
   void take_ending(const nlohmann::json& line, double seconds);
   void note_failure(double seconds);
   void take_restart(const nlohmann::json& line, double seconds);
+  void begin_generation(double restarting);
 
   // Of this generation; seconds since the launcher began.
   double failed_ = kNever;
   double furthest_ = kUntold;
   double restarting_ = kNever;  ///< since the generation before has ended
+  bool ran_ = false;            ///< all its ranks had met
 };
 
 }  // namespace catena::launcher

@@ -65,11 +65,13 @@ TEST(RecoveriesTest, StepsAreLostOnlyByTheGenerationThatTookThem) {
 }
 
 TEST(RecoveriesTest, AnAgentThatIsLostTellsNoEndOfARank) {
-  const Recoveries found = of({moved(0, "NEW"), moved(11, "STOPPING", 17, 10),
-                               moved(12, "RESTARTING", 17, 10)});
-  EXPECT_DOUBLE_EQ(found.stop.sum, 1);
+  const Recoveries found =
+      of({moved(0, "NEW"), moved(3, "RUNNING"), moved(11, "STOPPING", 17, 10),
+          moved(12, "RESTARTING", 17, 10), moved(20, "STOPPING", 17, 10),
+          moved(21, "RESTARTING", 17, 10)});
+  EXPECT_DOUBLE_EQ(found.stop.sum, 2);
   EXPECT_EQ(count(found.start), 0);
-  EXPECT_EQ(found.lost_steps, 7);
+  EXPECT_EQ(found.lost_steps, 7) << "the second never ran";
 }
 
 TEST(RecoveriesTest, AJobThatEndsInOrderLosesNothing) {
@@ -80,14 +82,19 @@ TEST(RecoveriesTest, AJobThatEndsInOrderLosesNothing) {
   EXPECT_EQ(count(found.stop) + count(found.start), 0);
 }
 
-TEST(RecoveriesTest, OfSeveralJobsTheNewestCounts) {
+// Counters do not fall, as long as somebody serves the run.
+TEST(RecoveriesTest, ANewJobAddsToThoseBefore) {
   Recoveries found = of({moved(0, "NEW"), ended(10, 17), moved(11, "STOPPING"),
                          moved(12, "RESTARTING")});
   EXPECT_EQ(found.lost_steps, 17);
   found.take(moved(0, "NEW"));
   found.take(moved(1, "RUNNING"));
-  EXPECT_EQ(found.lost_steps, 0);
-  EXPECT_EQ(count(found.stop) + count(found.start), 0);
+  EXPECT_EQ(found.lost_steps, 17);
+  EXPECT_EQ(count(found.stop), 1);
+  EXPECT_EQ(count(found.start), 0);
+  found.take(ended(2, 5));
+  found.take(moved(3, "RESTARTING"));
+  EXPECT_EQ(found.lost_steps, 17 + 5);
 }
 
 TEST(RecoveriesTest, WhatIsNoLineOfAJournalIsPassedOver) {
