@@ -20,6 +20,7 @@
 #include "launcher/contract.h"
 #include "launcher/descriptor.h"
 #include "runtime/base/error.h"
+#include "runtime/base/signals_held.h"
 
 namespace catena::launcher {
 namespace {
@@ -32,23 +33,6 @@ std::vector<char*> pointers_to(const std::vector<std::string>& texts) {
   pointers.push_back(nullptr);
   return pointers;
 }
-
-/// All signals are held back while this lives: between fork and exec a
-/// handler of the parent's would run in the child.
-class SignalsHeld {
- public:
-  SignalsHeld() {
-    sigset_t all;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsHeld() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsHeld(const SignalsHeld&) = delete;
-  SignalsHeld& operator=(const SignalsHeld&) = delete;
-
- private:
-  sigset_t before_{};
-};
 
 /// What the child needs, made before fork: after it, nothing allocates.
 struct Ready {
@@ -134,6 +118,7 @@ Spawned spawn(const RankProgram& program) {
                     ::getpid()};
   pid_t process = -1;
   {
+    // Else a handler of this process could run in the child before exec.
     const SignalsHeld held;
     process = ::fork();
     if (process == 0) become(ready);

@@ -5,7 +5,6 @@
 
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <cstdlib>
 #include <ctime>
 #include <optional>
@@ -16,6 +15,7 @@
 #include "launcher/contract.h"
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
+#include "runtime/base/signals_held.h"
 
 namespace catena {
 namespace {
@@ -64,22 +64,6 @@ std::optional<AgentLease> take_lease() {
   }
 }
 
-/// Signals are for the thread that trains: what begins meanwhile gets none.
-class BlockedSignals {
- public:
-  BlockedSignals() {
-    sigset_t all;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~BlockedSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  BlockedSignals(const BlockedSignals&) = delete;
-  BlockedSignals& operator=(const BlockedSignals&) = delete;
-
- private:
-  sigset_t before_;
-};
-
 }  // namespace
 
 BootTime outlive(LeaseSight& sight) {
@@ -96,7 +80,7 @@ BootTime outlive(LeaseSight& sight) {
 void watch_lease(std::function<void(const std::string& text)> over) {
   auto lease = take_lease();
   if (!lease) return;
-  const BlockedSignals blocked;
+  const SignalsHeld held;  // signals are for the thread that trains
   try {
     std::thread([own = std::move(*lease), over = std::move(over)]() mutable {
       const BootTime now = outlive(own);
