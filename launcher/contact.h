@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <map>
 #include <set>
 
@@ -29,13 +28,11 @@ struct ContactRules {
   [[nodiscard]] Duration until_lost() const { return 2 * lease + margin; }
 
   /// An agent that is stopped ends nobody: its ranks hold a lease of their own,
-  /// which it renews every rank_beat(). It is longer than the agent's, so that
-  /// none ends whose agent goes on in time, and over before the earliest time
-  /// at which the agent can be taken for lost: a lease and a margin later.
+  /// from when the agent last heard the coordinator. It is longer than the
+  /// agent's, so that none ends whose agent goes on in time, and over before
+  /// the earliest time at which the agent can be taken for lost: another lease
+  /// and a margin after the coordinator fell silent.
   [[nodiscard]] Duration rank_lease() const { return lease + margin / 2; }
-  [[nodiscard]] Duration rank_beat() const {
-    return std::min(heartbeat, margin / 8);
-  }
 };
 
 /// With so long a lease; ten heartbeats are one.

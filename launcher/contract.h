@@ -83,10 +83,10 @@ inline constexpr const char* kSaidLost = "lost";
 
 /// Environment of a rank whose agent is a process apart from the launcher: an
 /// inherited lease (runtime/base/lease.h), which the agent renews as long as it
-/// runs. When it is over, as the agent was stopped, or the machine suspended,
-/// the rank ends at once, with code 70; else ranks would be started in its
-/// place while it goes on. Without it, and in programs that do not look, a rank
-/// is as free as its agent's end leaves it.
+/// runs and hears the launcher. When it is over, as the agent was stopped, or
+/// the machine suspended, the rank ends at once, with code 70; else ranks would
+/// be started in its place while it goes on. Without it, and in programs that
+/// do not look, a rank is as free as its agent's end leaves it.
 inline constexpr const char* kLeaseVariable = "CATENA_LEASE_FD";
 
 /// `catena train --dashboard[=[ADDRESS:]PORT]`: `catena` serves the run, and

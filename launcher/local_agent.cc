@@ -74,7 +74,6 @@ class LocalAgent::Service {
                place.contact),
         children_(context),
         timer_(context),
-        beat_(context),
         glance_(context) {
     state_.incarnation = place.incarnation;
     adopt_orphans();
@@ -92,11 +91,16 @@ class LocalAgent::Service {
     if (!binding_.why_not.empty()) {
       log::warning("--bind {}: {}", name_of(setup_.bind), binding_.why_not);
     }
+    heard_ = boot_time();
     begin(state_, now());
     tell({state_.agent, 0, AgentReady{host_name()}, state_.incarnation});
     set_timer();
   }
   void receive(const Command& command) {
+    heard_ = boot_time();
+    for (const auto& process : processes_) {
+      if (process->lease) process->lease->renew(heard_);
+    }
     act(launcher::receive(state_, command, now()));
   }
 
@@ -179,7 +183,7 @@ class LocalAgent::Service {
     process->rank = action.rank;
     try {
       if (state_.contact.on()) {
-        process->lease.emplace(state_.contact.rank_lease());
+        process->lease.emplace(state_.contact.rank_lease(), heard_);
       }
     } catch (const Error& error) {
       ::close(ends[1]);
@@ -221,7 +225,6 @@ class LocalAgent::Service {
     });
     processes_.push_back(process);
     wait_for_words(process);
-    if (process->lease && !beating_) beat();
     if (action.rank == setup_.console_rank && !glancing_) glance();
     act(rank_spawned(state_, action.rank, spawned.process, now()));
   }
@@ -296,20 +299,6 @@ class LocalAgent::Service {
     if (console_) console_->copy();
   }
 
-  /// By the loop that does all the rest: held up, it renews no lease.
-  void beat() {
-    beating_ = true;
-    for (const auto& process : processes_) {
-      if (process->lease) process->lease->renew();
-    }
-    beat_.expires_after(state_.contact.rank_beat());
-    beat_.async_wait([this](const error_code& error) {
-      if (error) return;
-      beating_ = false;
-      if (!processes_.empty()) beat();
-    });
-  }
-
   void glance() {
     glancing_ = true;
     glance_.expires_after(kGlance);
@@ -328,8 +317,8 @@ class LocalAgent::Service {
   AgentState state_;
   Children children_;
   DeadlineTimer timer_;
-  asio::steady_timer beat_, glance_;
-  bool beating_ = false;
+  asio::steady_timer glance_;
+  BootTime heard_{};  ///< when the coordinator last was
   bool glancing_ = false;
   std::optional<Console> console_;  ///< of a rank that runs or ran here
   std::optional<asio::ip::tcp::acceptor> listener_;

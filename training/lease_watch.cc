@@ -85,8 +85,9 @@ void watch_lease(std::function<void(const std::string& text)> over) {
     std::thread([own = std::move(*lease), over = std::move(over)]() mutable {
       const BootTime now = outlive(own);
       over(fmt::format(
-          "nothing was heard of this rank's agent for {:.1f} s: it is stopped, "
-          "or this machine was; the rank ends, and saves nothing",
+          "this rank's agent has heard nothing of the launcher for {:.1f} s: "
+          "it "
+          "is stopped, or this machine was; the rank ends, and saves nothing",
           own.silence(now)));
     }).detach();
   } catch (const std::system_error& error) {

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
@@ -54,7 +55,7 @@ BootTime boot_time() {
          std::chrono::nanoseconds(time.tv_nsec);
 }
 
-Lease::Lease(BootTime length)
+Lease::Lease(BootTime length, BootTime begin)
     : descriptor_(
           ::memfd_create("catena-lease", MFD_CLOEXEC | MFD_ALLOW_SEALING)) {
   void* page = nullptr;
@@ -67,8 +68,7 @@ Lease::Lease(BootTime length)
     if (descriptor_ >= 0) ::close(descriptor_);
     fail(ErrorKind::kIo, "no memory for a lease: {}", std::strerror(error));
   }
-  terms_ =
-      new (page) LeaseTerms{length.count(), (boot_time() + length).count()};
+  terms_ = new (page) LeaseTerms{length.count(), (begin + length).count()};
 }
 
 Lease::~Lease() {
@@ -76,10 +76,11 @@ Lease::~Lease() {
   ::close(descriptor_);
 }
 
-void Lease::renew() {
+void Lease::renew(BootTime begin) {
   // Held up after this, it writes what is over by then.
-  const std::int64_t now = boot_time().count();
-  if (now < terms_->until) terms_->until = now + terms_->length;
+  const std::int64_t before = terms_->until;
+  if (boot_time().count() >= before) return;
+  terms_->until = std::max(before, begin.count() + terms_->length);
 }
 
 LeaseView::LeaseView(int descriptor) : terms_(nullptr) {

@@ -14,22 +14,22 @@ struct LeaseTerms;
 /// What a process holds out to others of its machine, and renews as long as it
 /// lives and runs; they end when it is over.
 ///
-///   until = the last renewal + length
+///   until = begin + length
 ///
-/// It is one number in memory that both sides see, under a descriptor that the
-/// others inherit: whoever renews it never waits, and whoever looks, however
-/// late, sees the last renewal.
+/// where each renewal may put a later begin. It is one number in memory that
+/// both sides see, under a descriptor that the others inherit: whoever renews
+/// it never waits, and whoever looks, however late, sees the last renewal.
 /// Invariants: `until` never falls; a lease that is over stays over.
 /// Thread rule: one thread at a time.
 class Lease {
  public:
-  /// Begins now. Throws: Error(kIo).
-  explicit Lease(BootTime length);
+  /// Throws: Error(kIo).
+  Lease(BootTime length, BootTime begin);
   ~Lease();
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
 
-  void renew();
+  void renew(BootTime begin);
   /// Is closed on exec, unless whoever starts the program sees to it.
   [[nodiscard]] int descriptor() const { return descriptor_; }
 

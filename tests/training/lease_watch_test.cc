@@ -106,7 +106,7 @@ class LeaseWatchDeathTest : public testing::Test {
 
 TEST_F(LeaseWatchDeathTest, ALeaseThatIsOverEndsWhoHoldsIt) {
   const auto live = [] {
-    const Lease lease(milliseconds(50));
+    const Lease lease(milliseconds(50), boot_time());
     name(lease.descriptor());
     watch_lease([](const std::string& text) {
       fmt::print(stderr, "{}\n", text);
@@ -119,9 +119,9 @@ TEST_F(LeaseWatchDeathTest, ALeaseThatIsOverEndsWhoHoldsIt) {
     for (;;) std::this_thread::sleep_for(seconds(1));
   };
   EXPECT_EXIT(live(), testing::ExitedWithCode(3),
-              "^nothing was heard of this rank's agent for [0-9.]+ s: it is "
-              "stopped, or this machine was; the rank ends, and saves "
-              "nothing\n$");
+              "^this rank's agent has heard nothing of the launcher for "
+              "[0-9.]+ s: it is stopped, or this machine was; the rank ends, "
+              "and saves nothing\n$");
 }
 
 TEST_F(LeaseWatchDeathTest, WhatIsNoLeaseIsWarnedOfAndWithoutOneAllIsQuiet) {
