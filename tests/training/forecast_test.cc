@@ -119,6 +119,19 @@ TEST_F(ForecastTest, TwoChunksHideWhatOneShows) {
   EXPECT_LT(two.step_seconds, one.step_seconds);
 }
 
+// What is left is the embedding's, whose gradient comes last.
+TEST_F(ForecastTest, BackwardHidesTheSumsOfGradients) {
+  config_.parallel.expert = 1;
+  config_.model.layers = 6;
+  config_.train.micro_batch_tokens = config_.train.batch_tokens / 4;
+  const Forecast fast = forecast(4);
+  slow_down(8 * static_cast<double>(fast.traffic.total().sent_bytes) /
+            fast.kernel_seconds);
+  const PhaseTraffic sums = forecast(4).traffic[Phase::kGradients];
+  EXPECT_GT(sums.overlapped_seconds, 0.02 * fast.kernel_seconds);
+  EXPECT_LT(sums.exposed_seconds, 0.5 * sums.overlapped_seconds);
+}
+
 TEST_F(ForecastTest, NoPhaseIsUnderWayForLongerThanTheStep) {
   slow_down(static_cast<double>(forecast(4).traffic.total().sent_bytes) /
             forecast(4).kernel_seconds);

@@ -95,6 +95,25 @@ TEST_F(RanksCommandTest, AnyLayoutGoesOnFromAnyOther) {
   }
 }
 
+TEST_F(RanksCommandTest, AnyTypeGoesOnUnderAnotherLayoutToRounding) {
+  // One route that flips moves a loss by hundredths at most.
+  for (const char* type : {"float32", "bfloat16"}) {
+    SCOPED_TRACE(type);
+    const std::string precision = fmt::format("--set train.precision={}", type);
+    const std::string one = fmt::format("one-{}", type);
+    ASSERT_EQ(run(by(1, 0, one, precision)).code, 0);
+    ASSERT_EQ(run(by(2, 2, type, precision + " --set train.steps=7")).code, 0);
+    const Outcome outcome = run(by(3, 1, type, precision + " --resume"));
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const auto found = losses(type), expected = losses(one);
+    ASSERT_EQ(found.size(), expected.size());
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      EXPECT_EQ(found[i].first, expected[i].first);
+      EXPECT_NEAR(found[i].second, expected[i].second, 2e-2) << i;
+    }
+  }
+}
+
 TEST_F(RanksCommandTest, AnotherProbeLossIsRefusedByOtherRanks) {
   ASSERT_EQ(run(by(2, 2, "run", "--set train.steps=7")).code, 0);
   scale_probe_loss("run", 1.001);
