@@ -99,7 +99,13 @@ void Router::count(Chunk& chunk, const RoutingStatistics::Cell& cell,
     const TensorView sum = chunk.temporary(chunk.wide(), {1, experts_});
     chunk.kernels()(
         SumMiddle{.x = x.reshape({1, chunk.sequences, experts_}), .out = sum});
-    chunk.kernels()(Add{.a = to, .b = sum, .out = to});
+    if (sum.dtype() == to.dtype()) {
+      chunk.kernels()(Add{.a = to, .b = sum, .out = to});
+      return;
+    }
+    const TensorView converted = chunk.temporary(to.dtype(), {1, experts_});
+    chunk.kernels()(Copy{.from = sum, .to = converted});
+    chunk.kernels()(Add{.a = to, .b = converted, .out = to});
   };
   add_column_sums(counts, cell.load);
   add_sum(chunk, saved.entropy, cell.entropy, false);

@@ -26,7 +26,7 @@ RoutingStatistics::RoutingStatistics(Backend& backend, DType wide,
       experts_(experts),
       top_k_(top_k) {
   const std::int64_t cells = layers * iterations;
-  load_ = Tensor(backend, wide, {cells, experts});
+  load_ = Tensor(backend, DType::kFloat64, {cells, experts});
   sums_ = Tensor(backend, wide, {cells, experts});
   counts_ = Tensor(backend, wide, {cells, experts});
   auxiliary_ = Tensor(backend, wide, {cells});

@@ -38,7 +38,7 @@ class RoutingStatistics {
 
   /// Views for (layer, iteration), layers counted from the first chain layer.
   struct Cell {
-    TensorView load;       ///< [1, experts] W
+    TensorView load;       ///< [1, experts] float64: exact beyond 2^24
     TensorView entropy;    ///< [1] float64, sum over tokens
     TensorView auxiliary;  ///< [1] W
     TensorView z;          ///< [1] float64, sum of squares over tokens

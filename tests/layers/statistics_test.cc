@@ -35,6 +35,29 @@ TEST_P(StatisticsTest, CountEveryChoiceOnce) {
   });
 }
 
+// A float32 counts to 2^24 and no further: less than a batch of thousands of
+// ranks.
+TEST_P(StatisticsTest, CountBeyondWhatAFloat32Does) {
+  const ModelConfig& config = GetParam().config;
+  ModelFixture f(config, DType::kFloat32, 2);
+  const Batch batch = packed_batch(config.vocabulary);
+  f.train(batch);
+  RoutingStatistics& statistics = f.model.statistics();
+  if (statistics.layers() == 0) return;
+  const TensorView load = statistics.cell(0, 0).load;
+  const RouteSummary once = statistics.summary(0, 0);
+  constexpr double kMany = (1 << 24) + 1;
+  const std::vector<double> before(once.load.size(), kMany);
+  ASSERT_EQ(load.bytes(), static_cast<std::int64_t>(before.size() * 8));
+  f.model.backend().copy_from_host(load.data(), before.data(),
+                                   static_cast<std::size_t>(load.bytes()));
+  f.model.train(batch.tokens(), batch.scale(), f.chunks);
+  const RouteSummary twice = statistics.summary(0, 0);
+  for (std::size_t e = 0; e < before.size(); ++e) {
+    EXPECT_EQ(twice.load[e], kMany + once.load[e]) << e;
+  }
+}
+
 TEST_P(StatisticsTest, TransitionsJoinTheLoadsOfTwoIterations) {
   const ModelConfig& config = GetParam().config;
   ModelFixture f(config, DType::kFloat32, 3);
