@@ -1,7 +1,6 @@
 #include "training/run_start.h"
 
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "parallel/communicator.h"
 #include "parallel/tcp/handshake.h"
@@ -12,12 +11,7 @@ namespace catena {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 using Json = nlohmann::json;
-
-/// A network file system may show a file of another machine so much later.
-constexpr std::chrono::seconds kLag(5);
-constexpr std::chrono::milliseconds kNap(20);
 
 /// The same on all ranks: rank 0's.
 std::string shared(Communicator& all, std::string text) {
@@ -47,16 +41,11 @@ RunStart parse(const Json& json) {
 }
 
 void look_for(const fs::path& sign, const RunFolder& run, int rank) {
-  const auto until = Clock::now() + kLag;
-  while (!fs::exists(sign)) {
-    if (Clock::now() > until) {
-      fail(ErrorKind::kConfig,
-           "rank {} does not see what rank 0 wrote to {}: all ranks need the "
-           "same run.folder, on a file system that their machines share",
-           rank, run.path.string());
-    }
-    std::this_thread::sleep_for(kNap);
-  }
+  if (comes_to_be(sign)) return;
+  fail(ErrorKind::kConfig,
+       "rank {} does not see what rank 0 wrote to {}: all ranks need the "
+       "same run.folder, on a file system that their machines share",
+       rank, run.path.string());
 }
 
 }  // namespace

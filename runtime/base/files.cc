@@ -7,8 +7,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <system_error>
+#include <thread>
 #include <utility>
 
 #include "runtime/base/error.h"
@@ -126,6 +129,18 @@ void sync_folder(const fs::path& folder) {
   }
 }
 
+bool comes_to_be(const fs::path& path) {
+  using Clock = std::chrono::steady_clock;
+  constexpr std::chrono::seconds kLag(5);
+  constexpr std::chrono::milliseconds kNap(20);
+  std::error_code ignored;
+  for (const auto until = Clock::now() + kLag; Clock::now() < until;) {
+    if (fs::exists(path, ignored)) return true;
+    std::this_thread::sleep_for(kNap);
+  }
+  return fs::exists(path, ignored);
+}
+
 void replace_folder(const fs::path& from, const fs::path& to) {
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(),
                   RENAME_NOREPLACE) == 0) {
@@ -137,17 +152,20 @@ void replace_folder(const fs::path& from, const fs::path& to) {
   }
   // File systems without these flags: plain renames, with a moment between.
   if (errno != EINVAL && errno != ENOSYS) fail_io(to, "rename into place");
-  fs::path aside = from;
-  aside += ".old";
+  fs::path aside = to;
+  aside += kReplaced;
+  std::error_code ignored;
+  if (fs::exists(to, ignored)) fs::remove_all(aside, ignored);
   if (::rename(to.c_str(), aside.c_str()) != 0 && errno != ENOENT) {
     fail_io(to, "rename");
   }
   if (::rename(from.c_str(), to.c_str()) != 0) {
+    const int code = errno;
+    static_cast<void>(::rename(aside.c_str(), to.c_str()));
+    errno = code;
     fail_io(to, "rename into place");
   }
-  if (::rename(aside.c_str(), from.c_str()) != 0 && errno != ENOENT) {
-    fail_io(from, "rename");
-  }
+  static_cast<void>(::rename(aside.c_str(), from.c_str()));
 }
 
 FileLock::FileLock(const fs::path& path) {

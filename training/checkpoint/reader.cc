@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "runtime/base/error.h"
+#include "runtime/base/files.h"
 #include "runtime/base/log.h"
 #include "training/checkpoint/manifest.h"
 #include "training/checkpoint/writer.h"
@@ -13,8 +14,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::optional<std::int64_t> step_of(const std::string& name) {
+/// Whether a checkpoint's place is taken by no other: see replace_folder().
+bool stands_aside(const fs::path& folder) {
+  const std::string name = folder.filename().string();
+  std::error_code none;
+  return name.ends_with(kReplaced) &&
+         !fs::exists(folder.parent_path() /
+                         name.substr(0, name.size() - kReplaced.size()),
+                     none);
+}
+
+std::optional<std::int64_t> step_of(const fs::path& folder) {
   constexpr std::string_view kPrefix = "step-";
+  std::string name = folder.filename().string();
+  if (stands_aside(folder)) name.resize(name.size() - kReplaced.size());
   if (!name.starts_with(kPrefix)) return std::nullopt;
   std::int64_t step = 0;
   const char* const end = name.data() + name.size();
@@ -64,7 +77,7 @@ std::vector<CheckpointPlace> list_checkpoints(const fs::path& checkpoints) {
   std::vector<CheckpointPlace> result;
   std::error_code code;
   for (const auto& entry : fs::directory_iterator(checkpoints, code)) {
-    const auto step = step_of(entry.path().filename().string());
+    const auto step = step_of(entry.path());
     if (step.has_value()) result.push_back({*step, entry.path()});
   }
   std::sort(result.begin(), result.end(),
@@ -98,7 +111,7 @@ std::optional<CheckpointPlace> newest_valid_checkpoint(
 
 CheckpointPlace open_checkpoint(const fs::path& folder) {
   const fs::path path = fs::absolute(folder / "").parent_path();
-  const auto step = step_of(path.filename().string());
+  const auto step = step_of(path);
   if (!step.has_value()) {
     fail(ErrorKind::kData,
          "{}: is no checkpoint: their folders are named step-000100 and the "

@@ -129,7 +129,8 @@ void take_note(const fs::path& folder, const WriterPart& part,
       fail(ErrorKind::kIo, "{}: given up, as not all parts were written",
            folder.string());
     }
-    if (Clock::now() - begin > kDeadline) {
+    // Who may be told to give up is told, however slow a disk is.
+    if (part.give_up == nullptr && Clock::now() - begin > kDeadline) {
       fail(ErrorKind::kIo,
            "{}: rank {} has not written its part of the checkpoint in {} s",
            folder.string(), part.number, kDeadline.count());
@@ -249,7 +250,12 @@ void remove_unfinished_checkpoints(const fs::path& checkpoints) {
   std::error_code code;
   for (const auto& entry : fs::directory_iterator(checkpoints, code)) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with(kUnfinished) || name.starts_with(kRemoved)) {
+    const bool replaced =
+        name.ends_with(kReplaced) &&
+        fs::exists(checkpoints / name.substr(0, name.size() - kReplaced.size()),
+                   code);
+    if (name.starts_with(kUnfinished) || name.starts_with(kRemoved) ||
+        replaced) {
       std::error_code ignored;
       fs::remove_all(entry.path(), ignored);
     }
