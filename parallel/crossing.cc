@@ -150,7 +150,7 @@ void Crossing::expect_balanced(CrossingPlan& plan) const {
     const auto at = static_cast<std::size_t>(node);
     plan.runs.out[at] = std::min(copies(node, me), room);
     room -= plan.runs.out[at];
-    plan.runs.in[at] = copies(me, node);
+    plan.runs.in[at] = node == me ? plan.runs.out[at] : copies(me, node);
   }
 }
 

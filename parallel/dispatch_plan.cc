@@ -275,7 +275,8 @@ void Dispatch::expect_balanced(DispatchPlan& plan) const {
     const auto at = static_cast<std::size_t>(r);
     counts.sent_ends[at] = std::min(copies(node * size + r, place), room);
     room -= counts.sent_ends[at];
-    counts.received_ends[at] = copies(me, r);
+    counts.received_ends[at] =
+        r == place ? counts.sent_ends[at] : copies(me, r);
   }
   counts.rounds = 1;
   counts.alike = false;

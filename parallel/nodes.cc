@@ -1,6 +1,5 @@
 #include "parallel/nodes.h"
 
-#include <algorithm>
 #include <numeric>
 #include <set>
 #include <vector>
@@ -37,9 +36,17 @@ int ranks_per_node(std::span<const std::uint64_t> hosts) {
   return static_cast<int>(of_first);
 }
 
-int count_alike(Communicator& all, std::uint64_t word) {
+Alike find_alike(Communicator& all, std::uint64_t word, std::int64_t value) {
   const std::vector<std::uint64_t> words = gather_words(all, word);
-  return static_cast<int>(std::count(words.begin(), words.end(), word));
+  const std::vector<std::uint64_t> values =
+      gather_words(all, static_cast<std::uint64_t>(value));
+  Alike alike;
+  for (std::size_t rank = 0; rank < words.size(); ++rank) {
+    if (words[rank] != word) continue;
+    ++alike.count;
+    alike.sum += static_cast<std::int64_t>(values[rank]);
+  }
+  return alike;
 }
 
 int find_ranks_per_node(Transport& transport, std::uint64_t host,

@@ -12,9 +12,15 @@ namespace catena {
 /// for neighbours.
 [[nodiscard]] int ranks_per_node(std::span<const std::uint64_t> hosts);
 
-/// How many of the ranks of `all` say the same word as this one, itself among
-/// them. They call this together. Throws: as communicators.
-[[nodiscard]] int count_alike(Communicator& all, std::uint64_t word);
+/// Of the ranks of `all` that say the same word as this one, itself among them:
+/// how many they are, and the sum of their values. They call this together.
+/// Throws: as communicators.
+struct Alike {
+  int count = 0;
+  std::int64_t sum = 0;
+};
+[[nodiscard]] Alike find_alike(Communicator& all, std::uint64_t word,
+                               std::int64_t value);
 
 /// As ranks_per_node(), of the hosts of all ranks of a wire, which call this
 /// together before they make anything else of it. Rank r says `host`. Throws:

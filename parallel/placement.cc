@@ -104,4 +104,15 @@ std::pair<std::size_t, std::size_t> Placements::held_by_ranks() const {
   return {least, most};
 }
 
+int Placements::fullest() const {
+  std::vector<std::size_t> held(static_cast<std::size_t>(ranks()));
+  for (const Placement& layer : of_layers_) {
+    for (int rank = 0; rank < ranks(); ++rank) {
+      held[static_cast<std::size_t>(rank)] += layer.held(rank).size();
+    }
+  }
+  return static_cast<int>(std::max_element(held.begin(), held.end()) -
+                          held.begin());
+}
+
 }  // namespace catena

@@ -73,6 +73,8 @@ class Placements {
   }
   /// The fewest and the most experts that a rank holds of a layer.
   [[nodiscard]] std::pair<std::size_t, std::size_t> held_by_ranks() const;
+  /// The first of the ranks that hold the most experts of all layers together.
+  [[nodiscard]] int fullest() const;
   [[nodiscard]] int ranks() const { return of_layers_[0].ranks(); }
   [[nodiscard]] std::int64_t experts() const { return of_layers_[0].experts(); }
 

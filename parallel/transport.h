@@ -98,6 +98,8 @@ class Transport : public MemorySource {
   /// Tells every rank that this one cannot go on. The first to say so is the
   /// one they name.
   virtual void abandon(std::string_view why) noexcept = 0;
+  /// Whether that ends this process at once.
+  [[nodiscard]] virtual bool abandons_by_exit() const { return false; }
 
   // From memory of allocate() messages go the shortest way; they may lie
   // elsewhere, too.

@@ -159,12 +159,15 @@ bool is_product(std::string_view kernel) {
          kernel.find("attention") != std::string_view::npos;
 }
 
-Estimate estimate(const Config& config, Precision precision, const Mesh& mesh) {
+Estimate estimate(const Config& config, Precision precision, const Mesh& mesh,
+                  std::optional<int> rank) {
   Estimate result = estimate_of(config, precision, nullptr, 1);
   if (mesh.world == 1) return result;
-  const auto transport = make_meta_transport(0, mesh.world);
+  const Placements placements = config.placements(mesh);
+  const auto transport =
+      make_meta_transport(rank.value_or(placements.fullest()), mesh.world);
   const auto backend = make_meta_backend();
-  Ranks ranks(*transport, *backend, mesh, config.placements(mesh),
+  Ranks ranks(*transport, *backend, mesh, placements,
               Communicator::Deadline(1));
   Estimate of_rank = estimate_of(config, precision, &ranks, mesh.world);
   of_rank.parameters = result.parameters;
@@ -205,7 +208,9 @@ std::string why_too_large(const Estimate& estimate, const Config& config,
                           const MemorySharers& ranks,
                           std::int64_t memory_bytes) {
   const std::int64_t of_rank = estimate.total_bytes();
-  const std::int64_t together = ranks.of_machine * of_rank;
+  const std::int64_t together = ranks.together_bytes > 0
+                                    ? ranks.together_bytes
+                                    : ranks.of_machine * of_rank;
   if (together <= memory_bytes) return "";
   const bool several = ranks.of_machine > 1;
   const std::string who =

@@ -36,10 +36,12 @@ struct Estimate {
   }
 };
 
-/// Of rank 0 of `mesh`. Where experts are shared, memory is the most that any
+/// Of a rank of `mesh`; if none is named, of the first that holds the most
+/// experts. Where experts are shared, memory is the most that any
 /// routing takes, and kernels and exchanges are those of a balanced one.
 [[nodiscard]] Estimate estimate(const Config& config, Precision precision,
-                                const Mesh& mesh = {});
+                                const Mesh& mesh = {},
+                                std::optional<int> rank = std::nullopt);
 
 /// Matrix products and attention: the kernels that MFU sets against the peak.
 [[nodiscard]] bool is_product(std::string_view kernel);
@@ -51,15 +53,17 @@ struct Estimate {
 /// this program can reach it. Takes about a fifth of a second.
 [[nodiscard]] double probe_peak_flops(Backend& backend, DType dtype);
 
-/// How many ranks a run has, and how many of them share one machine's memory.
+/// How many ranks a run has, how many of them share one machine's memory, and
+/// what these take; 0: each as much as the one that was estimated.
 struct MemorySharers {
   int world = 1, of_machine = 1;
+  std::int64_t together_bytes = 0;
 };
 
 /// Throws: Error(kDoesNotFit), as why_too_large() of this machine's memory.
 void check_fits(const Estimate& estimate, const Config& config,
                 const MemorySharers& ranks);
-/// Where ranks.of_machine such estimates are more than `memory_bytes`, which
+/// Where what ranks.of_machine ranks take is more than `memory_bytes`, which
 /// this machine has: what they take, and which keys shrink them. Else nothing.
 [[nodiscard]] std::string why_too_large(const Estimate& estimate,
                                         const Config& config,

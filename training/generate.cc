@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "parallel/mesh.h"
 #include "runtime/base/error.h"
 #include "runtime/base/random.h"
 #include "training/data/corpus.h"
@@ -85,8 +86,12 @@ std::int64_t generate(Model& model, const data::Tokenizer& tokenizer,
   while (made < options.max_tokens) {
     const TensorView logits = model.extend(next, past, caches, *chunk);
     past += static_cast<std::int64_t>(next.size());
-    const std::int32_t token = choose_token(
-        read_values(model.backend(), logits), limit, options, past);
+    std::int32_t token = choose_token(read_values(model.backend(), logits),
+                                      limit, options, past);
+    // Sums are rounded differently by ranks whose experts' replicas differ.
+    if (Ranks* const ranks = model.ranks()) {
+      wait(ranks->world().broadcast({}, 0, &token, sizeof token));
+    }
     if (token == tokenizer.end_of_text()) break;
     ++made;
     pending += tokenizer.decode({&token, 1});

@@ -134,7 +134,7 @@ int live_as_member(const std::function<Member()>& join,
   try {
     return work(member);
   } catch (...) {
-    if (member.mpi == nullptr) {
+    if (!member.transport->abandons_by_exit()) {
       member.transport->abandon(explain(std::current_exception()).text);
     }
     throw;

@@ -130,6 +130,9 @@ class WatchedTransport final : public Transport {
     return moved;
   }
   void abandon(std::string_view why) noexcept override { inner_.abandon(why); }
+  [[nodiscard]] bool abandons_by_exit() const override {
+    return inner_.abandons_by_exit();
+  }
   [[nodiscard]] void* allocate(std::size_t bytes) override {
     return inner_.allocate(bytes);
   }

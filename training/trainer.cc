@@ -66,6 +66,10 @@ Trainer::Result Trainer::run() {
     } catch (const Error& unwritten) {
       log::warning("{}", unwritten.what());
     }
+    // As long as there is what others may still write into.
+    if (ranks_ != nullptr && !ranks_->world().transport().abandons_by_exit()) {
+      ranks_->world().transport().abandon(error.what());
+    }
     throw;
   }
 }
@@ -198,8 +202,10 @@ Trainer::Trainer(const config::Schema& schema, const Config& config,
   describe_state(schema);
   check_alike();
   const Estimate needs =
-      estimate(config, precision_, ranks_ ? ranks_->mesh() : Mesh());
-  check_fits(needs, config, memory_sharers());
+      ranks_ == nullptr
+          ? estimate(config, precision_)
+          : estimate(config, precision_, ranks_->mesh(), ranks_->rank());
+  check_fits(needs, config, memory_sharers(needs));
   planned_bytes_ = needs.total_bytes();
   print_start(needs);
   model_ = std::make_unique<Model>(*backend_, config.model, precision_,

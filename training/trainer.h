@@ -7,6 +7,7 @@
 
 #include "runtime/base/machine.h"
 #include "training/checkpoint/checkpoint_writer.h"
+#include "training/checkpoint/reader.h"
 #include "training/checkpoint/state.h"
 #include "training/estimate.h"
 #include "training/evaluate.h"
@@ -62,14 +63,15 @@ class Trainer {
   [[nodiscard]] bool leads() const {
     return ranks_ == nullptr || ranks_->rank() == 0;
   }
-  /// Rank 0 first, so that it finds what is to be made; then the others.
+  /// Rank 0 first, so that it finds what is to be made; then the others. That
+  /// may take longer than parallel.timeout.
   [[nodiscard]] data::Dataset open_in_turn(
       const std::vector<std::string>& inputs, const char* key);
   /// Throws: Error(kConfig), naming a rank that is not like rank 0, and how.
   void check_alike() const;
   /// Of this machine are ranks of one host name and boot, whatever nodes they
   /// were told to be.
-  [[nodiscard]] MemorySharers memory_sharers() const;
+  [[nodiscard]] MemorySharers memory_sharers(const Estimate& needs) const;
   /// The sum of all ranks'.
   [[nodiscard]] std::int64_t sum_of(std::int64_t value);
   /// Whether any rank was asked to stop, or to save: see training/stop.h.
@@ -79,7 +81,9 @@ class Trainer {
   [[nodiscard]] std::unique_ptr<EventFile> make_event_file() const;
   void describe_state(const config::Schema& schema);
   void resume(const std::filesystem::path& checkpoint);
-  void check_probe(const TrainingState& before);
+  /// `changed`: the keys that are not what they were.
+  void check_probe(const TrainingState& before,
+                   const std::vector<ConfigDifference>& changed);
 
   Result run_to_end();
   [[nodiscard]] Result result_so_far() const;
@@ -87,6 +91,8 @@ class Trainer {
   void take_step(const data::Batch& batch, StepReport& report);
   void leave_out(const std::string& why, std::int64_t number);
   void rewind(const std::string& why, std::int64_t number);
+  /// The newest checkpoint as rank 0 sees it; the others find and verify it.
+  [[nodiscard]] std::optional<CheckpointPlace> agree_on_newest();
   double validate(std::int64_t step);
   void report(StepReport& step, double seconds_so_far);
 

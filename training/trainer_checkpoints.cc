@@ -16,7 +16,7 @@ namespace catena {
 void Trainer::rewind(const std::string& why, std::int64_t number) {
   control_line::say_section(kSectionLoad);
   note(writer_->wait());
-  const auto place = newest_checkpoint(run_.checkpoints());
+  const auto place = agree_on_newest();
   if (!place.has_value()) return leave_out(why, number);
   restore(place->folder, *model_, *optimizer_);
   rewinds_here_ = place->step == rewound_to_ ? rewinds_here_ + 1 : 1;
@@ -42,8 +42,9 @@ void Trainer::rewind(const std::string& why, std::int64_t number) {
 
 void Trainer::resume(const std::filesystem::path& checkpoint) {
   const TrainingState before = read_state(checkpoint);
-  for (const ConfigDifference& d :
-       check_resumable(before, state_, checkpoint)) {
+  const std::vector<ConfigDifference> changed =
+      check_resumable(before, state_, checkpoint);
+  for (const ConfigDifference& d : changed) {
     if (d.key.starts_with("run.")) continue;
     log::info("resume   {} was {}, now {}", d.key, d.before, d.now);
   }
@@ -56,7 +57,7 @@ void Trainer::resume(const std::filesystem::path& checkpoint) {
   restore(checkpoint, *model_, *optimizer_);
   sampler_->restore(before.sampler);
   guard_.state() = before.spikes;
-  check_probe(before);
+  check_probe(before, changed);
   state_.step = before.step;
   state_.tokens = before.tokens;
   state_.seconds = before.seconds;
@@ -74,16 +75,21 @@ void Trainer::resume(const std::filesystem::path& checkpoint) {
 
 // The stored loss of the stored weights, formed again: what is in memory now
 // is what was in memory then.
-void Trainer::check_probe(const TrainingState& before) {
+void Trainer::check_probe(const TrainingState& before,
+                          const std::vector<ConfigDifference>& changed) {
   const double now = validation_.probe(*model_, step_->chunk());
-  const bool same = before.layout == state_.layout;
+  const auto is_changed = [&](std::string_view start) {
+    return std::any_of(changed.begin(), changed.end(),
+                       [&](const auto& d) { return d.key.starts_with(start); });
+  };
+  const bool same = before.layout == state_.layout && !is_changed("parallel.");
   if (now == before.probe_loss || std::isnan(before.probe_loss)) return;
   const bool same_row = before.validation_hash == state_.validation_hash;
   if (!same_row) return;
-  // Other ranks, or another processor, order sums otherwise: a close route may
-  // flip. Another type, and bfloat16, round everything.
+  // Other ranks, another placement or processor order sums otherwise: a close
+  // route may flip. Another type, and bfloat16, round everything.
   const bool rounds_alike =
-      precision_.compute != DType::kBFloat16 &&
+      precision_.compute != DType::kBFloat16 && !is_changed("parallel.wire") &&
       before.layout.ends_with(fmt::format(", {}", name(precision_.compute)));
   // One token of the row may change by hundredths of its loss then.
   const double flip = 1e-2 / static_cast<double>(config_.data.sequence);

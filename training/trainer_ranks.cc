@@ -1,8 +1,12 @@
 // The part of Trainer in which ranks agree.
 
+#include <optional>
+
 #include "parallel/nodes.h"
+#include "parallel/work.h"
 #include "runtime/base/files.h"
 #include "runtime/base/hash.h"
+#include "training/checkpoint/writer.h"
 #include "training/stop.h"
 #include "training/trainer.h"
 
@@ -22,11 +26,25 @@ std::uint64_t program_hash() { return hash64(read_file("/proc/self/exe")); }
 data::Dataset Trainer::open_in_turn(const std::vector<std::string>& inputs,
                                     const char* key) {
   if (ranks_ == nullptr) return open_data(config_, inputs, key);
-  const auto all_here = [&] { wait(ranks_->world().barrier({})); };
-  if (!leads()) all_here();
-  data::Dataset dataset = open_data(config_, inputs, key);
-  if (leads()) all_here();
-  return dataset;
+  std::optional<data::Dataset> dataset;
+  const auto open = [&] { dataset.emplace(open_data(config_, inputs, key)); };
+  for (const bool first : {true, false}) {
+    wait_for_work(ranks_->world(), first == leads() ? open : Work());
+  }
+  return std::move(dataset).value();
+}
+
+std::optional<CheckpointPlace> Trainer::agree_on_newest() {
+  std::optional<CheckpointPlace> place;
+  if (leads()) place = newest_checkpoint(run_.checkpoints());
+  if (ranks_ == nullptr) return place;
+  std::int64_t step = place.has_value() ? place->step : -1;
+  wait(ranks_->world().broadcast({}, 0, &step, sizeof step));
+  if (leads() || step < 0) return place;
+  const std::filesystem::path folder =
+      run_.checkpoints() / checkpoint_name(step);
+  static_cast<void>(comes_to_be(folder));
+  return open_checkpoint(folder);
 }
 
 void Trainer::check_alike() const {
@@ -69,10 +87,13 @@ void Trainer::check_alike() const {
   }
 }
 
-MemorySharers Trainer::memory_sharers() const {
+MemorySharers Trainer::memory_sharers(const Estimate& needs) const {
   if (ranks_ == nullptr) return {};
+  const Alike here =
+      find_alike(ranks_->world(), host_id(), needs.total_bytes());
   return {.world = ranks_->size(),
-          .of_machine = count_alike(ranks_->world(), host_id())};
+          .of_machine = here.count,
+          .together_bytes = here.sum};
 }
 
 std::int64_t Trainer::sum_of(std::int64_t value) {

@@ -1,4 +1,5 @@
 #include "parallel/nodes.h"
+#include "runtime/base/files.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 #include "training/metrics.h"
@@ -14,10 +15,16 @@ void Trainer::describe_state(const config::Schema& schema) {
     if (key.path.starts_with(launch)) continue;
     state_.config.push_back({key.path, key.value});
   }
-  const std::string ranks =
-      ranks_ == nullptr ? "1 rank"
-                        : fmt::format("{} ranks, experts over {}",
-                                      ranks_->size(), ranks_->mesh().expert);
+  std::string ranks = "1 rank";
+  if (ranks_ != nullptr) {
+    ranks = fmt::format("{} ranks, experts over {}", ranks_->size(),
+                        ranks_->mesh().expert);
+    const std::string& placement = config_.parallel.placement_file;
+    if (!placement.empty()) {
+      ranks += fmt::format(" by a placement of hash {}",
+                           hexadecimal(hash64(read_file(placement))));
+    }
+  }
   state_.layout = fmt::format("{}, {}, {}", ranks, backend_->description(),
                               name(precision_.compute));
   state_.data_hash = hexadecimal(train_data_.hash());

@@ -215,7 +215,13 @@ LayoutRun run_layout(const Config& given, Precision precision,
     StepReport report;
     for (std::size_t s = 0; s < batches.size(); ++s) {
       tracer.set_step(static_cast<std::int64_t>(s));
-      step.compute(batches[s], static_cast<std::int64_t>(s) + 1, report);
+      try {
+        step.compute(batches[s], static_cast<std::int64_t>(s) + 1, report);
+      } catch (const std::exception& error) {
+        // As long as there is what others may still write into.
+        transport.abandon(error.what());
+        throw;
+      }
       if (s == 0) {
         const std::lock_guard lock(mutex);
         enter_gradients(model, optimizer, run.gradients);

@@ -81,6 +81,7 @@ class MpiTransport final : public Transport {
     const std::lock_guard lock(mutex_);
     end_all(why);
   }
+  [[nodiscard]] bool abandons_by_exit() const override { return true; }
 
   [[nodiscard]] void* allocate(std::size_t bytes) override {
     return ::operator new(bytes, std::align_val_t(kAlignment));

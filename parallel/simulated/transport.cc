@@ -50,6 +50,9 @@ class SimulatedTransport final : public Transport {
     inner_->progress();
   }
   void abandon(std::string_view why) noexcept override { inner_->abandon(why); }
+  [[nodiscard]] bool abandons_by_exit() const override {
+    return inner_->abandons_by_exit();
+  }
   [[nodiscard]] void* allocate(std::size_t bytes) override {
     return inner_->allocate(bytes);
   }

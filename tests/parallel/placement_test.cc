@@ -154,6 +154,14 @@ TEST(MeshTest, HostsWithEquallyManyNeighboursAreNodes) {
   EXPECT_EQ(found({7, 7, 7, 8, 8, 9}), 6);
 }
 
+TEST(PlacementTest, TheFullestHoldsTheMostOfAllLayers) {
+  EXPECT_EQ(Placements(Placement::contiguous(63, 8)).fullest(), 0);
+  const Placement first({{0}, {1}, {1}, {2}}, 3),
+      second({{2}, {2}, {2}, {0}}, 3);
+  EXPECT_EQ(Placements(first).fullest(), 1);
+  EXPECT_EQ(Placements({first, second}).fullest(), 2);
+}
+
 TEST(MeshTest, RanksAgreeOnHowManyShareAHost) {
   for (const int size : {1, 2, 3, 4, 7, 8}) {
     local::run_ranks(size, [&](Transport& transport) {
@@ -173,8 +181,10 @@ TEST(MeshTest, ARankCountsThoseThatSayTheSame) {
       Communicator all(transport, ranks, Communicator::Deadline(60));
       const int rank = transport.rank();
       // Dealt out to two in turn: the first gets one more.
-      EXPECT_EQ(count_alike(all, static_cast<std::uint64_t>(rank % 2)),
-                (size + 1 - rank % 2) / 2);
+      const Alike found =
+          find_alike(all, static_cast<std::uint64_t>(rank % 2), 10);
+      EXPECT_EQ(found.count, (size + 1 - rank % 2) / 2);
+      EXPECT_EQ(found.sum, 10 * found.count);
     });
   }
 }

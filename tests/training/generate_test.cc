@@ -4,6 +4,11 @@
 
 #include <cmath>
 #include <map>
+#include <string>
+#include <vector>
+
+#include "parallel/local/transport.h"
+#include "training/sources.h"
 
 namespace catena {
 namespace {
@@ -60,6 +65,42 @@ TEST(GenerateTest, DrawsDependOnSeedAndPositionAlone) {
                  choose_token(logits, 50, b, position);
   }
   EXPECT_GT(different, 40);
+}
+
+// As ranks do whose sums are rounded differently: here each draws by a seed of
+// its own, for a length of its own where it went alone.
+TEST(GenerateTest, RanksSayTheSame) {
+  Config config;
+  config.data.tokenizer =
+      std::string(CATENA_SOURCE_DIR) + "/data/quickstart/tokenizer.json";
+  const data::Tokenizer tokenizer = load_tokenizer(config);
+  config.model.vocabulary = tokenizer.vocabulary_size();
+  config.model.hidden = 16;
+  config.model.layers = 1;
+  config.model.max_positions = 64;
+  config.model.attention = {.heads = 2,
+                            .kv_lora_rank = 8,
+                            .qk_nope_size = 4,
+                            .qk_rope_size = 4,
+                            .v_size = 4};
+  config.model.chain = {.routed_experts = 3, .top_k = 2, .intermediate = 8};
+  for (const int world : {2, 3}) {
+    std::vector<std::string> said(static_cast<std::size_t>(world));
+    local::run_ranks(world, [&](Transport& transport) {
+      const auto backend = make_cpu_backend(1);
+      Ranks ranks(transport, *backend, make_mesh(world, world, 3),
+                  Placement::contiguous(3, world), Communicator::Deadline(60));
+      Model model(*backend, config.model, {DType::kFloat64}, &ranks);
+      model.parameters().initialize(1);
+      const auto rank = static_cast<std::size_t>(transport.rank());
+      const GenerateOptions options{
+          .max_tokens = 20, .temperature = 1, .seed = rank + 1};
+      generate(model, tokenizer, "one and one", options,
+               [&](std::string_view text) { said[rank] += text; });
+    });
+    EXPECT_NE(said[0], "");
+    for (const std::string& text : said) EXPECT_EQ(text, said[0]);
+  }
 }
 
 TEST(GenerateTest, QuestionStopsBeforeTheResponse) {

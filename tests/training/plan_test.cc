@@ -128,6 +128,43 @@ TEST(RanksPlanTest, WhatHasToFitAreTheRanksOfOneMachine) {
   EXPECT_EQ(json_of(plan_json(plan, config))["fits"], false);
 }
 
+TEST(RanksPlanTest, TakesTheRankThatHoldsTheMostOfAnUnevenPlacement) {
+  Config config = load_config("quickstart.toml");
+  const fs::path file = fs::path(testing::TempDir()) /
+                        fmt::format("placement-{}.toml", ::getpid());
+  std::string experts;
+  for (int e = 0; e < config.model.chain.routed_experts; ++e) {
+    experts += e == 0 ? "0" : ", 1";
+  }
+  write_file_atomically(file,
+                        fmt::format("ranks = 2\nexperts = [{}]\n", experts));
+  config.parallel.placement_file = file;
+  const Mesh mesh = config.mesh(2);
+  const Precision precision{DType::kFloat32};
+  const Estimate few = estimate(config, precision, mesh, 0);
+  const Estimate most = estimate(config, precision, mesh, 1);
+  EXPECT_GT(most.weight_bytes, few.weight_bytes);
+  EXPECT_EQ(estimate(config, precision, mesh).weight_bytes, most.weight_bytes);
+  fs::remove(file);
+}
+
+TEST(RanksPlanTest, EveryRankCanBeEstimated) {
+  Config config = load_config("quickstart.toml");
+  config.model.layers = 2;
+  for (const bool crosses : {false, true}) {
+    config.parallel.hierarchical = crosses;
+    config.parallel.ranks_per_node = crosses ? 2 : 0;
+    for (const int world : {2, 3, 4, 7, 8}) {
+      if (crosses && world % 2 != 0) continue;
+      const Mesh mesh = config.mesh(world);
+      for (int rank = 0; rank < world; ++rank) {
+        const Estimate needs = estimate(config, {DType::kFloat32}, mesh, rank);
+        EXPECT_GT(needs.total_bytes(), 0) << rank << " of " << world;
+      }
+    }
+  }
+}
+
 TEST(RanksPlanTest, WhatIsTooLargeSaysForWhichRanksAndWhatHelps) {
   Config config;
   Estimate needs;
@@ -137,6 +174,8 @@ TEST(RanksPlanTest, WhatIsTooLargeSaysForWhichRanksAndWhatHelps) {
   EXPECT_THAT(why_too_large(needs, config, {}, rank - 1),
               HasSubstr("this run needs about 2 MiB, and this machine"));
   EXPECT_EQ(why_too_large(needs, config, {8, 4}, 4 * rank), "");
+  EXPECT_EQ(why_too_large(needs, config, {8, 4, 3 * rank}, 3 * rank), "");
+  EXPECT_NE(why_too_large(needs, config, {8, 4, 3 * rank}, 3 * rank - 1), "");
   EXPECT_THAT(
       why_too_large(needs, config, {8, 4}, 4 * rank - 1),
       AllOf(HasSubstr("each of 4 ranks on one machine needs about 2 MiB, 8 MiB "

@@ -122,6 +122,30 @@ TEST_F(RanksCommandTest, AnotherProbeLossIsRefusedByOtherRanks) {
   EXPECT_THAT(refused.err, HasSubstr("on its probe row"));
 }
 
+TEST_F(RanksCommandTest, AnotherPlacementGoesOnThoughItRoundsOtherwise) {
+  const std::string type = "--set train.precision=bfloat16 ";
+  ASSERT_EQ(run(by(4, 4, "run", type + "--set train.steps=7")).code, 0);
+  for (const char* change : {"placement=round_robin", "wire=float32"}) {
+    fs::copy(folder_ / "run", folder_ / change, fs::copy_options::recursive);
+    const Outcome resumed =
+        run(by(4, 4, change,
+               type + fmt::format("--resume --set parallel.{}", change)));
+    EXPECT_EQ(resumed.code, 0) << resumed.err;
+    EXPECT_THAT(resumed.err, HasSubstr("probe loss"));
+  }
+}
+
+TEST_F(RanksCommandTest, ASpikeTakesAllRanksBack) {
+  const Outcome back =
+      run(by(2, 2, "run",
+             "--set train.steps=60 --set spikes.deviations=2 --set "
+             "spikes.most_in_a_row=60 --set learning_rate.peak=0.05 --set "
+             "spikes.action=rewind"));
+  ASSERT_EQ(back.code, 0) << back.err;
+  EXPECT_GT(result("run")["rewinds"].get<int>(), 0);
+  EXPECT_THAT(back.err, HasSubstr("back to step "));
+}
+
 TEST_F(RanksCommandTest, AKilledRankEndsAllAndTheRunGoesOnWithTheSameBits) {
   const std::string more = "--set train.steps=60 --set checkpoint.every=10";
   ASSERT_EQ(run(by(3, 3, "whole", more)).code, 0);

@@ -101,11 +101,16 @@ class RanksMemoryTest : public RanksFixture {
     for (const std::size_t rank : {0U, 1U}) {
       SCOPED_TRACE(rank);
       const auto said = result(rank == 0 ? run_name : run_name + "/ranks/1");
-      EXPECT_EQ(said["memory_planned_bytes"], planned);
+      // The plan is of the rank that holds the most experts, which is rank 0.
+      const auto own = said["memory_planned_bytes"].get<double>();
+      EXPECT_LE(own, planned);
+      if (rank == 0) {
+        EXPECT_EQ(own, planned);
+      }
       EXPECT_GT(shared[rank], 0);
       const double measured = said["memory_anonymous_bytes"].get<double>() +
                               static_cast<double>(shared[rank]);
-      EXPECT_LT(measured, planned + tolerance(planned));
+      EXPECT_LT(measured, own + tolerance(own));
       // The other one has no guest, and does not touch the room for them.
       if (rank == 0) {
         EXPECT_GT(measured, planned - tolerance(planned));
