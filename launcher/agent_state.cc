@@ -236,7 +236,8 @@ AgentActions rank_said(AgentState& state, int generation, int rank,
       at->phase >= RankState::Phase::kJoined) {
     actions.emplace_back(report(state, RankJoined{rank}));
   }
-  if (at->ending.step > step) {
+  // Heartbeats say how far all are.
+  if (at->ending.step > step && !state.contact.on()) {
     actions.emplace_back(report(state, RankStepped{rank, at->ending.step}));
   }
   return actions;

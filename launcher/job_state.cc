@@ -29,6 +29,7 @@ void note_ending(JobState& state, const RankEnding& ending, Time now,
 
 bool adds(JobState& state, const RankEnding& ending, JobActions& actions) {
   if (!state.ended.insert(ending.rank).second) return false;
+  state.step = std::max(state.step, ending.step);
   state.endings.push_back(ending);
   actions.emplace_back(RankEnded{state.generation, ending});
   return true;

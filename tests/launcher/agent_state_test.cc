@@ -219,6 +219,29 @@ TEST_F(AgentStateTest, AnAgentThatHearsNothingForALeaseEndsItsRanks) {
   EXPECT_EQ(beat.endings.size(), 1U) << "whoever missed it hears it again";
 }
 
+// A step of each rank is a message of each: too many, where there are many.
+TEST_F(AgentStateTest, WhereThereAreHeartbeatsTheySayTheStep) {
+  const auto said = [&](const std::string& line) {
+    return texts(rank_said(state_, 1, 0, line, kNow));
+  };
+  start(1, {0});
+  spawned(0);
+  EXPECT_THAT(said("joined"), ElementsAre("joined 0"));
+  EXPECT_THAT(said("step 1"), ElementsAre("step 1"));
+
+  state_ = AgentState(0, seconds(30), {},
+                      {.heartbeat = seconds(1), .lease = seconds(10)});
+  begin(state_, kNow);
+  start(1, {0});
+  spawned(0);
+  EXPECT_THAT(said("joined"), ElementsAre("joined 0"));
+  EXPECT_THAT(said("step 1"), IsEmpty());
+  EXPECT_THAT(said("step 2"), IsEmpty());
+  const AgentActions beat = tick(state_, kNow + seconds(1));
+  ASSERT_THAT(texts(beat), ElementsAre("beat"));
+  EXPECT_EQ(std::get<Heartbeat>(std::get<Report>(beat.front()).body).step, 2);
+}
+
 TEST_F(AgentStateTest, ACommandOfALaterGenerationEndsWhatRuns) {
   start(1, {0});
   spawned(0);
