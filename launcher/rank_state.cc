@@ -68,8 +68,10 @@ RankActions hear_section(RankState& state, std::string_view name,
 RankActions hear_step(RankState& state, std::string_view text,
                       SectionTimes& times, Time now) {
   const auto step = take_number<std::int64_t>(text);
-  if (!step || !text.empty() || *step <= state.ending.step) return {};
-  state.ending.step = *step;
+  if (!step || !text.empty() || *step == state.step) return {};
+  // Fewer than before, where it went back to a checkpoint.
+  state.step = *step;
+  state.ending.step = std::max(state.ending.step, *step);
   state.ending.joined = true;
   raise_phase(state, RankState::Phase::kSteady);
   if (!state.watch.section) return {};

@@ -28,6 +28,7 @@ struct RankState {
   };
   Phase phase = Phase::kSpawned;
   RankEnding ending = {};
+  std::int64_t step = 0;  ///< the last it said; ending.step: the furthest
   bool killed = false;
   std::optional<Time> kill_at = {};
   RankWatch watch = {};

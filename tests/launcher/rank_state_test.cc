@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <csignal>
 
 namespace catena::launcher {
@@ -161,6 +162,25 @@ TEST_F(RankHangTest, OneThatGoesOnIsNoneThatHangs) {
   // What has been seen is learned.
   EXPECT_TRUE(later(seconds(299)).empty());
   EXPECT_NE(told(later(seconds(1))), "");
+}
+
+// spikes.action = "rewind"
+TEST_F(RankHangTest, OneThatGoesBackToACheckpointComesFurther) {
+  times_.fixed = seconds(10);
+  static_cast<void>(say("section step"));
+  take_steps(1, 20);
+  static_cast<void>(say("section load"));
+  EXPECT_EQ(told(say("step 21")), "");
+  static_cast<void>(say("section step"));
+  for (int step = 11; step <= 25; ++step) {
+    EXPECT_TRUE(later(seconds(4)).empty()) << step;
+    EXPECT_TRUE(say("step " + std::to_string(step)).empty()) << step;
+    EXPECT_EQ(state_.ending.step, std::max(21, step)) << "the furthest";
+  }
+  // Who says the same again has come no further.
+  EXPECT_TRUE(later(seconds(4)).empty());
+  EXPECT_TRUE(say("step 25").empty());
+  EXPECT_NE(told(later(seconds(6))), "");
 }
 
 TEST_F(RankHangTest, EverySectionHasATimeOfItsOwn) {
