@@ -295,7 +295,7 @@ void RunReader::take_routing(std::string_view line) {
       all.pop_back();
     }
     if (all.size() == RunView::kMostSnapshots) {
-      for (std::size_t i = 0; i < all.size() / 2; ++i) {
+      for (std::size_t i = 1; i < all.size() / 2; ++i) {
         all[i] = std::move(all[2 * i]);
       }
       all.resize(all.size() / 2);

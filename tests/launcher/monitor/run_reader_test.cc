@@ -151,6 +151,10 @@ TEST_F(RunReaderTest, SnapshotsOfRoutingAreThinnedEvenlyAndTheNewestIsThere) {
   for (std::size_t i = 1; i + 1 < view.routing.size(); ++i) {
     EXPECT_EQ(view.routing[i].step - view.routing[i - 1].step, 8);
   }
+  for (const RoutingSnapshot& snapshot : view.routing) {
+    ASSERT_EQ(snapshot.load.size(), 2U) << snapshot.step;
+    EXPECT_EQ(snapshot.load.at(1).at(1).at(2), snapshot.step);
+  }
   EXPECT_EQ(view.transitions.at(0).at(0).at(8), 200);
 }
 
