@@ -145,6 +145,9 @@ int run(const std::vector<std::string>& given) {
   } catch (const Error& error) {
     complain(error.what());
     return exit_code(error.kind());
+  } catch (const std::exception& error) {
+    complain(error.what());
+    return kExitInternal;
   }
   return run_own(arguments);
 }

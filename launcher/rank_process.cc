@@ -154,9 +154,10 @@ void remove_shared_memory(std::string_view job) {
   namespace fs = std::filesystem;
   if (job.empty()) return;
   const std::string prefix = fmt::format("{}{}", kSharedMemoryPrefix, job);
-  std::error_code none;
-  for (const auto& entry : fs::directory_iterator(kSharedMemoryFolder, none)) {
-    const fs::path& path = entry.path();
+  std::error_code failed;
+  for (fs::directory_iterator entry(kSharedMemoryFolder, failed), end;
+       !failed && entry != end; entry.increment(failed)) {
+    const fs::path path = entry->path();
     if (!path.filename().string().starts_with(prefix)) continue;
     std::error_code gone;
     fs::remove(path, gone);

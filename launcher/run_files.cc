@@ -41,16 +41,20 @@ std::int64_t begin_log(const fs::path& path, int generation,
 
 std::int64_t newest_checkpoint_step(const fs::path& run) {
   std::int64_t newest = 0;
-  std::error_code none;
-  for (const auto& entry : fs::directory_iterator(run / "checkpoints", none)) {
-    const std::string name = entry.path().filename().string();
+  std::error_code failed;
+  // Not by range: ++ throws where a file system fails half-way.
+  for (fs::directory_iterator entry(run / "checkpoints", failed), end;
+       !failed && entry != end; entry.increment(failed)) {
+    const fs::path& path = entry->path();
+    const std::string name = path.filename().string();
     std::int64_t step = 0;
     if (!name.starts_with(kStepPrefix)) continue;
-    const char* end = name.data() + name.size();
+    const char* last = name.data() + name.size();
     const auto [stop, error] =
-        std::from_chars(name.data() + kStepPrefix.size(), end, step);
-    if (error != std::errc() || stop != end) continue;
-    if (fs::exists(entry.path() / "MANIFEST.json", none)) {
+        std::from_chars(name.data() + kStepPrefix.size(), last, step);
+    if (error != std::errc() || stop != last) continue;
+    std::error_code none;
+    if (fs::exists(path / "MANIFEST.json", none)) {
       newest = std::max(newest, step);
     }
   }

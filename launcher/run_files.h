@@ -18,7 +18,8 @@ namespace catena::launcher {
 std::int64_t begin_log(const std::filesystem::path& path, int generation,
                        const std::string& more = "");
 
-/// Step of the newest folder RUN/checkpoints/step-N with a manifest; 0: none.
+/// Step of the newest folder RUN/checkpoints/step-N with a manifest; 0: none,
+/// or none that can be read now.
 [[nodiscard]] std::int64_t newest_checkpoint_step(
     const std::filesystem::path& run);
 

@@ -64,12 +64,13 @@ fs::file_time_type last_written(const fs::path& run) {
 fs::path newest_run() {
   fs::path newest;
   auto time = fs::file_time_type::min();
-  std::error_code none;
-  for (const auto& entry : fs::directory_iterator("runs", none)) {
-    if (!is_run(entry.path())) continue;
-    const auto written = last_written(entry.path());
+  std::error_code failed;
+  for (fs::directory_iterator entry("runs", failed), end;
+       !failed && entry != end; entry.increment(failed)) {
+    if (!is_run(entry->path())) continue;
+    const auto written = last_written(entry->path());
     if (newest.empty() || written > time) {
-      newest = entry.path();
+      newest = entry->path();
       time = written;
     }
   }

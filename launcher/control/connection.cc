@@ -6,6 +6,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <exception>
 #include <optional>
 #include <utility>
 
@@ -120,7 +121,7 @@ asio::awaitable<void> Connection::read_all() {
     }
   } catch (const system_error& error) {
     lose(plain_words(error));
-  } catch (const Error& error) {
+  } catch (const std::exception& error) {
     lose(error.what());
   }
 }

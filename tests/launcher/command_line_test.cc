@@ -2,9 +2,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
 
 #include "launcher/commands/trainer.h"
 #include "launcher/contract.h"
+#include "tests/launcher/no_threads.h"
 
 namespace catena::launcher {
 namespace {
@@ -46,6 +51,19 @@ TEST(CommandLineTest, VersionIsOneLine) {
   EXPECT_EQ(said.code, kExitSuccess);
   EXPECT_THAT(said.output,
               ::testing::MatchesRegex("catena [0-9]+[.][0-9]+[.][0-9]+\n"));
+}
+
+TEST(CommandLineTest, WhatNobodyForesawIsSaidAndHasACode) {
+  std::string name = ::testing::TempDir() + "runXXXXXX";
+  const std::filesystem::path run = ::mkdtemp(name.data());
+  std::ofstream(run / "config.toml") << "[train]\n";
+  {
+    const NoThreads none;
+    const Said said = say({"dashboard", run.string()});
+    EXPECT_EQ(said.code, kExitInternal);
+    EXPECT_THAT(said.error, HasSubstr("catena: Resource temporarily"));
+  }
+  std::filesystem::remove_all(run);
 }
 
 TEST(CommandLineTest, NoCommandShowsTheHelpAsAnError) {

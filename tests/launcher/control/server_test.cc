@@ -53,6 +53,17 @@ TEST_P(ServerTest, AnAgentAndItsLauncherHearEachOther) {
   EXPECT_EQ(events_.back(), "0 lost: it closed the connection");
 }
 
+// Else nothing of it would be read any more, and nobody told.
+TEST_P(ServerTest, WhatFailsOverAMessageLosesItsAgent) {
+  const auto agent = join(0);
+  ASSERT_TRUE(agent) << refusal_;
+  // The fixture reads another one.
+  agent->send(Report{0, 1, RankJoined{0}});
+  EXPECT_TRUE(run_until([&] { return events_.size() == 2; }));
+  EXPECT_THAT(events_.back(), HasSubstr("0 lost: "));
+  EXPECT_TRUE(run_until([&] { return !why_.empty(); }));
+}
+
 // More than a record of TLS, and than sockets take at once, both ways.
 TEST_P(ServerTest, LargeMessagesArriveWhole) {
   const auto agent = join(0);
