@@ -175,7 +175,7 @@ class LocalAgent::Service {
     fs::create_directories(log.parent_path(), ignored);
     std::array<int, 2> ends{-1, -1};
     if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
-      return failed_to_spawn(action, kExitNotExecutable, "no pipe is left");
+      return failed_to_spawn(action, kExitInternal, "no pipe is left");
     }
     auto process = std::make_shared<Process>(context_, ends[0]);
     process->control.native_non_blocking(true);
@@ -187,7 +187,7 @@ class LocalAgent::Service {
       }
     } catch (const Error& error) {
       ::close(ends[1]);
-      return failed_to_spawn(action, kExitNotExecutable, error.what());
+      return failed_to_spawn(action, kExitInternal, error.what());
     }
     // Another agent may have had this rank, and shown what it wrote.
     if (action.rank == setup_.console_rank) console_.emplace(log);

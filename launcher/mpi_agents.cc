@@ -164,7 +164,7 @@ class MpiAgents : public Agents {
     if (::pipe2(out.data(), O_CLOEXEC) != 0 ||
         ::pipe2(err.data(), O_CLOEXEC) != 0) {
       for (const int end : out) ::close(end);
-      return failed_to_spawn(*step, kExitNotExecutable, "no pipe is left");
+      return failed_to_spawn(*step, kExitInternal, "no pipe is left");
     }
     for (const int end : {out[0], err[0]}) {
       step->streams.push_back(std::make_unique<Stream>(context_, end));

@@ -75,9 +75,37 @@ struct Ready {
   give_up(ready.problem);
 }
 
-Spawned refused(int error, const std::string& what) {
-  return {.code = error == ENOENT ? kExitNotFound : kExitNotExecutable,
+Spawned refused(int code, int error, const std::string& what) {
+  return {.code = code,
           .why = fmt::format("{}: {}", what, std::strerror(error))};
+}
+
+/// Whether it may be otherwise at another start: something is used up for now,
+/// or a file system fails.
+bool may_pass(int error) {
+  switch (error) {
+    case EAGAIN:
+    case EINTR:
+    case EIO:
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+    case ESTALE:
+    case ETIMEDOUT:
+    case ETXTBSY:
+      return true;
+    default:
+      return false;
+  }
+}
+
+int code_of_log(int error) {
+  return may_pass(error) ? kExitInternal : kExitStorage;
+}
+
+int code_of_program(int error) {
+  if (may_pass(error)) return kExitInternal;
+  return error == ENOENT ? kExitNotFound : kExitNotExecutable;
 }
 
 std::vector<int> children() {
@@ -91,16 +119,19 @@ std::vector<int> children() {
 
 Spawned spawn(const RankProgram& program) {
   const Descriptor input(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  if (input.get() < 0) return refused(kExitInternal, errno, "/dev/null");
   const bool to_log = !program.log.empty();
   const Descriptor log(
       to_log ? ::open(program.log.c_str(),
                       O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)
              : -1);
-  if (input.get() < 0 || (to_log && log.get() < 0)) {
-    return refused(errno == ENOENT ? EIO : errno, program.log.string());
+  if (to_log && log.get() < 0) {
+    return refused(code_of_log(errno), errno, program.log.string());
   }
   std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return refused(errno, "pipe");
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+    return refused(kExitInternal, errno, "pipe");
+  }
   const Descriptor problem(ends[0]);
   Descriptor problem_end(ends[1]);
   const auto arguments = pointers_to(program.arguments);
@@ -123,7 +154,7 @@ Spawned spawn(const RankProgram& program) {
     process = ::fork();
     if (process == 0) become(ready);
   }
-  if (process < 0) return refused(errno, "fork");
+  if (process < 0) return refused(kExitInternal, errno, "fork");
   problem_end.reset();
   int error = 0;
   ssize_t count = 0;
@@ -132,7 +163,7 @@ Spawned spawn(const RankProgram& program) {
   } while (count < 0 && errno == EINTR);
   if (count != sizeof error) return {.process = process};
   ::waitpid(process, nullptr, 0);
-  return refused(error, program.path.string());
+  return refused(code_of_program(error), error, program.path.string());
 }
 
 void adopt_orphans() { ::prctl(PR_SET_CHILD_SUBREAPER, 1); }

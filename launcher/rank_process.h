@@ -26,7 +26,9 @@ struct RankProgram {
 /// A process that has been started, or why not.
 struct Spawned {
   int process = 0;  ///< 0: it was not
-  int code = 0;     ///< then kExitNotFound or kExitNotExecutable
+  /// Then kExitNotFound or kExitNotExecutable, kExitStorage where its log
+  /// cannot be written, or kExitInternal: another time it may be.
+  int code = 0;
   std::string why = {};
 };
 

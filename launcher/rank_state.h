@@ -69,7 +69,7 @@ using RankActions = std::vector<RankAction>;
                                Duration grace, Time now);
 inline constexpr std::chrono::seconds kHungGrace(5);
 
-/// Its process has been reaped (or did not start: process 0, code 126 or 127).
+/// Its process has been reaped (or did not start: process 0, code as Spawned).
 /// Returns false if it had been before.
 bool reap(RankState& state, int code, int signal, std::string last_words);
 
