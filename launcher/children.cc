@@ -7,18 +7,39 @@
 #include <csignal>
 #include <thread>
 #include <utility>
+#include <vector>
+
+#include "runtime/base/log.h"
 
 namespace catena::launcher {
 namespace {
 
-constexpr std::chrono::milliseconds kGlance(5);
+constexpr std::chrono::milliseconds kGlance(2);
 
+/// Of one that has ended.
 int reap_with_group(int process) {
   ::kill(-process, SIGKILL);
   int status = 0;
   while (::waitpid(process, &status, 0) < 0 && errno == EINTR) {
   }
   return status;
+}
+
+/// They and their groups have been sent SIGKILL.
+void reap_killed(std::vector<int> processes) {
+  const auto until = std::chrono::steady_clock::now() + Children::kPatience;
+  for (;;) {
+    std::erase_if(processes, [](int process) {
+      const int ended = ::waitpid(process, nullptr, WNOHANG);
+      return ended == process || (ended < 0 && errno != EINTR);
+    });
+    if (processes.empty() || std::chrono::steady_clock::now() >= until) break;
+    std::this_thread::sleep_for(kGlance);
+  }
+  for (const int process : processes) {
+    log::warning("process {} was killed and does not end; it is left behind",
+                 process);
+  }
 }
 
 /// A child that has ended and is not reaped; 0: there is none.
@@ -42,11 +63,19 @@ void Children::watch(int process, Ended ended) {
 }
 
 void Children::kill(int process) {
-  if (watched_.erase(process) != 0) reap_with_group(process);
+  if (watched_.erase(process) == 0) return;
+  ::kill(-process, SIGKILL);
+  reap_killed({process});
 }
 
 void Children::kill_all() {
-  while (!watched_.empty()) kill(watched_.begin()->first);
+  std::vector<int> processes;
+  for (const auto& [process, ended] : watched_) {
+    ::kill(-process, SIGKILL);
+    processes.push_back(process);
+  }
+  watched_.clear();
+  reap_killed(std::move(processes));
 }
 
 void Children::wait_for_all(Duration most) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <boost/asio/signal_set.hpp>
+#include <chrono>
 #include <functional>
 #include <map>
 
@@ -34,9 +35,12 @@ class Children {
   [[nodiscard]] bool empty() const { return watched_.empty(); }
 
   /// Kills one with its group, and reaps it; a number that is not watched is
-  /// left alone.
+  /// left alone. One that the kernel does not end within kPatience, as its file
+  /// system hangs, is left to it, with a warning, and reaped later.
   void kill(int process);
+  /// The same of all, at once.
   void kill_all();
+  static constexpr std::chrono::seconds kPatience{3};
   /// Waits until none is watched any more, `most` at most.
   void wait_for_all(Duration most);
 

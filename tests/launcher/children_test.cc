@@ -137,6 +137,31 @@ TEST_F(ChildrenTest, WhoIsKilledIsReapedAndNobodyIsTold) {
   EXPECT_TRUE(told_.empty());
 }
 
+// It leads no group, and so is not reached: as one in a call of the kernel that
+// does not return.
+TEST_F(ChildrenTest, WhoDoesNotEndIsLeftBehind) {
+  const int stuck = ::fork();
+  if (stuck == 0) {
+    ::pause();
+    ::_exit(0);
+  }
+  children_.watch(stuck, [](int) { ADD_FAILURE(); });
+  const int other = watch("sleep 100");
+  const auto before = std::chrono::steady_clock::now();
+  children_.kill_all();
+  EXPECT_GE(std::chrono::steady_clock::now() - before, Children::kPatience);
+  EXPECT_TRUE(children_.empty());
+  EXPECT_FALSE(lives(other));
+  EXPECT_TRUE(lives(stuck));
+  // It is reaped when it ends.
+  ::kill(stuck, SIGKILL);
+  const auto until = before + seconds(60);
+  while (lives(stuck) && std::chrono::steady_clock::now() < until) {
+    context_.run_one_for(milliseconds(100));
+  }
+  EXPECT_FALSE(lives(stuck));
+}
+
 TEST_F(ChildrenTest, WaitingEndsWithTheLastOrWithTheTime) {
   watch("exit 0");
   watch("sleep 0.2");
