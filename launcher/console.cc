@@ -1,10 +1,17 @@
 #include "launcher/console.h"
 
-#include <cstdio>
 #include <fstream>
 #include <string>
+#include <utility>
+
+#include "runtime/base/log.h"
 
 namespace catena::launcher {
+namespace {
+
+constexpr std::size_t kPiece = 64 << 10;
+
+}  // namespace
 
 Console::Console(std::filesystem::path log) : log_(std::move(log)) {
   std::error_code none;
@@ -12,19 +19,21 @@ Console::Console(std::filesystem::path log) : log_(std::move(log)) {
   if (!none) shown_ = static_cast<std::int64_t>(size);
 }
 
-void Console::copy() {
+bool Console::copy() {
   std::ifstream file(log_, std::ios::binary);
-  file.seekg(0, std::ios::end);
-  const std::int64_t size = file.tellg();
-  if (!file || size <= shown_) return;
-  std::string text(static_cast<std::size_t>(size - shown_), '\0');
+  std::string text(kPiece, '\0');
   file.seekg(shown_);
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<std::size_t>(file.gcount()));
   const auto end = text.rfind('\n');
-  if (end == std::string::npos) return;
-  shown_ += static_cast<std::int64_t>(end) + 1;
-  std::fwrite(text.data(), 1, end + 1, stderr);
+  if (end != std::string::npos) {
+    text.resize(end + 1);
+  } else if (text.size() < kPiece) {
+    return false;
+  }
+  if (!log::show(text)) return false;
+  shown_ += static_cast<std::int64_t>(text.size());
+  return true;
 }
 
 }  // namespace catena::launcher

@@ -82,7 +82,7 @@ class LocalAgent::Service {
     children_.kill_all();
     sweep_children();
     remove_shared_memory(setup_.job);
-    copy_to_console();
+    show_the_rest();
   }
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
@@ -284,7 +284,7 @@ class LocalAgent::Service {
       remove_shared_memory(setup_.job);
     }
     if (process->rank == setup_.console_rank) {
-      copy_to_console();
+      show_the_rest();
       console_.reset();
     }
     const bool killed = WIFSIGNALED(status);
@@ -295,8 +295,9 @@ class LocalAgent::Service {
                             process->log_begin, kTailBytes)));
   }
 
-  void copy_to_console() {
-    if (console_) console_->copy();
+  void show_the_rest() {
+    while (console_ && console_->copy()) {
+    }
   }
 
   void glance() {
@@ -305,7 +306,7 @@ class LocalAgent::Service {
     glance_.async_wait([this](const error_code& error) {
       glancing_ = false;
       if (error) return;
-      copy_to_console();
+      if (console_) console_->copy();
       if (!processes_.empty()) glance();
     });
   }

@@ -24,6 +24,7 @@
 #include "launcher/process_report.h"
 #include "launcher/rank_process.h"
 #include "runtime/base/error.h"
+#include "runtime/base/log.h"
 
 namespace catena::launcher {
 namespace {
@@ -270,7 +271,8 @@ class MpiAgents : public Agents {
       hear(step, said.rank, said.text);
     } else if (said.rank < step.world) {
       (logs[rank_log(setup_.run, said.rank)] += said.text) += '\n';
-      if (said.rank == setup_.console_rank) show(said.text);
+      if (said.rank == setup_.console_rank)
+        log::show(fmt::format("{}\n", said.text));
     }
   }
 
@@ -285,11 +287,6 @@ class MpiAgents : public Agents {
       return;
     }
     act(rank_said(state_, step.generation, rank, line, now()));
-  }
-
-  static void show(std::string_view text) {
-    std::fwrite(text.data(), 1, text.size(), stderr);
-    std::fputc('\n', stderr);
   }
 
   static void append(const fs::path& path, const std::string& text) {

@@ -83,10 +83,9 @@ class RemoteAgent {
     asio::co_spawn(context_, join(), asio::detached);
     context_.run();
     agent_.reset();
-    // A disk that hangs is not waited for.
-    if (prober_.busy()) ::_exit(code_);
     return code_;
   }
+  [[nodiscard]] bool probes() const { return prober_.busy(); }
 
  private:
   /// It ends when the launcher does, or what brought us here.
@@ -220,7 +219,7 @@ int run_remote_agent() {
   // They are meant for ranks, or for the launcher, which ends us otherwise: a
   // scheduler sends them to all processes that it knows.
   for (const int ignored :
-       {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGPIPE}) {
+       {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGPIPE, SIGTTOU}) {
     ::signal(ignored, SIG_IGN);
   }
   // Stopped or busy, it would not see its input end.
@@ -228,7 +227,13 @@ int run_remote_agent() {
   const Invitation invitation = read_invitation(read_line(STDIN_FILENO));
   log::set_prefix(
       fmt::format("agent {} ({}): ", invitation.agent, invitation.host));
-  return RemoteAgent(invitation).run();
+  std::optional<log::Background> background(std::in_place);
+  RemoteAgent agent(invitation);
+  const int code = agent.run();
+  background.reset();
+  // A disk that hangs is not waited for.
+  if (agent.probes()) ::_exit(code);
+  return code;
 }
 
 }  // namespace catena::launcher

@@ -113,6 +113,7 @@ int carry_out(const LaunchRequest& request) {
     return plan.does_not_fit.empty() ? kExitSuccess : kExitDoesNotFit;
   }
   log::set_prefix("launch: ");
+  const log::Background background;
   return run_job(plan, request);
 }
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 
+#include "runtime/base/background_writer.h"
 #include "runtime/base/error.h"
 
 namespace catena::log {
@@ -23,6 +24,7 @@ struct State {
   bool quiet = false;    // guarded by mutex
   std::string color = "auto";
   std::shared_ptr<spdlog::logger> file;
+  BackgroundWriter* writer = nullptr;  // guarded by mutex; null: none
 };
 
 State& state() {
@@ -66,9 +68,12 @@ spdlog::level::level_enum file_level(Level level) {
   return spdlog::level::info;
 }
 
-void put(const std::string& text) {
+/// The mutex is held.
+bool put(std::string_view text) {
+  if (state().writer != nullptr) return state().writer->write(text);
   std::fwrite(text.data(), 1, text.size(), stderr);
   std::fflush(stderr);
+  return true;
 }
 
 }  // namespace
@@ -125,6 +130,22 @@ void write(Level level, std::string_view line) {
   text += s.progress;
   if (!s.quiet || level != Level::kInfo) put(text);
   if (s.file) s.file->log(file_level(level), "{}{}", s.prefix, line);
+}
+
+bool show(std::string_view text) {
+  const std::lock_guard lock(state().mutex);
+  return put(text);
+}
+
+Background::Background()
+    : writer_(std::make_unique<BackgroundWriter>(STDERR_FILENO)) {
+  const std::lock_guard lock(state().mutex);
+  state().writer = writer_.get();
+}
+
+Background::~Background() {
+  const std::lock_guard lock(state().mutex);
+  state().writer = nullptr;
 }
 
 void to_file(Level level, std::string_view line) {

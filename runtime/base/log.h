@@ -3,8 +3,13 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
+
+namespace catena {
+class BackgroundWriter;
+}
 
 namespace catena::log {
 
@@ -13,6 +18,24 @@ enum class Level { kInfo, kWarning, kError };
 /// One line to standard error and, once open_file() was called, to the file.
 /// Thread rule: any thread; lines are written whole.
 void write(Level level, std::string_view line);
+
+/// Text to standard error as it is, after all lines before. Returns false, and
+/// shows nothing, where too much waits to be written: see Background.
+bool show(std::string_view text);
+
+/// As long as it lives standard error is written by a BackgroundWriter: who
+/// logs does not wait for who reads. Lines that too many wait before are left
+/// out there, and in the file alone. One at a time.
+class Background {
+ public:
+  Background();
+  ~Background();
+  Background(const Background&) = delete;
+  Background& operator=(const Background&) = delete;
+
+ private:
+  std::unique_ptr<BackgroundWriter> writer_;
+};
 
 /// Information and progress go to the file alone; warnings and errors are
 /// still said.

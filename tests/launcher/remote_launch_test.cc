@@ -192,6 +192,26 @@ exec sleep 100)");
   static_cast<void>(program.wait());
 }
 
+// Ctrl-S, `less`, an ssh that stalls.
+TEST_F(RemoteLaunchTest, AStandardErrorThatNobodyReadsStopsNobody) {
+  ranks_do(R"(
+say joined; say "step 1"
+[ $RANK = 0 ] && head -c 3000000 /dev/zero | tr '\\0' '\\n'
+sleep 4
+say done)");
+  const std::string pipe = (folder_ / "pipe").string();
+  Program program(
+      "/bin/sh",
+      {"sh", "-c",
+       fmt::format("mkfifo {0}; exec 9<>{0}; exec \"$@\" 2>&9", pipe), "sh",
+       CATENA_PROGRAM, "launch", "-n", "2", "--agents", "2", "--lease", "1",
+       "--max-restarts", "0", config().string()},
+      {fmt::format("{}={}", kTrainerVariable, trainer().string())});
+  EXPECT_EQ(program.wait().code, 0);
+  EXPECT_EQ(result()["state"], "SUCCEEDED");
+  EXPECT_EQ(result()["generation"], 1);
+}
+
 TEST_F(RemoteLaunchTest, ASignalStopsInOrder) {
   ranks_do(note_agent() + R"(
 trap 'sleep 0.2; exit 75' TERM
