@@ -36,6 +36,7 @@ bool LineFollower::reopen(const Sinks& sinks) {
   struct stat named {};
   if (::stat(path_.c_str(), &named) != 0 || !S_ISREG(named.st_mode)) {
     modified_ = 0;
+    size_ = offset_;
     return false;
   }
   size_ = named.st_size;

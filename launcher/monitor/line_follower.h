@@ -34,6 +34,7 @@ class LineFollower {
 
   /// When the file was last written to, seconds of the epoch; 0: not there.
   [[nodiscard]] double modified() const { return modified_; }
+  /// As of the last read(); before the first one, some.
   [[nodiscard]] std::int64_t size() const { return size_; }
   [[nodiscard]] std::int64_t read_so_far() const { return offset_; }
 
@@ -43,7 +44,7 @@ class LineFollower {
 
   std::filesystem::path path_;
   int descriptor_ = -1;  ///< kept open, so that its inode stays its own
-  std::int64_t offset_ = 0, size_ = 0;
+  std::int64_t offset_ = 0, size_ = 1;
   double modified_ = 0;
   std::string partial_;
   bool too_long_ = false;  ///< the rest of this line is passed over

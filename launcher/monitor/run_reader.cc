@@ -36,6 +36,16 @@ std::string small_file(const fs::path& path) {
   }
 }
 
+/// Folders of more may be left of an earlier generation, or job.
+std::size_t most_ranks(const Json& job) {
+  const auto ranks = job.is_object() ? job.find("ranks") : job.end();
+  if (ranks == job.end() || !ranks->is_number_integer()) {
+    return RunReader::kMostRanks;
+  }
+  return static_cast<std::size_t>(
+      std::clamp<std::int64_t>(*ranks, 1, RunReader::kMostRanks));
+}
+
 double modified(const fs::path& path) {
   std::error_code none;
   const auto time = fs::last_write_time(path, none);
@@ -96,8 +106,14 @@ void RunReader::find_ranks() {
     ++view_.version;
   };
   if (files_.empty()) add(run_);
+  const std::size_t most = most_ranks(view_.job);
+  while (files_.size() > most) {
+    files_.pop_back();
+    view_.ranks.pop_back();
+    ++view_.version;
+  }
   std::error_code none;
-  while (files_.size() < kMostRanks) {
+  while (files_.size() < most) {
     const fs::path next = run_ / "ranks" / fmt::format("{}", files_.size());
     if (!fs::is_directory(next, none)) break;
     add(next);
@@ -128,16 +144,19 @@ void RunReader::read_small_files() {
 
 void RunReader::refresh(std::chrono::milliseconds patience) {
   const auto until = Clock::now() + patience;
-  find_ranks();
   read_small_files();
+  find_ranks();
   // Every file in turn, so that a long one holds up no other.
   bool more = true;
   while (more) {
     more = read_routing();
     more = read_journal() || more;
-    for (std::size_t rank = 0; rank < files_.size(); ++rank) {
-      more = read_rank(rank) || more;
-      if (Clock::now() >= until) more = false;
+    for (std::size_t count = 0; count < files_.size(); ++count) {
+      next_ = next_ < files_.size() ? next_ : 0;
+      more = read_rank(next_++) || more;
+      if (Clock::now() < until) continue;
+      more = false;
+      break;
     }
   }
   view_.bytes = static_cast<double>(routing_.size() + journal_.size());

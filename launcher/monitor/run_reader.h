@@ -50,6 +50,7 @@ class RunReader {
   std::filesystem::path run_;
   RunView view_;
   std::vector<RankFile> files_;
+  std::size_t next_ = 0;  ///< of them, to be read
   LineFollower routing_, journal_;
   std::int64_t routing_stride_ = 1, routing_seen_ = 0;
   std::map<std::string, std::string> small_files_ = {};  ///< content

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "tests/launcher/monitor/run_files.h"
@@ -123,6 +124,23 @@ TEST_F(RunReaderTest, RanksThatComeLaterAreFound) {
   }
 }
 
+TEST_F(RunReaderTest, RanksThatTheJobHasNoMoreAreLeftOut) {
+  files_.write_run();
+  files_.append("ranks/2/metrics.jsonl", RunFiles::step(3, 2));
+  files_.append("ranks/3/metrics.jsonl", RunFiles::step(3, 3));
+  EXPECT_EQ(read().ranks.size(), 2U);
+  std::string job = RunFiles::job("RUNNING");
+  job.replace(job.find("\"ranks\":2"), 9, "\"ranks\":4");
+  files_.replace("job.json", job);
+  ASSERT_EQ(read().ranks.size(), 4U);
+  EXPECT_EQ(read().ranks[3].step, 3);
+  files_.replace("job.json", RunFiles::job("RUNNING"));
+  EXPECT_EQ(read().ranks.size(), 2U);
+  EXPECT_EQ(read().ranks[1].step, 10);
+  files_.replace("job.json", "{}");
+  EXPECT_EQ(read().ranks.size(), 4U) << "a job that does not say how many";
+}
+
 TEST_F(RunReaderTest, ALoggedStepStandsForThoseSinceTheOneBefore) {
   files_.append("metrics.jsonl", RunFiles::step(1) + RunFiles::step(5));
   EXPECT_DOUBLE_EQ(read().ranks[0].step_seconds, 5 * 0.625);
@@ -138,6 +156,23 @@ TEST_F(RunReaderTest, ALongFileIsReadLittleByLittle) {
   EXPECT_EQ(view.bytes_read, view.bytes);
   EXPECT_EQ(view.ranks[0].step, 3000);
   EXPECT_LE(view.series.points().size(), RunView::kMostPoints);
+}
+
+TEST_F(RunReaderTest, WhereItsTimeIsOverItGoesOnTheNextTime) {
+  constexpr int kRanks = 7;
+  files_.append("metrics.jsonl", RunFiles::step(1));
+  for (int rank = 1; rank < kRanks; ++rank) {
+    files_.append(fmt::format("ranks/{}/metrics.jsonl", rank),
+                  RunFiles::step(1, rank));
+  }
+  for (int read = 1; read <= kRanks; ++read) {
+    reader_.refresh(std::chrono::milliseconds(0));
+    const RunView& view = reader_.view();
+    EXPECT_EQ(std::count_if(view.ranks.begin(), view.ranks.end(),
+                            [](const RankView& rank) { return rank.step > 0; }),
+              read);
+    EXPECT_EQ(view.bytes_read < view.bytes, read < kRanks);
+  }
 }
 
 TEST_F(RunReaderTest, SnapshotsOfRoutingAreThinnedEvenlyAndTheNewestIsThere) {
