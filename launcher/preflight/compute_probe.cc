@@ -57,12 +57,13 @@ double speed_of_thread() {
 
 double speed_of(std::size_t threads) {
   std::vector<double> speeds(threads);
-  std::vector<std::thread> others;
+  // Where one cannot be started, those there are have to be waited for.
+  std::vector<std::jthread> others;
   for (std::size_t i = 1; i < threads; ++i) {
     others.emplace_back([&speeds, i] { speeds[i] = speed_of_thread(); });
   }
   speeds[0] = speed_of_thread();
-  for (std::thread& other : others) other.join();
+  others.clear();
   return std::accumulate(speeds.begin(), speeds.end(), 0.0);
 }
 

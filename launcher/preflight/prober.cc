@@ -6,6 +6,8 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -73,13 +75,21 @@ void Prober::ask(const Probe& probe) {
 bool Prober::busy() const { return !shared_->waiting.empty(); }
 
 void Prober::work(const std::shared_ptr<Shared>& shared) {
-  std::thread([shared, probe = shared->waiting.front()] {
-    const Probed probed{probe.number, answer(probe)};
+  const Probe probe = shared->waiting.front();
+  const auto answered = [shared](const Probed& probed) {
     const std::lock_guard lock(shared->mutex);
     if (shared->context == nullptr) return;
     boost::asio::post(*shared->context,
                       [shared, probed] { finish(shared, probed); });
-  }).detach();
+  };
+  try {
+    std::thread([probe, answered] {
+      answered({probe.number, answer(probe)});
+    }).detach();
+  } catch (const std::system_error& error) {
+    answered(
+        {probe.number, ProbeFailed{std::string("no thread: ") + error.what()}});
+  }
 }
 
 void Prober::finish(const std::shared_ptr<Shared>& shared,
