@@ -135,7 +135,7 @@ RunLogs::RunLogs(fs::path run, std::vector<int> ranks)
 
 void RunLogs::find() {
   std::error_code none;
-  const bool launched = fs::exists(run_ / "logs", none);
+  const bool launched = fs::exists(run_ / "job.json", none);
   const auto path_of = [&](int rank) {
     return launched ? rank_log(run_, rank)
                     : rank_folder(run_, rank) / "log.txt";

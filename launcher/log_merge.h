@@ -25,8 +25,8 @@ struct RankLines {
 /// "0,2-4" of ascending numbers.
 [[nodiscard]] std::string ranks_text(const std::vector<int>& ranks);
 
-/// The logs of a run's ranks: RUN/logs/rank-K.log of a launched one, else
-/// log.txt of each rank. They may grow, be cut or be replaced.
+/// The logs of a run's ranks: RUN/logs/rank-K.log of a launched one, which has
+/// a job.json, else log.txt of each rank. They may grow, be cut or be replaced.
 class RunLogs {
  public:
   /// `ranks`: which; empty: all there are, later ones too.

@@ -46,6 +46,8 @@ struct RunFolder {
   [[nodiscard]] std::filesystem::path result() const {
     return path / "result.json";
   }
+  /// Removes what `catena launch` wrote of how its job stands, if it did.
+  void forget_job() const { std::filesystem::remove(path / "job.json"); }
   [[nodiscard]] std::filesystem::path lock() const { return path / "lock"; }
   /// What rank `rank` of this run writes to; its folder is made.
   /// Throws: Error(kIo).

@@ -138,7 +138,7 @@ SiteResponse Site::log(std::string_view name) const {
   }
   std::error_code none;
   fs::path path = rank_log(run, rank);
-  if (!fs::exists(path, none)) {
+  if (!fs::exists(run / "job.json", none) || !fs::exists(path, none)) {
     path = rank == 0 ? run / "log.txt"
                      : run / "ranks" / fmt::format("{}", rank) / "log.txt";
   }

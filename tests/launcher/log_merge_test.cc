@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
+#include <stdlib.h>
 
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <sstream>
 
@@ -65,6 +68,20 @@ RC_GTEST_PROP(LogMergePropertyTest, KeepsEveryLineOfEveryRankInOrder, ()) {
     }
   }
   for (const RankLines& rank : ranks) RC_ASSERT(read[rank.rank] == rank.lines);
+}
+
+// The first: where `catena train` goes on with what a launcher began.
+TEST(RunLogsTest, AreTheLaunchersWhereThereIsAJob) {
+  std::string name = testing::TempDir() + "logsXXXXXX";
+  const std::filesystem::path run = ::mkdtemp(name.data());
+  std::filesystem::create_directory(run / "logs");
+  std::ofstream(run / "logs" / "rank-0.log") << "of the launcher\n";
+  std::ofstream(run / "log.txt") << "of the trainer\n";
+  const auto line = [&] { return RunLogs(run, {}).read().at(0).lines.at(0); };
+  EXPECT_EQ(line(), "of the trainer");
+  std::ofstream(run / "job.json") << "{}";
+  EXPECT_EQ(line(), "of the launcher");
+  std::filesystem::remove_all(run);
 }
 
 }  // namespace

@@ -57,6 +57,23 @@ TEST_F(TrainCommandTest, TrainsSavesAndGenerates) {
   EXPECT_EQ(second["validation_loss_after"], result["validation_loss_after"]);
 }
 
+// What status, page and logs show is how the run stands, not how a launcher
+// before has ended.
+TEST_F(TrainCommandTest, GoingOnWithAnEndedJobTakesItsEndAway) {
+  ASSERT_EQ(run(train()).code, 0);
+  const fs::path job = folder_ / "run" / "job.json";
+  const auto go_on = [&](int steps, const std::string& before) {
+    write_file_atomically(job, R"({"state": "SUCCEEDED", "exit_code": 0})");
+    const Outcome outcome =
+        run(train(fmt::format("--resume --set train.steps={}", steps)), before);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+  };
+  go_on(7, "");
+  EXPECT_FALSE(fs::exists(job));
+  go_on(8, "export CATENA_JOB_ID=abc;");
+  EXPECT_TRUE(fs::exists(job)) << "a launcher's, who started it";
+}
+
 TEST_F(TrainCommandTest, BadInputIsOneLineAndACode) {
   const auto expect = [&](const std::string& arguments, int code,
                           const std::string& message) {

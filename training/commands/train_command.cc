@@ -147,9 +147,12 @@ int train_rank(const RunStart& run_start, const Options& options,
   if (trace) trace->set_run(run);
   Trainer trainer(schema, config, run, run_start.start, transport,
                   routing_files(options, config), trace ? &*trace : nullptr);
-  if (rank == 0)
+  if (rank == 0) {
+    // Else all who look would see how a launcher before ended.
+    if (std::getenv(kJobVariable) == nullptr) run.forget_job();
     write_file_atomically(run.config(),
                           schema.toml(false, true, LaunchConfig::kSection));
+  }
   const Trainer::Result result = trainer.run();
   if (result.stopped) {
     log::info(

@@ -141,6 +141,8 @@ TEST_F(SiteTest, TellsTheEndOfLogs) {
   const std::string end = get("/api/log/0").body;
   EXPECT_LE(end.size(), 64U << 10);
   EXPECT_TRUE(end.starts_with("a line of some length\n"));
+  std::filesystem::remove(files_.path() / "job.json");
+  EXPECT_EQ(get("/api/log/0").body, "of the trainer\n");
 }
 
 TEST_F(SiteTest, WhatDidNotChangeIsNotSentAgain) {
