@@ -67,6 +67,7 @@ void Connection::start(Hooks hooks, Duration lease, std::string first) {
       stream_.socket().get_executor(),
       [self = shared_from_this()] { return self->read_all(); }, asio::detached);
   if (!first.empty()) push(std::move(first));
+  send(Heartbeat{});
   beat();
   watch();
 }
@@ -113,6 +114,8 @@ asio::awaitable<void> Connection::read_all() {
       if (closed_) co_return;
       Message message = read(opener_.open(content));
       heard_ = now();
+      if (const auto began = std::exchange(hooks_.began, nullptr)) began();
+      if (closed_) co_return;
       if (!std::holds_alternative<Heartbeat>(message)) {
         // A copy: it may close the connection.
         const auto heard = hooks_.heard;

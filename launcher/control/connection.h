@@ -28,6 +28,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     /// Once, unless close() was called: why it was lost. Never from within
     /// send().
     std::function<void(const std::string& why)> lost;
+    /// Once, before all that is heard: the other end has begun, too.
+    std::function<void()> began = {};
   };
   /// `reader` may hold what came after the handshake.
   Connection(Stream stream, FrameReader reader, Secret send_key,

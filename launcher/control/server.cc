@@ -61,6 +61,7 @@ using PendingList = std::list<std::shared_ptr<Pending>>;
 struct Place {
   int incarnation = 0;
   std::shared_ptr<Connection> connection = {};
+  bool began = false;  ///< the agent has not given it up, nor ended before
 };
 
 }  // namespace
@@ -125,6 +126,7 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
   static void disconnect(Place& place) {
     if (place.connection) place.connection->close();
     place.connection.reset();
+    place.began = false;
   }
 
   void reject(const std::string& reason, const asio::ip::address& address) {
@@ -247,12 +249,14 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
         {.heard = [self, who = identity](
                       const Message& message) { self->hear(who, message); },
          .lost =
-             [self, agent,
-              at = std::weak_ptr(connection)](const std::string& why) {
-               self->lose(agent, at.lock(), why);
+             [self, agent, at = std::weak_ptr(connection)](
+                 const std::string& why) { self->lose(agent, at.lock(), why); },
+         .began =
+             [self, agent] {
+               self->places_[agent].began = true;
+               self->hooks_.connected(agent);
              }},
         options_.lease, frame(step.send, kMaxGreetingBytes));
-    hooks_.connected(agent);
   }
 
   void lose(int agent, const std::shared_ptr<Connection>& connection,
@@ -261,6 +265,8 @@ class Server::Service : public std::enable_shared_from_this<Server::Service> {
     // It may have been given up, or have another one by now.
     if (closed_ || !connection || place.connection != connection) return;
     place.connection.reset();
+    // It gave up before it heard that it has its place, and tries again.
+    if (!std::exchange(place.began, false)) return;
     hooks_.lost(agent, why);
   }
 

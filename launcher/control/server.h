@@ -31,11 +31,13 @@ class Server {
     Duration lease = std::chrono::seconds(10);
   };
   struct Hooks {
+    /// It has its place, and knows that.
     std::function<void(int agent)> connected;
     std::function<void(const Report&)>
         reported;  ///< `agent`, `incarnation`: as proved
     std::function<void(int agent, const Probed&)> probed = {};
-    /// Its connection is gone, without expect() having ended it.
+    /// The connection of one that was connected is gone, without expect()
+    /// having ended it.
     std::function<void(int agent, const std::string& why)> lost;
   };
   static constexpr std::size_t kMostPending = 64, kMostOfOneAddress = 8;

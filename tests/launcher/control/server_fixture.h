@@ -115,9 +115,11 @@ class ServerFixture : public ::testing::Test {
                           });
     EXPECT_TRUE(run_until([&] { return over; }));
     if (result) {
+      const std::size_t before = events_.size();
       result->start({.heard = [this](const Message& m) { heard_.push_back(m); },
                      .lost = [this](const std::string& why) { why_ = why; }},
                     lease);
+      EXPECT_TRUE(run_until([&] { return events_.size() > before; }));
     }
     return result;
   }

@@ -53,6 +53,25 @@ TEST_P(ServerTest, AnAgentAndItsLauncherHearEachOther) {
   EXPECT_EQ(events_.back(), "0 lost: it closed the connection");
 }
 
+// Its own time for the handshake was over: it tries again.
+TEST_P(ServerTest, WhoGivesUpAsItIsLetInMayComeAgain) {
+  std::shared_ptr<Connection> late;
+  asio::co_spawn(context_,
+                 connect(endpoint(), secret(), {"job", 0, kIncarnation}, tls_),
+                 [&](const std::exception_ptr&,
+                     const std::shared_ptr<Connection>& c) { late = c; });
+  EXPECT_TRUE(run_until([&] { return late != nullptr; }));
+  late.reset();
+  run_until([] { return false; }, milliseconds(200));
+  EXPECT_TRUE(events_.empty());
+  const auto agent = join(0);
+  ASSERT_TRUE(agent) << refusal_;
+  EXPECT_TRUE(run_until([&] { return !events_.empty(); }));
+  agent->close();
+  EXPECT_TRUE(run_until([&] { return events_.size() == 2; }));
+  EXPECT_THAT(events_, ElementsAre("0 came", HasSubstr("0 lost: ")));
+}
+
 // Else nothing of it would be read any more, and nobody told.
 TEST_P(ServerTest, WhatFailsOverAMessageLosesItsAgent) {
   const auto agent = join(0);
