@@ -12,13 +12,14 @@ namespace catena {
 /// for neighbours.
 [[nodiscard]] int ranks_per_node(std::span<const std::uint64_t> hosts);
 
-/// Of the ranks of `all` that say the same word as this one, itself among them:
-/// how many they are, and the sum of their values. They call this together.
-/// Throws: as communicators.
+/// How many ranks are alike, and the sum of their values.
 struct Alike {
   int count = 0;
   std::int64_t sum = 0;
 };
+
+/// Of the ranks of `all` that say the same word as this one, itself among them.
+/// They call this together. Throws: as communicators.
 [[nodiscard]] Alike find_alike(Communicator& all, std::uint64_t word,
                                std::int64_t value);
 

@@ -86,8 +86,8 @@ void watch_lease(std::function<void(const std::string& text)> over) {
       const BootTime now = outlive(own);
       over(fmt::format(
           "this rank's agent has heard nothing of the launcher for {:.1f} s: "
-          "it "
-          "is stopped, or this machine was; the rank ends, and saves nothing",
+          "it is stopped, or this machine was; the rank ends, and saves "
+          "nothing",
           own.silence(now)));
     }).detach();
   } catch (const std::system_error& error) {

@@ -64,13 +64,15 @@ void sync_folder(const std::filesystem::path& folder);
 /// file system may show what another machine wrote.
 [[nodiscard]] bool comes_to_be(const std::filesystem::path& path);
 
+/// Behind the name of a folder that another one is taking the place of.
+inline constexpr std::string_view kReplaced = ".replaced";
+
 /// Puts folder `from` in the place of `to`, which may exist: a crash at any
 /// moment leaves at `to` the old one whole or the new one whole. The old one,
 /// if there was one, is then at `from`. File systems that cannot exchange names
 /// (NFS) have a moment in which neither is at `to`, but the old one at `to`
 /// with kReplaced behind its name; so a crash in it leaves it. Throws:
 /// Error(kIo); the old one is at `to` again.
-inline constexpr std::string_view kReplaced = ".replaced";
 void replace_folder(const std::filesystem::path& from,
                     const std::filesystem::path& to);
 

@@ -70,7 +70,8 @@ TEST_F(PlainRenameTest, TheOldOneStandsWhereItsPlaceCannotBeTaken) {
   const std::vector<double> expected = values();
   fill(2);
   // Of files within, then the old one's, and its successor's.
-  for (int count = 0; count < 20; ++count) {
+  int count = 0;
+  for (; count < 20; ++count) {
     renames_until_one_fails = count;
     try {
       (void)write(5);
@@ -86,6 +87,8 @@ TEST_F(PlainRenameTest, TheOldOneStandsWhereItsPlaceCannotBeTaken) {
     EXPECT_EQ(values(), expected) << count;
     fill(2);
   }
+  EXPECT_GE(count, 5) << "renames that failed";
+  EXPECT_LT(count, 20) << "it is written at last";
 }
 
 TEST_F(PlainRenameTest, ACrashBetweenTwoRenamesLeavesTheOldOne) {
