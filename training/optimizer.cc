@@ -132,8 +132,7 @@ void Optimizer::take(std::size_t group) {
   }
 }
 
-// Those of all ranks first, on every rank: while a rank waits for one group,
-// its sums in another one do not move.
+// Those of several sets last, and in one order on every rank.
 void Optimizer::sum_gradients() {
   wait_for_all();
   if (ranks_ != nullptr && ranks_->replica_sets().size() > 1) {

@@ -77,7 +77,8 @@ struct VerifyRoutes {
 /// Compares every layout with the first, in float64, in float32 with the
 /// first one's routes, and in float32 with its own. Before that, the null
 /// experiment: the first layout with its sums in another order (rows computed
-/// by chunks). `shown` is called with every row as soon as it is known.
+/// by more chunks or, where they are computed one at a time, two at a time).
+/// `shown` is called with every row as soon as it is known.
 /// Returns whether all passed.
 /// Throws: Error(kData) where routes to follow are not of this model and these
 /// batches, which are the steps from 1 on.
