@@ -6,7 +6,6 @@
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <utility>
 
 #include "runtime/base/error.h"
@@ -127,29 +126,26 @@ double StepReport::mfu() const {
 
 MetricsWriter::MetricsWriter(const std::filesystem::path& folder,
                              std::unique_ptr<EventFile> events)
-    : metrics_path_(folder / "metrics.jsonl"),
-      routing_path_(folder / "routing.jsonl"),
-      metrics_(open_append(metrics_path_)),
-      routing_(open_append(routing_path_)),
+    : metrics_(folder / "metrics.jsonl"),
+      routing_(folder / "routing.jsonl"),
       events_(std::move(events)) {}
 
-MetricsWriter::~MetricsWriter() {
-  std::fclose(metrics_);
-  std::fclose(routing_);
-}
+MetricsWriter::Lines::Lines(std::filesystem::path file)
+    : path_(std::move(file)), file_(open_append(path_)) {}
 
-void MetricsWriter::append(std::FILE* file, const std::string& line,
-                           const std::filesystem::path& path) {
+MetricsWriter::Lines::~Lines() { std::fclose(file_); }
+
+void MetricsWriter::Lines::add(const std::string& line) {
   // After a line that was cut short, the next one begins anew.
   const std::string text = (broken_ ? "\n" : "") + line + "\n";
   const bool written =
-      std::fwrite(text.data(), 1, text.size(), file) == text.size() &&
-      std::fflush(file) == 0;
+      std::fwrite(text.data(), 1, text.size(), file_) == text.size() &&
+      std::fflush(file_) == 0;
   if (!written && !broken_) {
     log::warning("{}: cannot write: {}; training goes on without",
-                 path.string(), std::strerror(errno));
+                 path_.string(), std::strerror(errno));
   }
-  if (!written) std::clearerr(file);
+  if (!written) std::clearerr(file_);
   broken_ = !written;
 }
 
@@ -181,7 +177,7 @@ void MetricsWriter::write_step(const StepReport& r) {
   if (r.forced_balanced) json["catena_forced_balanced"] = true;
   if (r.replayed) json["catena_routes_replayed"] = true;
   if (r.several_ranks) add_traffic(r, json);
-  append(metrics_, json.dump(), metrics_path_);
+  metrics_.add(json.dump());
   if (events_ == nullptr) return;
   // After a rewind steps come again.
   if (r.step <= std::exchange(last_step_, r.step)) events_->restart(r.step);
@@ -197,7 +193,7 @@ void MetricsWriter::write_validation(std::int64_t step, double loss,
   const Json json{{"catena_step", step},
                   {"catena_loss", {{"validation", loss}}},
                   {"catena_trained_tokens", tokens}};
-  append(metrics_, json.dump(), metrics_path_);
+  metrics_.add(json.dump());
   if (events_ == nullptr) return;
   // The tokens would have the tag of a step's.
   const Scalar scalar{"catena_loss/validation", loss};
@@ -216,7 +212,7 @@ void MetricsWriter::write_routing(std::int64_t step,
       if (t + 1 < statistics.iterations()) {
         json["transitions"] = statistics.transitions(l, t);
       }
-      append(routing_, json.dump(), routing_path_);
+      routing_.add(json.dump());
     }
   }
 }
@@ -225,7 +221,7 @@ void MetricsWriter::write_event(const char* event, std::int64_t step,
                                 const std::string& facts) {
   Json json{{"catena_event", event}, {"catena_step", step}};
   json.update(Json::parse(facts));
-  append(metrics_, json.dump(), metrics_path_);
+  metrics_.add(json.dump());
   if (events_ == nullptr) return;
   const std::vector<Scalar> scalars = scalars_of(json);
   if (!scalars.empty()) events_->write(step, scalars);
@@ -235,9 +231,10 @@ void keep_metrics_up_to(std::int64_t step,
                         const std::filesystem::path& folder) {
   const auto keep = [&](const std::filesystem::path& path, const char* key) {
     if (!std::filesystem::exists(path)) return;
-    std::istringstream lines(read_file(path));
+    std::ifstream lines(path);
     std::string kept;
-    for (std::string line; std::getline(lines, line);) {
+    // A run that begins anew tells all again.
+    for (std::string line; step > 0 && std::getline(lines, line);) {
       const Json json = Json::parse(line, nullptr, false);
       if (json.is_object() && json.value(key, step + 1) <= step) {
         kept += line + "\n";

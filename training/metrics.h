@@ -54,9 +54,6 @@ class MetricsWriter {
  public:
   explicit MetricsWriter(const std::filesystem::path& folder,
                          std::unique_ptr<EventFile> events = nullptr);
-  ~MetricsWriter();
-  MetricsWriter(const MetricsWriter&) = delete;
-  MetricsWriter& operator=(const MetricsWriter&) = delete;
 
   void write_step(const StepReport& report);
   void write_validation(std::int64_t step, double loss, std::int64_t tokens);
@@ -67,19 +64,29 @@ class MetricsWriter {
                    const std::string& facts);
 
  private:
-  void append(std::FILE* file, const std::string& line,
-              const std::filesystem::path& path);
+  /// A file that lines are added to.
+  class Lines {
+   public:
+    explicit Lines(std::filesystem::path file);
+    ~Lines();
+    Lines(const Lines&) = delete;
+    Lines& operator=(const Lines&) = delete;
+    void add(const std::string& line);
 
-  std::filesystem::path metrics_path_, routing_path_;
-  std::FILE* metrics_;
-  std::FILE* routing_;
-  bool broken_ = false;                ///< the last line could not be written
+   private:
+    std::filesystem::path path_;
+    std::FILE* file_;
+    bool broken_ = false;  ///< the last line could not be written
+  };
+
+  Lines metrics_, routing_;
   std::unique_ptr<EventFile> events_;  ///< null: none
   std::int64_t last_step_ = -1;        ///< that was written
 };
 
 /// Drops the lines of steps after `step`, and a line cut short by a crash,
-/// from both files: what a run that goes on from there will write again.
+/// from both files: what a run that goes on from there will write again. From
+/// step 0 it writes all again.
 void keep_metrics_up_to(std::int64_t step, const std::filesystem::path& folder);
 
 /// "9.8k", "1.2M": three significant digits.

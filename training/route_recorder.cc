@@ -86,7 +86,13 @@ void RouteRecorder::end() {
     wait(ranks_->world().all_reduce(
         {}, {recorded_.experts.data(), DType::kInt32, {count}}));
   }
-  if (writer_.has_value()) writer_->write(recorded_);
+  if (!writer_.has_value()) return;
+  try {
+    writer_->write(recorded_);
+  } catch (const Error& error) {
+    log::warning("{}; training goes on without recording routes", error.what());
+    writer_.reset();
+  }
 }
 
 void RouteRecorder::finish() {

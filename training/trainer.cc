@@ -104,14 +104,18 @@ Trainer::Result Trainer::run_to_end() {
     if (ranks_ != nullptr) report.traffic = ranks_->take_traffic();
     if (routes_) routes_->end();
     state_.seconds = seconds_before + seconds_since(begin);
+    agree_on_requests();
     this->report(report, seconds_since(begin));
     if (trace_ != nullptr) trace_->after_step(report.step);
-    agree_on_requests();
     note(writer_->poll());
     anonymous_peak_ = std::max(anonymous_peak_, anonymous_bytes());
-    if (state_.step == config_.train.steps) break;
+    if (state_.step == config_.train.steps || stopping_) break;
     const std::int64_t validation = config_.validation.every;
-    if (validation > 0 && state_.step % validation == 0) validate(state_.step);
+    if (validation > 0 && state_.step % validation == 0) {
+      validate(state_.step);
+      // It may have taken longer than a step.
+      agree_on_requests();
+    }
     const std::int64_t every = config_.checkpoint.every;
     checkpoint_due_ |= every > 0 && state_.step % every == 0;
     if (checkpoint_due_) save();
@@ -360,10 +364,17 @@ void Trainer::write_result(const Result& result, const char* state,
 void Trainer::answer_prompts() {
   for (const std::string& prompt : config_.run.prompts) {
     if (leads()) std::printf("\nquestion: %s\nanswer:", prompt.c_str());
-    generate(*model_, tokenizer_, question(config_.data.row_template, prompt),
-             {}, [this](std::string_view text) {
-               if (leads()) std::fwrite(text.data(), 1, text.size(), stdout);
-             });
+    const auto show = [this](std::string_view text) {
+      if (leads()) std::fwrite(text.data(), 1, text.size(), stdout);
+    };
+    try {
+      generate(*model_, tokenizer_, question(config_.data.row_template, prompt),
+               {}, show);
+    } catch (const Error& error) {
+      // The run has ended well, whatever is wrong with the question.
+      if (error.kind() != ErrorKind::kUsage) throw;
+      log::warning("run.prompts: not answered: {}", error.what());
+    }
     if (leads()) std::printf("\n");
   }
   std::fflush(stdout);

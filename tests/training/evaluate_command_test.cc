@@ -34,6 +34,32 @@ TEST_F(EvaluateCommandTest, MeasuresLossAndAnswers) {
   EXPECT_THAT(missing.err, HasSubstr("is no run"));
 }
 
+// Beyond the model's longest sequence.
+TEST_F(EvaluateCommandTest, AQuestionThatIsTooLongSpoilsNothingElse) {
+  std::string words;
+  for (int i = 0; i < 500; ++i) words += "q7";
+  const Outcome trained = run(
+      train(fmt::format("--set 'run.prompts=[\"{}\", \"1 + 1?\"]'", words)));
+  EXPECT_EQ(trained.code, 0) << trained.err;
+  EXPECT_THAT(trained.err,
+              testing::AllOf(HasSubstr("done: 6 steps"),
+                             HasSubstr("not answered: the prompt has ")));
+  EXPECT_THAT(trained.out, HasSubstr("\nquestion: 1 + 1?\nanswer:"));
+  const std::string questions = write(
+      "q.jsonl",
+      fmt::format("{{\"question\": \"{}\", \"answer\": \"#### 2\"}}\n"
+                  "{{\"question\": \"2 + 1?\", \"answer\": \"#### 3\"}}\n",
+                  words));
+  const Outcome evaluated =
+      run(fmt::format("evaluate '{}/run' --max-tokens 5 --questions '{}'",
+                      folder_.string(), questions));
+  EXPECT_EQ(evaluated.code, 0) << evaluated.err;
+  EXPECT_THAT(evaluated.err,
+              HasSubstr("question 1 counts as not right: the prompt has "));
+  EXPECT_THAT(evaluated.out, testing::AllOf(HasSubstr("validation loss "),
+                                            HasSubstr(" of 2 questions")));
+}
+
 // A model that has learnt to answer nothing but seven.
 TEST_F(EvaluateCommandTest, CountsTheAnswersThatAreRight) {
   std::string rows;

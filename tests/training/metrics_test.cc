@@ -2,11 +2,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <fstream>
 
 #include "runtime/base/error.h"
+#include "runtime/base/files.h"
 #include "tests/support/json.h"
 
 namespace catena {
@@ -86,6 +89,57 @@ TEST(MetricsTest, LinesAreJsonWithTheDocumentedNames) {
   EXPECT_EQ(step["catena_router_entropy_nats"][0][1], 0.25);
   ASSERT_TRUE(std::getline(file, line));
   EXPECT_EQ(json_of(line)["catena_loss"]["validation"], 2.25);
+  std::filesystem::remove_all(folder);
+}
+
+/// As a full disk: a line of one file is cut short, the other has room.
+TEST(MetricsTest, ALineAfterATornOneBeginsAnewInItsOwnFile) {
+  const std::filesystem::path folder =
+      std::filesystem::path(testing::TempDir()) /
+      fmt::format("metrics-torn-{}", ::getpid());
+  std::filesystem::create_directories(folder);
+  const auto backend = make_cpu_backend(1);
+  const RoutingStatistics statistics(*backend, DType::kFloat32, 1, 1, 2, 1);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto at_signal = std::signal(SIGXFSZ, SIG_IGN);
+  {
+    MetricsWriter writer(folder);
+    for (int step = 1; step <= 9; ++step) writer.write_validation(step, 2, 500);
+    const rlimit limit{
+        std::filesystem::file_size(folder / "metrics.jsonl") + 10,
+        before.rlim_max};
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &limit), 0);
+    writer.write_validation(10, 2, 500);
+    writer.write_routing(10, statistics);
+    ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+    writer.write_validation(11, 2, 500);
+  }
+  std::signal(SIGXFSZ, at_signal);
+  std::ifstream file(folder / "metrics.jsonl");
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(file, line);) lines.push_back(line);
+  ASSERT_EQ(lines.size(), 11U);
+  EXPECT_EQ(lines[9].size(), 10U);
+  EXPECT_EQ(json_of(lines[10])["catena_step"], 11);
+  EXPECT_EQ(json_of(read_file(folder / "routing.jsonl"))["step"], 10);
+  std::filesystem::remove_all(folder);
+}
+
+TEST(MetricsTest, WhatWillBeToldAgainIsDropped) {
+  const std::filesystem::path folder =
+      std::filesystem::path(testing::TempDir()) /
+      fmt::format("metrics-kept-{}", ::getpid());
+  std::filesystem::create_directories(folder);
+  const auto kept = [&](std::int64_t step) {
+    write_file_atomically(folder / "metrics.jsonl",
+                          "{\"catena_step\":0}\n{\"catena_step\":1}\n"
+                          "{\"catena_step\":2}\n{\"catena_ste");
+    keep_metrics_up_to(step, folder);
+    return read_file(folder / "metrics.jsonl");
+  };
+  EXPECT_EQ(kept(1), "{\"catena_step\":0}\n{\"catena_step\":1}\n");
+  EXPECT_EQ(kept(0), "");
   std::filesystem::remove_all(folder);
 }
 

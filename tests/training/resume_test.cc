@@ -74,6 +74,40 @@ TEST_F(ResumeTest, StoppedRunsSaveAndGoOn) {
   }
 }
 
+// Who stops a run does not wait long: no validation begins, and after the one
+// that is under way no step.
+TEST_F(ResumeTest, AStoppedRunBeginsNothingMore) {
+  const std::string every =
+      "--set checkpoint.every=0 --set validation.every=1 ";
+  const auto stopped_at = [&](const std::string& more,
+                              const std::string& sight) {
+    fs::remove_all(folder_ / "run");
+    const pid_t child = start(small("run", every + more));
+    wait_for_metrics(sight);
+    ::kill(child, SIGTERM);
+    const Outcome stopped = wait(child);
+    EXPECT_EQ(stopped.code, 75) << stopped.err;
+    return result("run")["step"].get<int>();
+  };
+  const auto validated = [&](int step) {
+    return read_file(folder_ / "run/metrics.jsonl")
+               .find(fmt::format("{{\"catena_step\":{},\"catena_loss\":"
+                                 "{{\"validation\"",
+                                 step)) != std::string::npos;
+  };
+  // In the validation after the first step.
+  EXPECT_EQ(stopped_at("--set validation.rows=100000 --set "
+                       "data.validation=data/quickstart/train.jsonl",
+                       "\"catena_step\":1,\"catena_loss\":{\"train\""),
+            1);
+  EXPECT_TRUE(validated(1));
+  // In the second step.
+  EXPECT_EQ(stopped_at("--set validation.rows=1 --set train.batch_tokens=65536",
+                       "\"catena_step\":1,\"catena_loss\":{\"validation\""),
+            2);
+  EXPECT_FALSE(validated(2));
+}
+
 TEST_F(ResumeTest, MoreStepsAndAnotherRateAreSaidInTheLog) {
   ASSERT_EQ(run(small("run")).code, 0);
   const Outcome more = run(small(

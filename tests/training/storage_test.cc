@@ -58,6 +58,18 @@ TEST_F(StorageTest, AReadOnlyDiskIsRefusedBeforeTraining) {
   EXPECT_TRUE(final_state("run") == before);
 }
 
+TEST_F(StorageTest, RoutesOnAFullDiskAreGivenUpAndTrainingGoesOn) {
+  const PrivateDisk disk(folder_ / "disk", 64 << 10);
+  const Outcome outcome =
+      run(small("run", fmt::format("--record-routing '{}/disk/routes.bin'",
+                                   folder_.string())));
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err,
+              testing::AllOf(HasSubstr("No space left on device"),
+                             HasSubstr("training goes on without recording")));
+  EXPECT_EQ(losses("run").size(), 30U);
+}
+
 TEST_F(StorageTest, AReadOnlyCheckpointFolderIsRefusedBeforeTraining) {
   ASSERT_EQ(run(small("run")).code, 0);
   std::optional<ReadOnlyFolder> disk(checkpoints("run"));

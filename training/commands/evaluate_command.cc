@@ -50,12 +50,18 @@ Answers ask(LoadedRun& loaded, Model& model, const Options& options) {
   using Clock = std::chrono::steady_clock;
   auto shown = Clock::now();
   for (const Question& q : questions) {
-    std::string said;
-    generate(model, loaded.tokenizer,
-             question(loaded.config.data.row_template, q.text),
-             generate_options, [&](std::string_view text) { said += text; });
-    answers.right += last_number(said) == q.answer;
     ++answers.asked;
+    std::string said;
+    try {
+      generate(model, loaded.tokenizer,
+               question(loaded.config.data.row_template, q.text),
+               generate_options, [&](std::string_view text) { said += text; });
+      answers.right += last_number(said) == q.answer;
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kUsage) throw;
+      log::warning("{}: question {} counts as not right: {}", options.questions,
+                   answers.asked, error.what());
+    }
     if (!log::terminal() && Clock::now() - shown < std::chrono::seconds(1)) {
       continue;
     }
