@@ -318,7 +318,7 @@ int run_job(const JobPlan& plan, const LaunchRequest& request) {
   if (request.dashboard) {
     monitor.emplace(plan.run, request.dashboard_at);
     shown.dashboard = monitor->address();
-    log::info("dashboard at {}", shown.dashboard);
+    log::info("{}", monitor->announcement());
   }
   return Job(shown, request).run();
 }

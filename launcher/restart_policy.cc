@@ -186,6 +186,7 @@ bool may_go_well(int code) {
     case kExitDoesNotFit:
     case kExitStorage:
     case kExitNonFinite:
+    case kExitRefused:
     case kExitConfig:
     case kExitNoProgress:
     case kExitNotExecutable:

@@ -41,9 +41,9 @@ struct Cause {
     std::span<const RankEnding> endings);
 
 /// Whether the same may go well another time: deaths by signal, codes of the
-/// program's own (1 to 63), ranks that did not meet (69), lost each other or
-/// met an internal error or a failing device (70). Not what another start
-/// would meet again: command line, data, memory, storage, configuration, loss.
+/// program's own, ranks that did not meet (69), lost each other or met an
+/// internal error or a failing device (70). Not what another start would meet
+/// again: command line, data, memory, storage, configuration, loss.
 [[nodiscard]] bool may_go_well(int code);
 
 /// The restarts of a job so far. Pure: judge() says what comes next.

@@ -62,7 +62,7 @@ void wait_for_the_end(int pipe) {
   if (run.empty()) ::_exit(kExitSuccess);
   try {
     const Monitor monitor(run, place);
-    fmt::print(stderr, "dashboard at {}\n", monitor.address());
+    fmt::print(stderr, "{}\n", monitor.announcement());
     wait_for_the_end(descriptor);
   } catch (const std::exception& problem) {
     fmt::print(stderr, "catena: {}\n", problem.what());

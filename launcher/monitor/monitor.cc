@@ -212,6 +212,14 @@ std::string Monitor::address() const {
   return fmt::format("http://{}/", text_of(service_->at()));
 }
 
+std::string Monitor::announcement() const {
+  return fmt::format("dashboard at {}{}", address(),
+                     service_->at().address().is_loopback()
+                         ? ""
+                         : ", for everybody who reaches it, logs included, "
+                           "without a password");
+}
+
 MonitorPlace parse_place(std::string_view text, const char* from) {
   MonitorPlace place;
   std::string_view port = text;

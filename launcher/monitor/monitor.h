@@ -37,6 +37,8 @@ class Monitor {
 
   [[nodiscard]] std::uint16_t port() const;
   [[nodiscard]] std::string address() const;  ///< "http://127.0.0.1:8080/"
+  /// For people: where it is and, unless that is the loopback, who sees it.
+  [[nodiscard]] std::string announcement() const;
 
  private:
   class Service;

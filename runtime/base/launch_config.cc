@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 namespace catena {
@@ -145,10 +146,20 @@ void describe_run(config::Schema& s, LaunchConfig& l) {
                      "file of it."});
 }
 
-bool is_numeric_address(const std::string& text) {
+void check_address(config::Schema& s, const std::string& text) {
   std::array<unsigned char, sizeof(in6_addr)> bytes{};
-  return ::inet_pton(AF_INET, text.c_str(), bytes.data()) == 1 ||
-         ::inet_pton(AF_INET6, text.c_str(), bytes.data()) == 1;
+  if (::inet_pton(AF_INET, text.c_str(), bytes.data()) != 1 &&
+      ::inet_pton(AF_INET6, text.c_str(), bytes.data()) != 1) {
+    s.problem(
+        "launch.address",
+        fmt::format("{} is no numeric address, such as 10.0.0.1 or ::1", text));
+  } else if (std::all_of(bytes.begin(), bytes.end(),
+                         [](unsigned char byte) { return byte == 0; })) {
+    s.problem("launch.address",
+              fmt::format("{} is every address, and agents look for one; leave "
+                          "it out, or give one of this machine that they reach",
+                          text));
+  }
 }
 
 }  // namespace
@@ -167,11 +178,7 @@ void describe(config::Schema& s, LaunchConfig& l) {
 }
 
 void check(config::Schema& s, const LaunchConfig& l) {
-  if (!l.address.empty() && !is_numeric_address(l.address)) {
-    s.problem("launch.address",
-              fmt::format("{} is no numeric address, such as 10.0.0.1 or ::1",
-                          l.address));
-  }
+  if (!l.address.empty()) check_address(s, l.address);
   for (const std::string& variable : l.env) {
     const std::string name = variable.substr(0, variable.find('='));
     if (!name.empty() && !name.starts_with("CATENA_")) continue;

@@ -267,6 +267,11 @@ TEST_F(LaunchOptionsTest, ErrorsSayWhereAndWhat) {
             "config: x.toml:2:11: launch.address: node1 is no numeric "
             "address, such as 10.0.0.1 or ::1\nx.toml:3:7: launch.env: "
             "'CATENA_X': a name is wanted, and CATENA_... are ours");
+  configure("");
+  for (const std::string all : {"0.0.0.0", "::"}) {
+    EXPECT_THAT(refusal({"--address", all}),
+                HasSubstr(all + " is every address, and agents look for one"));
+  }
   configure("[launch]\nnnodes = \"3\"\nhosts = \"a,b\"\n");
   EXPECT_EQ(refusal({}),
             "usage: --nnodes 3, and there are 2 hosts (--nnodes: x.toml:2:10)");

@@ -185,10 +185,10 @@ TEST(RestartPolicyTest, WhatACauseIsCalled) {
 }
 
 TEST(RestartPolicyTest, WhichCodesMayGoWellAnotherTime) {
-  for (const int code : {1, 2, 63, 69, 70, 134, 137, 139}) {
+  for (const int code : {1, 2, 63, 66, 69, 70, 79, 134, 137, 139}) {
     EXPECT_TRUE(may_go_well(code)) << code;
   }
-  for (const int code : {64, 65, 71, 74, 76, 78, 93, 126, 127}) {
+  for (const int code : {64, 65, 71, 74, 76, 77, 78, 93, 126, 127}) {
     EXPECT_FALSE(may_go_well(code)) << code;
   }
 }

@@ -56,6 +56,10 @@ TEST_F(MonitorTest, ServesWhereItIsTold) {
   EXPECT_EQ(everywhere.address(),
             fmt::format("http://0.0.0.0:{}/", everywhere.port()));
   EXPECT_EQ(http_get(everywhere.port(), "/healthz"), "ok\n");
+  EXPECT_THAT(everywhere.announcement(),
+              AllOf(StartsWith("dashboard at " + everywhere.address()),
+                    HasSubstr("for everybody who reaches it")));
+  EXPECT_EQ(monitor_->announcement(), "dashboard at " + monitor_->address());
   EXPECT_THROW(Monitor(files_.path(), {.address = "example.org"}), Error);
 }
 
