@@ -15,6 +15,9 @@ using Clock = std::chrono::steady_clock;
 
 /// Up to here a message from private memory is copied aside.
 constexpr std::int64_t kAsideBytes = 4 * 1024;
+/// For which a line has room at once: those in slots, and those that are
+/// through and not forgotten.
+constexpr std::size_t kMessages = 2 * Channel::kSlots;
 constexpr std::int64_t kBouncePieces = 32, kBounceStep = 4;
 /// How often ranks that keep this one waiting are looked after.
 constexpr std::chrono::milliseconds kLook(10);
@@ -29,7 +32,10 @@ SlotTransport::SlotTransport(int rank, int size, Duration patience)
     : rank_(rank),
       size_(size),
       patience_(patience),
-      lines_(static_cast<std::size_t>(2 * size * kLanes)) {}
+      lines_(static_cast<std::size_t>(2 * size * kLanes)) {
+  // How much is under way at a time depends on how far ahead a rank is.
+  for (auto& busy : busy_) busy.reserve(lines_.size());
+}
 
 void SlotTransport::leave() noexcept {
   retract();
@@ -118,6 +124,7 @@ void SlotTransport::post(Side side, int peer, int lane,
         sends ? &channel(rank_, peer, lane) : &channel(peer, rank_, lane);
     line.side = side;
     line.peer = peer;
+    line.messages.reserve(kMessages);
   }
   if (line.messages.empty()) busy_[sends ? 0 : 1].push_back(&line);
   if (line.next >= Channel::kSlots) {

@@ -1,8 +1,10 @@
 // From the third step on nothing is allocated, from the batch that is cut to
 // the weights that are moved, with a judgement of loss and norm between.
 
+#include <barrier>
 #include <functional>
 
+#include "parallel/local/transport.h"
 #include "tests/support/allocation_counter.h"
 #include "tests/training/data/dataset_fixture.h"
 #include "training/estimate.h"
@@ -18,8 +20,7 @@ struct Variant {
   DType dtype = DType::kFloat32;
 };
 
-class StepAllocationTest : public data::DatasetFolderTest,
-                           public ::testing::WithParamInterface<Variant> {
+class StepAllocation : public data::DatasetFolderTest {
  protected:
   static Config config() {
     Config c;
@@ -55,6 +56,9 @@ class StepAllocationTest : public data::DatasetFolderTest,
   }
 };
 
+class StepAllocationTest : public StepAllocation,
+                           public ::testing::WithParamInterface<Variant> {};
+
 TEST_P(StepAllocationTest, TheFirstTwoStepsTakeAll) {
   Config c = config();
   GetParam().change(c);
@@ -89,6 +93,78 @@ TEST_P(StepAllocationTest, TheFirstTwoStepsTakeAll) {
   EXPECT_EQ(taken, 0U);
   EXPECT_GT(sampler.epoch(), 1);
 }
+
+struct RanksVariant {
+  const char* name;
+  int ranks, expert;
+  std::function<void(Config&)> change;
+  DType dtype = DType::kFloat32;
+};
+
+class RanksAllocationTest : public StepAllocation,
+                            public ::testing::WithParamInterface<RanksVariant> {
+};
+
+// Ranks that are threads: what any of them takes is counted. Queues grow,
+// seldom and once for all, where a rank is further ahead than it was before:
+// less than once a rank and step, of which each has a hundred exchanges.
+TEST_P(RanksAllocationTest, TheFirstTwoStepsTakeNearlyAll) {
+  const auto& [name, size, expert, change, dtype] = GetParam();
+  Config c = config();
+  change(c);
+  const Mesh mesh = c.mesh(size, expert);
+  const Precision precision{dtype};
+  const data::Dataset dataset = documents();
+  std::barrier together(size);
+  std::size_t before = 0, after = 0;
+  local::run_ranks(size, [&](Transport& transport) {
+    const auto backend = make_cpu_backend(1);
+    Ranks ranks(transport, *backend, mesh, c.placements(mesh),
+                std::chrono::seconds(60),
+                c.dispatch_rules(c.micro_rows(mesh.world)));
+    data::Sampler sampler(dataset, {.sequence = c.data.sequence});
+    Model model(*backend, c.model, precision, &ranks);
+    model.parameters().initialize(5);
+    Optimizer optimizer(model.parameters(), c.optimizer, &ranks);
+    Step step(model, optimizer, c);
+    step.reserve(estimate(c, precision, mesh).chunks);
+    data::Batch batch;
+    StepReport report;
+    for (std::int64_t number = 1; number <= c.train.steps; ++number) {
+      if (number == 3) {
+        together.arrive_and_wait();
+        if (transport.rank() == 0) before = testing::allocation_count();
+        together.arrive_and_wait();
+      }
+      sampler.next(c.rows_per_step(), batch);
+      step.compute(batch, number, report);
+      step.apply(report);
+    }
+    together.arrive_and_wait();
+    if (transport.rank() == 0) after = testing::allocation_count();
+    together.arrive_and_wait();
+  });
+  EXPECT_GT(before, 0U);
+  EXPECT_LT(after - before,
+            static_cast<std::size_t>((c.train.steps - 2) * size));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Variants, RanksAllocationTest,
+    ::testing::Values(
+        RanksVariant{"two", 2, 2, [](Config&) {}},
+        RanksVariant{"two_bfloat16", 2, 2, [](Config&) {}, DType::kBFloat16},
+        RanksVariant{"two_of_all_data", 2, 1, [](Config&) {}},
+        RanksVariant{"four_chunks", 4, 2,
+                     [](Config& c) { c.parallel.chunks = 2; }},
+        RanksVariant{"budget", 2, 2,
+                     [](Config& c) { c.parallel.row_budget = 1.0; }},
+        RanksVariant{"hierarchical", 4, 4,
+                     [](Config& c) {
+                       c.parallel.ranks_per_node = 2;
+                       c.parallel.hierarchical = true;
+                     }}),
+    [](const auto& info) { return std::string(info.param.name); });
 
 INSTANTIATE_TEST_SUITE_P(
     Variants, StepAllocationTest,
