@@ -1,11 +1,13 @@
 #pragma once
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
+#include <random>
 #include <sstream>
 #include <thread>
 
@@ -92,6 +94,36 @@ say() {{ echo "$1" > /proc/self/fd/$CATENA_CONTROL_FD; }}
       if (of == rank) agent = process;
     }
     return agent;
+  }
+  /// --env and --set, `count` of each, of bytes that a shell, a list or a wire
+  /// could make something else of.
+  static std::vector<std::string> random_flags(int count) {
+    std::mt19937 random(20);
+    std::uniform_int_distribution<int> length(1, 255), byte(1, 255);
+    std::vector<std::string> flags = {
+        "--set", "a=$(exit 3) `exit 3` '\"; exit 3\n", "--env", "EMPTY="};
+    for (int i = 0; i < count; ++i) {
+      std::string bytes(static_cast<std::size_t>(length(random)), '\0');
+      for (char& each : bytes) each = static_cast<char>(byte(random));
+      flags.insert(flags.end(), {"--env", fmt::format("E{}={}", i, bytes),
+                                 "--set", fmt::format("s{}={}", i, bytes)});
+    }
+    return flags;
+  }
+  /// For ranks whose flags are looked at.
+  static std::string keep_what_came() {
+    return "cat /proc/$$/environ > $RUN/environment-$RANK\n"
+           "cat /proc/$$/cmdline > $RUN/arguments-$RANK\n";
+  }
+  void expect_came(const std::vector<std::string>& flags, int rank) const {
+    const std::string environment =
+        read_file(run() / fmt::format("environment-{}", rank));
+    const std::string arguments =
+        read_file(run() / fmt::format("arguments-{}", rank));
+    for (std::size_t i = 1; i < flags.size(); i += 2) {
+      EXPECT_THAT(flags[i - 1] == "--env" ? environment : arguments,
+                  ::testing::HasSubstr('\0' + flags[i] + '\0'));
+    }
   }
   /// A program that is found before the real one: a shell script. Returns by
   /// what environment.

@@ -63,6 +63,16 @@ say joined; say "step 3"; say "step 4"; say done)");
   }
 }
 
+TEST_F(MpiLaunchTest, EnvironmentAndArgumentsComeByteForByte) {
+  ranks_do(keep_what_came() + "say joined; say done");
+  const std::vector<std::string> flags = random_flags(100);
+  std::vector<std::string> more = {"-n", "2"};
+  more.insert(more.end(), flags.begin(), flags.end());
+  const Outcome outcome = launch(more);
+  ASSERT_EQ(outcome.code, 0) << outcome.error;
+  for (const int rank : {0, 1}) expect_came(flags, rank);
+}
+
 TEST_F(MpiLaunchTest, RanksAreBoundAsByOtherEngines) {
   const Machine machine = machine_here();
   const int cores = static_cast<int>(machine.cores.size());

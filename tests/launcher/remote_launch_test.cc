@@ -12,7 +12,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
-#include <random>
 #include <set>
 
 #include "launcher/contract.h"
@@ -22,7 +21,6 @@ namespace catena::launcher {
 namespace {
 
 namespace fs = std::filesystem;
-using namespace std::string_literals;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -216,10 +214,12 @@ TEST_F(RemoteLaunchTest, ASignalStopsInOrder) {
   ranks_do(note_agent() + R"(
 trap 'sleep 0.2; exit 75' TERM
 say joined; say "step 1"
-[ $RANK = 3 ] && touch $RUN/ready
+touch $RUN/ready-$RANK
 while :; do sleep 0.05; done)");
   Program program = start({"-n", "4", "--agents", "2"});
-  wait_for("ready");
+  for (const char* name : {"ready-0", "ready-1", "ready-2", "ready-3"}) {
+    wait_for(name);
+  }
   ::kill(program.process(), SIGTERM);
   EXPECT_EQ(program.wait().code, kExitPreempted);
   EXPECT_EQ(result()["state"], "PREEMPTED");
@@ -248,35 +248,14 @@ TEST_F(RemoteLaunchTest, HostsAreReachedByOneConstantCommand) {
 }
 
 TEST_F(RemoteLaunchTest, EnvironmentAndArgumentsComeByteForByte) {
-  ranks_do(R"(
-cat /proc/$$/environ > $RUN/environment-$RANK
-cat /proc/$$/cmdline > $RUN/arguments-$RANK
-say joined; say done)");
-  std::mt19937 random(20);
-  std::uniform_int_distribution<int> length(1, 255), byte(1, 255);
-  std::vector<std::string> more = {
-      "-n",        "2",         "--hosts", "a,b",
-      "--address", "127.0.0.1", "--set",   "a=$(exit 3) `exit 3` '\"; exit 3\n",
-      "--env",     "EMPTY="};
-  const std::size_t first = more.size() - 3;
-  for (int i = 0; i < 100; ++i) {
-    std::string bytes(static_cast<std::size_t>(length(random)), '\0');
-    for (char& each : bytes) each = static_cast<char>(byte(random));
-    more.insert(more.end(), {"--env", fmt::format("E{}={}", i, bytes), "--set",
-                             fmt::format("s{}={}", i, bytes)});
-  }
+  ranks_do(keep_what_came() + "say joined; say done");
+  const std::vector<std::string> flags = random_flags(100);
+  std::vector<std::string> more = {"-n",  "2",         "--hosts",
+                                   "a,b", "--address", "127.0.0.1"};
+  more.insert(more.end(), flags.begin(), flags.end());
   const Outcome outcome = launch(more, {ssh_runs_here()});
   ASSERT_EQ(outcome.code, 0) << outcome.error;
-  for (const char* rank : {"0", "1"}) {
-    const std::string environment =
-        read_file(run() / "environment-"s.append(rank));
-    const std::string arguments = read_file(run() / "arguments-"s.append(rank));
-    for (std::size_t i = first; i < more.size(); i += 2) {
-      const bool set = more[i - 1] == "--env";
-      EXPECT_THAT(set ? environment : arguments,
-                  HasSubstr('\0' + more[i] + '\0'));
-    }
-  }
+  for (const int rank : {0, 1}) expect_came(flags, rank);
 }
 
 TEST_F(RemoteLaunchTest, WhatIsTooMuchForAMessageIsRefused) {

@@ -6,6 +6,7 @@
 #   this machine 10.77.1.1 --- 10.77.1.2 host1
 #                10.77.2.1 --- 10.77.2.2 host2
 #
+# `hosts` are these two, unless it is set after this is read: host3, and so on.
 # `$undone`, set before, says what was not done where that cannot be. `$folder`
 # goes away at the end, and with it all that runs on the hosts or in the
 # background; its logs are shown where something fails.
@@ -75,8 +76,8 @@ make_hosts() {
   cp /etc/hosts "$folder/hosts"
   (
     ip link set lo up && echo 1 > /proc/sys/net/ipv4/ip_forward
-    for i in 1 2; do
-      host=host$i
+    for host in "${hosts[@]}"; do
+      i=${host#host}
       ip netns add "$host" \
         && ip link add "to-$host" type veth peer name eth0 netns "$host" \
         && ip addr add "10.77.$i.1/24" dev "to-$host" \
@@ -110,7 +111,8 @@ processes() {
 }
 none_of() { [[ -z $(processes "$1" "$2") ]]; }
 
-# A real sshd on each host, and an `ssh` that gets there without being asked.
+# A real sshd on each host, which has mounts of its own, and an `ssh` that gets
+# there without being asked.
 serve_ssh() {
   local host key
   mkdir -p /run/sshd && mkdir -m 700 "$folder/bin"
@@ -132,7 +134,7 @@ END
   for host in "${hosts[@]}"; do
     echo "$host,10.77.${host#host}.2 $(cut -d ' ' -f 1,2 "$folder/host-key.pub")" \
       >> "$folder/known"
-    on "$host" "$(command -v sshd)" -D -e -f "$folder/sshd.conf" \
+    on "$host" unshare --mount "$(command -v sshd)" -D -e -f "$folder/sshd.conf" \
       -o "ListenAddress=10.77.${host#host}.2" > "$folder/sshd-$host.log" 2>&1 &
     disown
   done
@@ -146,6 +148,12 @@ END
   for host in "${hosts[@]}"; do
     until_true 60 "sshd of $host" reached "$host"
   done
+}
+# there HOST COMMAND...: with the mounts of its sshd.
+there() {
+  local host=$1
+  shift
+  nsenter --mount --target "$(processes "$host" sshd | head -n 1)" "$@"
 }
 reached() { ssh -o BatchMode=yes "$1" true 2> "$folder/reached.log"; }
 

@@ -45,11 +45,11 @@ class CommandFixture : public testing::Test {
   /// `name` tells processes that run at the same time apart.
   pid_t start(const std::string& arguments, const std::string& before = "",
               const std::string& name = "") const {
-    const std::string command = fmt::format(
-        "cd '{}' && {} exec {} '{}/catena' </dev/null {} >'{}' 2>'{}'",
-        CATENA_SOURCE_DIR, before, under_, CATENA_BINARY_DIR, arguments,
-        (folder_ / (name + "out")).string(),
-        (folder_ / (name + "err")).string());
+    const std::string command =
+        fmt::format("cd '{}' && {} exec {} '{}/{}' </dev/null {} >'{}' 2>'{}'",
+                    CATENA_SOURCE_DIR, before, under_, CATENA_BINARY_DIR,
+                    program_, arguments, (folder_ / (name + "out")).string(),
+                    (folder_ / (name + "err")).string());
     const pid_t child = ::fork();
     if (child == 0) {
       ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
@@ -150,6 +150,7 @@ prompts = ["What is 1 + 1?"]
   static inline int count_ = 0;
   fs::path folder_;
   std::string under_;  ///< a program that starts it, with its arguments
+  std::string program_ = "catena";
 };
 
 }  // namespace catena

@@ -19,16 +19,6 @@ void expect_probe_loss_agrees(const std::string& log) {
   EXPECT_NEAR(std::stod(found[1]), std::stod(found[2]), 1e-9);
 }
 
-/// One rank says why a run ends; the others do not say it again.
-int errors_in(const std::string& log) {
-  int count = 0;
-  for (std::size_t at = log.find("error: "); at != std::string::npos;
-       at = log.find("error: ", at + 1)) {
-    ++count;
-  }
-  return count;
-}
-
 TEST_F(RanksCommandTest, AnyLayoutGivesTheSameRun) {
   ASSERT_EQ(run(by(1, 0, "one")).code, 0);
   for (const auto& [ranks, expert] :

@@ -10,6 +10,19 @@ using testing::HasSubstr;
 using testing::Not;
 using RoutingCommandTest = RanksFixture;
 
+/// Routes that the run does not take by itself.
+void turn(const fs::path& recorded, const fs::path& turned) {
+  const RouteFile file(recorded);
+  RouteFileWriter writer(turned, file.shape());
+  RoutedStep step;
+  for (const std::int64_t number : file.steps()) {
+    file.read(number, step);
+    for (std::int32_t& expert : step.experts) expert = (expert + 1) % 7;
+    writer.write(step);
+  }
+  writer.finish();
+}
+
 TEST_F(RoutingCommandTest, AnyLayoutRecordsTheSameRoutesAndFollowsOthers) {
   const auto file = [&](const std::string& name) {
     return fmt::format("'{}/{}.bin'", folder_.string(), name);
@@ -22,18 +35,7 @@ TEST_F(RoutingCommandTest, AnyLayoutRecordsTheSameRoutesAndFollowsOthers) {
       run(by(1, 0, "one", "--record-routing " + file("one") + first_three))
           .code,
       0);
-  {
-    // Routes that the run does not take by itself.
-    const RouteFile recorded(folder_ / "one.bin");
-    RouteFileWriter writer(folder_ / "turned.bin", recorded.shape());
-    RoutedStep step;
-    for (const std::int64_t number : recorded.steps()) {
-      recorded.read(number, step);
-      for (std::int32_t& expert : step.experts) expert = (expert + 1) % 7;
-      writer.write(step);
-    }
-    writer.finish();
-  }
+  turn(folder_ / "one.bin", folder_ / "turned.bin");
   for (const auto& [ranks, expert, more] :
        {std::tuple{2, 2, "--set parallel.chunks=3"},
         {3, 1, "--set train.recompute=layer"},
@@ -52,6 +54,47 @@ TEST_F(RoutingCommandTest, AnyLayoutRecordsTheSameRoutesAndFollowsOthers) {
     ASSERT_EQ(followed.code, 0) << followed.err;
     EXPECT_TRUE(bytes("again") == bytes("turned")) << name;
   }
+}
+
+// The loss of a step tells by which experts it was taken.
+TEST_F(RoutingCommandTest, BenchmarksFollowAFileAndSayWhatTheyFollowed) {
+  const auto file = [&](const char* name) { return (folder_ / name).string(); };
+  ASSERT_EQ(run(by(1, 0, "one",
+                   fmt::format("--set train.steps=1 --record-routing '{}'",
+                               file("one.bin"))))
+                .code,
+            0);
+  turn(folder_ / "one.bin", folder_ / "turned.bin");
+  const std::string config = fmt::format("'{}/tiny.toml' ", folder_.string());
+  const std::string replay = "--replay-routing ";
+
+  program_ = "catena-bench-step";
+  const auto step = [&](const std::string& more) {
+    const Outcome outcome = run(
+        config + "--warmup 0 --steps 1 --set train.precision=float64 " + more);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return json_of(outcome.out);
+  };
+  const auto one = step(replay + file("one.bin"));
+  const auto turned = step(replay + file("turned.bin"));
+  EXPECT_EQ(one["routes_replayed"], file("one.bin"));
+  EXPECT_NE(one["loss"], turned["loss"]);
+  EXPECT_EQ(one["loss"], step(replay + file("one.bin"))["loss"]);
+  EXPECT_FALSE(one.contains("forced_balanced"));
+  const auto dealt = step("--set model.router.force_balanced=true");
+  EXPECT_EQ(dealt["forced_balanced"], true);
+  EXPECT_FALSE(dealt.contains("routes_replayed"));
+  const Outcome other =
+      run(config + "--set model.chain.top_k=1 " + replay + file("one.bin"));
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.err, HasSubstr(file("one.bin")));
+
+  program_ = "catena-bench-ranks";
+  const std::string ranks = config + "--rounds 1 --steps 1 ";
+  EXPECT_THAT(run(ranks + replay + file("one.bin")).out,
+              testing::StartsWith("ROUTES REPLAYED: those of " +
+                                  file("one.bin") + "\n"));
+  EXPECT_THAT(run(ranks).out, testing::StartsWith("FORCED BALANCED: "));
 }
 
 TEST_F(RoutingCommandTest, RoutesOfAnotherRunAreRefused) {

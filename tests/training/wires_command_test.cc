@@ -116,6 +116,7 @@ TEST_F(WiresCommandTest, AKilledRankOverGlooEndsAllWithOneMessage) {
   EXPECT_THAT(outcome.err,
               AllOf(HasSubstr("error: rank 1: was killed by signal 9"),
                     HasSubstr("rank 0 noticed: rank 1 has died")));
+  EXPECT_EQ(errors_in(outcome.err), 1) << outcome.err;
   EXPECT_NE(::kill(ranks[0], 0), 0);
   expect_nothing_left();
 }
@@ -126,10 +127,7 @@ TEST_F(WiresCommandTest, WhereARankWasMissedOverGlooIsNamed) {
 }
 
 TEST_F(WiresCommandTest, AStoppedRankOverGlooEndsAllAtTheDeadline) {
-  const pid_t parent =
-      start(by(2, 2, "run",
-               std::string(kOverGloo) + "--set train.steps=100000 --set "
-                                        "parallel.timeout=2"));
+  const pid_t parent = start(by(2, 2, "run", std::string(kOverGloo) + kMissed));
   wait_for_step("run", 5);
   const auto ranks = children_of(parent);
   ASSERT_EQ(ranks.size(), 2U);
@@ -137,6 +135,7 @@ TEST_F(WiresCommandTest, AStoppedRankOverGlooEndsAllAtTheDeadline) {
   const Outcome outcome = wait(parent);
   EXPECT_EQ(outcome.code, 70) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("has waited 2 s for rank 1 in"));
+  EXPECT_EQ(errors_in(outcome.err), 1) << outcome.err;
   expect_nothing_left();
 }
 
