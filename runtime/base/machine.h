@@ -1,21 +1,30 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 
 namespace catena {
 
-/// Memory this process may use: the machine's, or less where its control
-/// group says so.
-[[nodiscard]] std::int64_t memory_limit_bytes();
+/// Where the kernel shows the control groups, and which is this process's own.
+/// A group's limits hold for those within it, too.
+struct ControlGroups {
+  std::filesystem::path root = "/sys/fs/cgroup";
+  std::filesystem::path own = "/proc/self/cgroup";
+};
+
+/// Memory this process may use: the machine's, or less where a control group
+/// says so.
+[[nodiscard]] std::int64_t memory_limit_bytes(const ControlGroups& groups = {});
 /// The part of it that nobody uses now.
-[[nodiscard]] std::int64_t available_memory_bytes();
+[[nodiscard]] std::int64_t available_memory_bytes(
+    const ControlGroups& groups = {});
 /// Cores this process may run on, and which: "0-3,8".
 [[nodiscard]] int available_cores();
 [[nodiscard]] std::string core_list();
-/// How many cores a control group lets be busy at a time; 0: any number.
-[[nodiscard]] double core_quota();
+/// How many cores control groups let be busy at a time; 0: any number.
+[[nodiscard]] double core_quota(const ControlGroups& groups = {});
 /// "AMD EPYC", as the kernel names it; empty if it does not.
 [[nodiscard]] std::string processor_name();
 /// The name that this machine, or container on it, goes by.
