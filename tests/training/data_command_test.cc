@@ -118,6 +118,17 @@ TEST_F(DataCommandTest, InspectShowsTheRows) {
       Not(HasSubstr("[0]")));
 }
 
+// Of three the second holds 34 to 66 percent.
+TEST_F(DataCommandTest, PercentilesAreByNearestRank) {
+  ASSERT_EQ(run(prepare(corpus())).code, 0);
+  const nlohmann::json lengths = inspect("--rows 0")["length_percentiles"];
+  EXPECT_EQ(lengths["10"], lengths["0"]);
+  EXPECT_GT(lengths["50"], lengths["10"]);
+  EXPECT_GT(lengths["90"], lengths["50"]);
+  EXPECT_EQ(lengths["90"], lengths["100"]);
+  EXPECT_EQ(lengths["99"], lengths["100"]);
+}
+
 TEST_F(DataCommandTest, PrepareTakesTheTemplateAndLeavesOutTheEnd) {
   ASSERT_EQ(run(prepare(corpus(),
                         "--no-eos --threads 1 --template "

@@ -16,14 +16,14 @@ namespace {
 
 using OrderedJson = nlohmann::ordered_json;
 
-constexpr std::array kPercentiles{0, 10, 50, 90, 99, 100};
+constexpr std::array<std::size_t, 6> kPercentiles{0, 10, 50, 90, 99, 100};
 
 struct Sample {
   std::int64_t document, tokens;
   std::string query, response;
 };
 
-// Nearest rank.
+/// By nearest rank; at 0 the shortest.
 std::vector<std::int64_t> percentiles(const data::Dataset& dataset) {
   std::vector<std::int64_t> lengths;
   for (std::int64_t i = 0; i < dataset.documents(); ++i) {
@@ -31,9 +31,9 @@ std::vector<std::int64_t> percentiles(const data::Dataset& dataset) {
   }
   std::sort(lengths.begin(), lengths.end());
   std::vector<std::int64_t> found;
-  for (const int percent : kPercentiles) {
-    found.push_back(lengths[(lengths.size() - 1) *
-                            static_cast<std::size_t>(percent) / 100]);
+  for (const std::size_t percent : kPercentiles) {
+    const std::size_t rank = (lengths.size() * percent + 99) / 100;
+    found.push_back(lengths[std::max<std::size_t>(rank, 1) - 1]);
   }
   return found;
 }
@@ -93,7 +93,7 @@ std::string as_text(const data::Dataset& dataset,
   out += "tokens a document:";
   const auto lengths = percentiles(dataset);
   for (std::size_t i = 0; i < lengths.size(); ++i) {
-    const int percent = kPercentiles[i];
+    const std::size_t percent = kPercentiles[i];
     const std::string name = percent == 0     ? "min"
                              : percent == 100 ? "max"
                                               : fmt::format("p{}", percent);
