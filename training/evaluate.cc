@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/base/error.h"
 #include "training/step.h"
 
 namespace catena {
@@ -66,6 +67,12 @@ double Validation::probe(Model& model, Chunk& chunk) {
 }
 
 Validation::Estimate Validation::run_by_rows(Model& model, Chunk& chunk) {
+  if (batch_.trained_tokens == 0) {
+    fail(ErrorKind::kData,
+         "data.validation: no token of its {} rows is trained on; take more "
+         "rows, a longer data.sequence or data.loss = \"all\"",
+         batch_.rows);
+  }
   std::vector<Sum> rows;
   double loss = 0, trained = 0;
   for (std::int64_t index = 0; index < batch_.rows; ++index) {
@@ -73,9 +80,7 @@ Validation::Estimate Validation::run_by_rows(Model& model, Chunk& chunk) {
     loss += rows.back().loss;
     trained += static_cast<double>(rows.back().trained);
   }
-  Estimate result{0, 0, batch_.trained_tokens, batch_.rows};
-  if (trained == 0) return result;
-  result.loss = loss / trained;
+  Estimate result{loss / trained, {}, batch_.trained_tokens, batch_.rows};
   double squares = 0;
   for (const Sum& sum : rows) {
     const double rest =

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "layers/model.h"
@@ -24,9 +25,12 @@ class Validation {
   [[nodiscard]] Result run(Model& model, Chunk& chunk);
   /// run(), row by row, with the standard error of the loss: that of a ratio,
   /// rows being drawn independently,
-  ///   sqrt(R / (R - 1) * sum_r (L_r - loss n_r)^2) / sum_r n_r.
+  ///   sqrt(R / (R - 1) * sum_r (L_r - loss n_r)^2) / sum_r n_r;
+  /// of a single row nobody knows it.
+  /// Throws: Error(kData) if no token of the rows is trained on.
   struct Estimate {
-    double loss = 0, standard_error = 0;
+    double loss = 0;
+    std::optional<double> standard_error;
     std::int64_t trained_tokens = 0, rows = 0;
   };
   [[nodiscard]] Estimate run_by_rows(Model& model, Chunk& chunk);

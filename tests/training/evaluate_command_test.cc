@@ -29,6 +29,9 @@ TEST_F(EvaluateCommandTest, MeasuresLossAndAnswers) {
   const Outcome text = run(fmt::format("evaluate '{}' --rows 3", run_folder));
   ASSERT_EQ(text.code, 0) << text.err;
   EXPECT_THAT(text.out, HasSubstr(" in 3 rows\n"));
+  const std::string one = fmt::format("evaluate '{}' --rows 1", run_folder);
+  EXPECT_THAT(run(one).out, HasSubstr(" +- unknown (one row) over "));
+  EXPECT_TRUE(json_of(run(one + " --json").out)["standard_error"].is_null());
   const Outcome missing = run("evaluate '" + folder_.string() + "'");
   EXPECT_EQ(missing.code, 65);
   EXPECT_THAT(missing.err, HasSubstr("is no run"));
@@ -58,6 +61,20 @@ TEST_F(EvaluateCommandTest, AQuestionThatIsTooLongSpoilsNothingElse) {
               HasSubstr("question 1 counts as not right: the prompt has "));
   EXPECT_THAT(evaluated.out, testing::AllOf(HasSubstr("validation loss "),
                                             HasSubstr(" of 2 questions")));
+}
+
+// Its only row ends before the response begins.
+TEST_F(EvaluateCommandTest, RefusesRowsWithoutATrainedToken) {
+  ASSERT_EQ(run(train("--set run.prompts=")).code, 0);
+  std::string query;
+  for (int i = 0; i < 200; ++i) query += fmt::format("{} and ", i);
+  const std::string data =
+      write("long.jsonl",
+            fmt::format("{{\"query\": \"{}\", \"response\": \"7\"}}\n", query));
+  expect_refused(fmt::format("evaluate '{}' --data '{}' --set "
+                             "data.packing=padded --set data.loss=response",
+                             (folder_ / "run").string(), data),
+                 65, "data.validation: no token of its 1 rows is trained on");
 }
 
 // A model that has learnt to answer nothing but seven.

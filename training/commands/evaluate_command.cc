@@ -79,12 +79,17 @@ int evaluate(const Options& options) {
       resolve_precision(loaded.config.train.precision, *loaded.backend));
   const Validation::Estimate loss = measure_loss(loaded, model, options);
   nlohmann::ordered_json json{{"loss", loss.loss},
-                              {"standard_error", loss.standard_error},
+                              {"standard_error", nullptr},
                               {"rows", loss.rows},
                               {"trained_tokens", loss.trained_tokens}};
-  std::string text = fmt::format(
-      "validation loss {:.4f} +- {:.4f} over {} tokens in {} rows\n", loss.loss,
-      loss.standard_error, loss.trained_tokens, loss.rows);
+  std::string error = "unknown (one row)";
+  if (loss.standard_error) {
+    json["standard_error"] = *loss.standard_error;
+    error = fmt::format("{:.4f}", *loss.standard_error);
+  }
+  std::string text =
+      fmt::format("validation loss {:.4f} +- {} over {} tokens in {} rows\n",
+                  loss.loss, error, loss.trained_tokens, loss.rows);
   if (!options.questions.empty()) {
     const Answers answers = ask(loaded, model, options);
     json["questions"] = answers.asked;
@@ -127,7 +132,8 @@ void add_evaluate_command(CLI::App& app, Action& action) {
                       "KEY=VALUE, over the run's configuration; repeatable");
   command->add_flag("--json", options->json, "One JSON object");
   command->footer(
-      "The standard error takes rows as drawn independently.\n"
+      "The standard error takes rows as drawn independently; of one row it is "
+      "unknown.\n"
       "Examples:\n"
       "  catena evaluate runs/quickstart\n"
       "  catena evaluate runs/quickstart --questions gsm8k_test.jsonl "
