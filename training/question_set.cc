@@ -12,7 +12,13 @@ namespace {
 
 bool is_digit(char c) { return std::isdigit(static_cast<unsigned char>(c)); }
 
-/// digits, commas between digits, and one point followed by digits.
+/// Whether a point behind this begins a number, rather than ends a sentence.
+bool begins_number(std::string_view before) {
+  constexpr std::string_view kOpening = " \t\r\n-+=$([{*/:";
+  return before.empty() || kOpening.find(before.back()) != kOpening.npos;
+}
+
+/// Digits, commas between digits, and one point followed by digits.
 std::string canonical(std::string_view number, bool negative) {
   std::string whole, fraction;
   bool behind_point = false;
@@ -59,7 +65,8 @@ std::string last_number(std::string_view text) {
     const bool inside = begin >= 2 && is_digit(text[begin - 2]);
     if (is_digit(c) || (c == ',' && inside)) {
       --begin;
-    } else if (c == '.' && !point && inside) {
+    } else if (c == '.' && !point &&
+               (inside || begins_number(text.substr(0, begin - 1)))) {
       point = true;
       --begin;
     } else {

@@ -14,8 +14,8 @@ struct Question {
 };
 
 /// The last number in a text, without thousands separators, leading zeros and
-/// needless decimals ("1,200.50" -> "1200.5", "-0" -> "0"); empty if there is
-/// none. What GSM8K's exact match compares.
+/// needless decimals ("1,200.50" -> "1200.5", ".5" -> "0.5", "-0" -> "0");
+/// empty if there is none. What GSM8K's exact match compares.
 [[nodiscard]] std::string last_number(std::string_view text);
 
 /// Reads questions, one JSON object a line: {"question", "answer"} as GSM8K

@@ -29,7 +29,17 @@ TEST(LastNumberTest, FindsAndNormalises) {
       {"2.500", "2.5"},
       {"1.2.3", "2.3"},
       {"x, 5", "5"},
-      {".5", "5"},
+      {".5", "0.5"},
+      {"-.5", "-0.5"},
+      {"It is .50.", "0.5"},
+      {"$\\boxed{.25}$", "0.25"},
+      {"10-.5", "0.5"},
+      {"-.0", "0"},
+      {".5.3", "5.3"},
+      {"It is ... 5.", "5"},
+      {"It is...5", "5"},
+      {"So it is.5 apples", "5"},
+      {"(a).5", "5"},
       {"0.50%", "0.5"}};
   for (const auto& [text, number] : cases) {
     EXPECT_EQ(last_number(text), number) << text;
