@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace catena {
 namespace {
@@ -12,12 +13,14 @@ constexpr std::size_t kFewest = 16;
 constexpr double kToDeviation = 1.4826;
 constexpr double kLeastSpread = 0.01;
 
-/// Leaves the values in another order.
+/// Of an even number the mean of both in the middle. Leaves the values in
+/// another order.
 double median(std::vector<double>& values) {
   const auto middle =
       values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
-  return *middle;
+  if (values.size() % 2 == 1) return *middle;
+  return std::midpoint(*std::max_element(values.begin(), middle), *middle);
 }
 
 void push(std::vector<double>& values, double value, std::int64_t most) {

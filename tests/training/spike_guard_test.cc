@@ -54,6 +54,14 @@ TEST(SpikeGuardTest, SteadyValuesLeaveRoom) {
   EXPECT_NE(guard.judge(2.17, 1), "");
 }
 
+// Half ones, half twos: center 1.5, each 0.5 from it.
+TEST(SpikeGuardTest, TheMedianOfAnEvenWindowIsBetweenBothMiddles) {
+  SpikeGuard guard({.action = "skip", .deviations = 8, .window = 16});
+  for (int i = 0; i < 16; ++i) guard.accept(1 + i % 2, 1);
+  EXPECT_EQ(guard.judge(7.4, 1), "");
+  EXPECT_THAT(guard.judge(7.5, 1), HasSubstr("8.1 deviations above 1.5"));
+}
+
 TEST(SpikeGuardTest, ComparesWithTheWindowAlone) {
   SpikeGuard guard({.action = "skip", .window = 16});
   for (int i = 0; i < 100; ++i) guard.accept(100, 100);
