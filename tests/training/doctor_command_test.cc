@@ -123,6 +123,16 @@ TEST_F(DoctorCommandTest, AFolderThatCannotBeWrittenToIsBad) {
   const auto found = values("cd /proc;");
   EXPECT_EQ(code_, 1);
   EXPECT_EQ(marks_["disk speed"], "bad");
+  EXPECT_THAT(found.at("disk speed"),
+              ContainsRegex("^cannot make a file: (No such file or directory|"
+                            "Permission denied)$"));
+}
+
+TEST_F(DoctorCommandTest, SaysWhyASampleIsCutShort) {
+  const auto found = values("trap '' XFSZ; ulimit -f 1024;");
+  EXPECT_EQ(code_, 1);
+  EXPECT_EQ(marks_["disk speed"], "bad");
+  EXPECT_EQ(found.at("disk speed"), "cannot write: File too large");
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <fstream>
 #include <random>
+#include <span>
 
 #include "runtime/base/machine.h"
 #include "training/commands/doctor/finding.h"
@@ -56,23 +57,30 @@ Finding disk() {
 /// A file without a name: it is gone however this process ends.
 class Sample {
  public:
-  Sample() {
-    char name[] = "./.catena-doctor-XXXXXX";
-    descriptor_ = ::mkostemp(name, O_CLOEXEC);
-    if (descriptor_ >= 0) ::unlink(name);
-  }
+  Sample() = default;
   ~Sample() {
     if (descriptor_ >= 0) ::close(descriptor_);
   }
   Sample(const Sample&) = delete;
   Sample& operator=(const Sample&) = delete;
 
+  /// Makes the file. False: errno says why.
+  [[nodiscard]] bool open() {
+    char name[] = "./.catena-doctor-XXXXXX";
+    descriptor_ = ::mkostemp(name, O_CLOEXEC);
+    if (descriptor_ >= 0) ::unlink(name);
+    return descriptor_ >= 0;
+  }
   /// Appends and waits until it is on disk. False: errno says why.
   [[nodiscard]] bool add(const std::vector<std::uint64_t>& words) const {
-    const std::size_t bytes = words.size() * sizeof words[0];
-    return ::write(descriptor_, words.data(), bytes) ==
-               static_cast<ssize_t>(bytes) &&
-           ::fdatasync(descriptor_) == 0;
+    // A disk that becomes full takes a part; only the next write says why.
+    for (auto rest = std::as_bytes(std::span(words)); !rest.empty();) {
+      const ssize_t taken = ::write(descriptor_, rest.data(), rest.size());
+      if (taken < 0 && errno == EINTR) continue;
+      if (taken < 0) return false;
+      rest = rest.subspan(static_cast<std::size_t>(taken));
+    }
+    return ::fdatasync(descriptor_) == 0;
   }
 
  private:
@@ -85,18 +93,20 @@ Finding disk_speed() {
   std::vector<std::uint64_t> words((std::size_t{4} << 20) / 8);
   std::mt19937_64 random(1);
   for (std::uint64_t& word : words) word = random();
-  const Sample sample;
+  const auto cannot = [](const char* what) -> Finding {
+    return {"disk speed", Mark::kBad,
+            fmt::format("cannot {}: {}", what, std::strerror(errno)),
+            "runs cannot be saved here"};
+  };
+  Sample sample;
+  if (!sample.open()) return cannot("make a file");
   constexpr int kMost = 16;
   constexpr double kEnough = 0.3;
   double seconds = 0;
   int pieces = 0;
   const auto begin = Clock::now();
   while (pieces < kMost && seconds < kEnough) {
-    if (!sample.add(words)) {
-      return {"disk speed", Mark::kBad,
-              fmt::format("cannot write: {}", std::strerror(errno)),
-              "runs cannot be saved here"};
-    }
+    if (!sample.add(words)) return cannot("write");
     ++pieces;
     seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   }
