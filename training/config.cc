@@ -272,9 +272,10 @@ void check_run(config::Schema& s, const Config& c) {
   };
   below_one("optimizer.beta1", c.optimizer.beta1);
   below_one("optimizer.beta2", c.optimizer.beta2);
-  if (c.optimizer.epsilon <= 0) {
+  if (static_cast<float>(c.optimizer.epsilon) <= 0) {
     s.problem("optimizer.epsilon",
-              "must be above 0: a parameter without a gradient divides by it");
+              "must be above 0 as float32: a parameter without a gradient "
+              "divides by it");
   }
   if (c.data.keep_padding && c.data.packing != "padded") {
     s.problem("data.keep_padding",

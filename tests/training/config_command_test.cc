@@ -96,6 +96,10 @@ TEST_F(ConfigCommandTest, ProblemsOfASettingNameIt) {
   expect_refused(check + "train.steps", 78,
                  "--set: expected KEY=VALUE, such as train.steps=200");
   expect_refused(check + "train.steps=0", 78, "--set: train.steps must be");
+  for (const char* none : {"0", "1e-46"}) {
+    expect_refused(check + "optimizer.epsilon=" + none, 78,
+                   "optimizer.epsilon: must be above 0 as float32");
+  }
 }
 
 TEST_F(ConfigCommandTest, ShowSaysWhereEveryValueIsFrom) {
