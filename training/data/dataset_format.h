@@ -19,11 +19,14 @@ namespace catena::data {
 ///   tokenizer.json         the tokenizer that made it
 ///   dataset.json           all else, and every file's size and hash; written
 ///                          last, so a folder without it is no data set
+///   dataset.unfinished     empty, there while it is being made: what else is
+///                          in the folder is of a preparation, not foreign
 ///
 /// Little-endian. A document lies in one shard.
 
 constexpr std::int64_t kDatasetVersion = 1;
 constexpr const char* kDatasetFile = "dataset.json";
+constexpr const char* kUnfinishedFile = "dataset.unfinished";
 constexpr const char* kIndexFile = "index.bin";
 
 struct ShardHeader {

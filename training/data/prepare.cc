@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <fstream>
 #include <string>
 #include <utility>
 
@@ -81,6 +82,22 @@ void check_options(const PrepareOptions& options, const Tokenizer& tokenizer) {
     fail(ErrorKind::kUsage,
          "{}: already holds a data set; choose another folder or remove it",
          options.output.string());
+  }
+  std::error_code missing;
+  if (fs::is_directory(options.output, missing) &&
+      !fs::is_empty(options.output) &&
+      !fs::exists(options.output / kUnfinishedFile)) {
+    fail(ErrorKind::kUsage,
+         "{}: is not empty, and no unfinished data set either (no {} there); "
+         "choose another folder or empty it",
+         options.output.string(), kUnfinishedFile);
+  }
+}
+
+void mark_unfinished(const fs::path& folder) {
+  const fs::path mark = folder / kUnfinishedFile;
+  if (!std::ofstream(mark)) {
+    fail(ErrorKind::kIo, "{}: cannot be written", mark.string());
   }
 }
 
@@ -194,6 +211,7 @@ PrepareSummary prepare(const PrepareOptions& options) {
   DatasetManifest manifest = describe(options, tokenizer);
   DatasetWriter writer(options.output, options.shard_tokens,
                        manifest.vocabulary < 65536 ? 2 : 4);
+  mark_unfinished(options.output);
   PrepareSummary summary;
   summary.bad_rows = write_documents(options, tokenizer, writer);
   writer.finish(manifest);
@@ -204,6 +222,8 @@ PrepareSummary prepare(const PrepareOptions& options) {
   manifest.bad_rows = summary.bad_rows.count;
   write_tokenizer(options, tokenizer, manifest);
   write_dataset_file(options.output, kDatasetFile, write_manifest(manifest));
+  std::error_code harmless;
+  fs::remove(options.output / kUnfinishedFile, harmless);
   summary.documents = manifest.documents;
   summary.tokens = manifest.tokens;
   summary.response_tokens = manifest.response_tokens;

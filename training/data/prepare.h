@@ -14,7 +14,7 @@ namespace catena::data {
 struct PrepareOptions {
   std::vector<std::filesystem::path> inputs;
   std::filesystem::path tokenizer;  ///< see Tokenizer::load
-  std::filesystem::path output;     ///< folder, made if missing
+  std::filesystem::path output;     ///< folder, made if missing, else empty
   bool append_end_of_text = true;   ///< a token behind each document
   bool skip_bad_rows = false;       ///< count them instead of stopping
   std::string row_template = std::string(RowTemplate::kDefault);
@@ -33,8 +33,9 @@ struct PrepareSummary {
 /// Turns text into a data set. The files do not depend on the number of
 /// threads. A token belongs to the response if any of its bytes do; the end of
 /// text always does.
-/// Throws: Error(kUsage) if the output already holds a data set or the
-/// tokenizer names no end of text; Error(kData) as parse_row and
+/// What a preparation that did not finish left in the output is replaced.
+/// Throws: Error(kUsage) if the output holds a data set or anything foreign, or
+/// the tokenizer names no end of text; Error(kData) as parse_row and
 /// Tokenizer::load, and if there is no row at all; Error(kIo).
 PrepareSummary prepare(const PrepareOptions& options);
 

@@ -1,5 +1,7 @@
 #include "training/data/dataset.h"
 
+#include <set>
+
 #include "tests/training/data/dataset_fixture.h"
 
 namespace catena::data {
@@ -14,6 +16,13 @@ class PrepareTest : public DatasetFolderTest {
   static std::string text_of(const Dataset& dataset, std::int64_t document) {
     return Tokenizer::load(dataset.tokenizer_path())
         .decode(dataset.tokens(document));
+  }
+  static std::set<std::string> names_in(const fs::path& folder) {
+    std::set<std::string> names;
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      names.insert(entry.path().filename().string());
+    }
+    return names;
   }
 };
 
@@ -130,6 +139,45 @@ TEST_F(PrepareTest, RefusesToOverwriteADataset) {
             made.output.string() +
                 ": already holds a data set; choose another folder or remove "
                 "it");
+}
+
+TEST_F(PrepareTest, KeepsWhatIsForeign) {
+  const auto made = options("{\"text\": \"a\"}\n");
+  const std::vector<std::string> names = {"tokens-00000.bin", "index.bin",
+                                          "tokenizer.json",
+                                          "tokenizer_config.json", "notes"};
+  for (const std::string& name : names) {
+    write("out/" + name, "mine");
+    EXPECT_EQ(error_of([&] { prepare(made); }, ErrorKind::kUsage),
+              made.output.string() +
+                  ": is not empty, and no unfinished data set either (no "
+                  "dataset.unfinished there); choose another folder or empty "
+                  "it");
+    EXPECT_EQ(names_in(made.output), std::set{name});
+    EXPECT_EQ(catena::read_file(made.output / name), "mine");
+    fs::remove(made.output / name);
+  }
+  prepare(made);
+  EXPECT_EQ(Dataset(made.output).documents(), 1);
+}
+
+TEST_F(PrepareTest, BeginsAgainWhereItDidNotFinish) {
+  auto made = options("{\"text\": \"a\"}\n{\"text\": \"b\"}\n{}\n");
+  made.shard_tokens = 1;
+  made.skip_bad_rows = true;
+  made.progress = [](std::int64_t, std::int64_t) {
+    fail(ErrorKind::kTimeout, "killed");
+  };
+  error_of([&] { prepare(made); }, ErrorKind::kTimeout);
+  EXPECT_EQ(names_in(made.output),
+            (std::set<std::string>{"dataset.unfinished", "tokens-00000.bin",
+                                   "tokens-00001.bin"}));
+  made.progress = nullptr;
+  made.shard_tokens = 1000;
+  prepare(made);
+  EXPECT_EQ(names_in(made.output),
+            (std::set<std::string>{"dataset.json", "index.bin",
+                                   "tokenizer.json", "tokens-00000.bin"}));
 }
 
 TEST_F(PrepareTest, NeedsAnEndOfTextTokenToAppend) {
