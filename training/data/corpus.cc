@@ -18,6 +18,12 @@ bool has_suffix(const std::string& name,
                      [&](const char* s) { return name.ends_with(s); });
 }
 
+bool blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
+}
+
+}  // namespace
+
 bool holds_json(const std::filesystem::path& path) {
   std::string name = path.filename().string();
   if (name.ends_with(".zst")) name.resize(name.size() - 4);
@@ -28,12 +34,6 @@ bool holds_json(const std::filesystem::path& path) {
        "or .txt, with .zst behind that if it is compressed",
        path.string());
 }
-
-bool blank(std::string_view text) {
-  return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
-}
-
-}  // namespace
 
 CorpusReader::CorpusReader(std::vector<std::filesystem::path> inputs)
     : inputs_(std::move(inputs)) {

@@ -71,6 +71,10 @@ struct BadRows {
                                                const RowTemplate& row_template,
                                                BadRows* bad);
 
+/// How a file is read, by its name: a row of JSON a line, or text.
+/// Throws: Error(kData) if its name ends in neither way; see CorpusReader.
+[[nodiscard]] bool holds_json(const std::filesystem::path& path);
+
 /// All rows of some files, in order.
 ///
 ///   *.jsonl, *.ndjson  one JSON object a line; blank lines are passed over

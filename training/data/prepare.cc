@@ -59,13 +59,14 @@ EncodedBlock encode_block(const std::vector<RawRow>& rows,
   return block;
 }
 
-// Of contents, not of names or times: the same text has the same hash.
+// Of contents and how they are read, not of names or times: the same text has
+// the same hash.
 std::string hash_inputs(const std::vector<fs::path>& inputs) {
   std::string all;
   for (const fs::path& path : inputs) {
     const MappedFile file(path);
-    all += fmt::format("{} {}\n", file.bytes().size(),
-                       hexadecimal(hash64(file.bytes())));
+    all += fmt::format("{} {} {}\n", holds_json(path) ? "json" : "text",
+                       file.bytes().size(), hexadecimal(hash64(file.bytes())));
   }
   return hexadecimal(hash64(all));
 }

@@ -225,6 +225,20 @@ TEST_F(OpenOrPrepareTest, PreparesTextOnce) {
   EXPECT_EQ(open_or_prepare(made, cache()).documents(), 51);
 }
 
+TEST_F(OpenOrPrepareTest, TellsApartHowTheSameBytesAreRead) {
+  auto made = options("{\"text\": \"a\"}\n{\"text\": \"b\"}\n");
+  const auto folder_of = [&](const char* name, int documents) {
+    made.inputs = {write(name, catena::read_file(folder() / "rows.jsonl"))};
+    const Dataset dataset = open_or_prepare(made, cache());
+    EXPECT_EQ(dataset.documents(), documents) << name;
+    return dataset.folder();
+  };
+  const fs::path json = folder_of("rows.jsonl", 2);
+  const fs::path text = folder_of("rows.txt", 1);
+  EXPECT_EQ(folder_of("renamed.ndjson", 2), json);
+  EXPECT_EQ(folder_of("renamed.md", 1), text);
+}
+
 TEST_F(OpenOrPrepareTest, OpensAPreparedFolder) {
   auto made = options(mixed_rows(50));
   prepare(made);
