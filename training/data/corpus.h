@@ -16,6 +16,7 @@ struct Document {
   std::string text;
   /// Byte offset at which the response begins; 0 where there is no query.
   std::size_t response_begin = 0;
+  std::size_t row = 0;  ///< which of those given to parse_rows
 };
 
 /// How a query and its response become one text.

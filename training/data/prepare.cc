@@ -43,6 +43,15 @@ EncodedDocument encode(const Tokenizer& tokenizer, const Document& document) {
   return encoded;
 }
 
+EncodedDocument encode_row(const Tokenizer& tokenizer, const RawRow& row,
+                           const Document& document) {
+  try {
+    return encode(tokenizer, document);
+  } catch (const Error& error) {
+    fail(error.kind(), "{}:{}: {}", row.file, row.line, error.what());
+  }
+}
+
 EncodedBlock encode_block(const std::vector<RawRow>& rows,
                           const RowTemplate& row_template,
                           const Tokenizer& tokenizer,
@@ -51,7 +60,8 @@ EncodedBlock encode_block(const std::vector<RawRow>& rows,
   const auto documents = parse_rows(
       rows, row_template, options.skip_bad_rows ? &block.bad : nullptr);
   for (const Document& document : documents) {
-    block.documents.push_back(encode(tokenizer, document));
+    block.documents.push_back(
+        encode_row(tokenizer, rows[document.row], document));
     if (options.append_end_of_text) {
       block.documents.back().tokens.push_back(*tokenizer.end_of_text());
     }

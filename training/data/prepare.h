@@ -36,7 +36,8 @@ struct PrepareSummary {
 /// What a preparation that did not finish left in the output is replaced.
 /// Throws: Error(kUsage) if the output holds a data set or anything foreign, or
 /// the tokenizer names no end of text; Error(kData) as parse_row and
-/// Tokenizer::load, and if there is no row at all; Error(kIo).
+/// Tokenizer::load, "FILE:LINE: ..." for a row that cannot be encoded, and if
+/// there is no row at all; Error(kIo).
 PrepareSummary prepare(const PrepareOptions& options);
 
 /// The data set for `options`, whose output is chosen here: if the only input

@@ -148,9 +148,10 @@ std::vector<Document> parse_rows(const std::vector<RawRow>& rows,
                                  BadRows* bad) {
   std::vector<Document> documents;
   documents.reserve(rows.size());
-  for (const RawRow& row : rows) {
+  for (std::size_t i = 0; i < rows.size(); ++i) {
     try {
-      documents.push_back(parse_row(row, row_template));
+      documents.push_back(parse_row(rows[i], row_template));
+      documents.back().row = i;
     } catch (const Error& error) {
       if (bad == nullptr) throw;
       bad->add(error.what());

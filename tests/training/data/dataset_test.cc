@@ -122,6 +122,22 @@ TEST_F(PrepareTest, StopsAtABadRowOrCountsIt) {
   EXPECT_EQ(Dataset(made.output).manifest().bad_rows, 1);
 }
 
+TEST_F(PrepareTest, NamesTheRowThatCannotBeEncoded) {
+  auto made = options("{}\n{\"text\": \"a\"}\n\n{\"text\": \"az\"}\n");
+  made.skip_bad_rows = true;
+  auto tokenizer = small_tokenizer();
+  tokenizer["model"]["vocab"].erase("z");
+  write("tokenizer.json", json_text(tokenizer));
+  const std::string reason =
+      ": the tokenizer has no token for byte 0x7A; its vocabulary is "
+      "incomplete";
+  EXPECT_EQ(error_of([&] { prepare(made); }),
+            made.inputs[0].string() + ":4" + reason);
+  made.inputs = {write("text.txt", "a\nb\f\nz")};
+  EXPECT_EQ(error_of([&] { prepare(made); }),
+            made.inputs[0].string() + ":2" + reason);
+}
+
 TEST_F(PrepareTest, RefusesAnEmptyCorpus) {
   auto made = options("\n  \n");
   EXPECT_EQ(error_of([&] { prepare(made); }),
