@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <chrono>
 #include <fstream>
+#include <random>
 #include <string>
 #include <utility>
 
@@ -202,6 +204,33 @@ Dataset open_given(const PrepareOptions& options, Verify verify) {
   return dataset;
 }
 
+bool abandoned(const fs::path& partial) {
+  const auto yesterday =
+      fs::file_time_type::clock::now() - std::chrono::hours(24);
+  try {
+    if (fs::last_write_time(partial) > yesterday) return false;
+    for (const auto& entry : fs::directory_iterator(partial)) {
+      if (entry.last_write_time() > yesterday) return false;
+    }
+    return true;
+  } catch (const fs::filesystem_error&) {
+    // Another process may be about to remove it, too.
+    return false;
+  }
+}
+
+void remove_abandoned(const fs::path& cache, const std::string& prefix) {
+  std::error_code failed;
+  for (fs::directory_iterator entry(cache, failed), end;
+       !failed && entry != end; entry.increment(failed)) {
+    const fs::path& path = entry->path();
+    if (path.filename().string().starts_with(prefix) && abandoned(path)) {
+      std::error_code ignored;
+      fs::remove_all(path, ignored);
+    }
+  }
+}
+
 /// Removes a folder unless it was renamed away.
 struct PartialFolder {
   fs::path path;
@@ -249,15 +278,23 @@ Dataset open_or_prepare(PrepareOptions options, const fs::path& cache,
   }
   // Reports a missing file before its hash is taken.
   static_cast<void>(CorpusReader(options.inputs));
-  const fs::path folder = cache / cache_key(options);
+  const std::string key = cache_key(options);
+  const fs::path folder = cache / key;
   if (!fs::exists(folder / kDatasetFile)) {
-    options.output = folder;
-    options.output += fmt::format(".partial-{}", ::getpid());
+    const std::string prefix = key + ".partial-";
+    remove_abandoned(cache, prefix);
+    // Containers that share the folder may have processes of one number.
+    options.output = cache / fmt::format("{}{}-{:08x}", prefix, ::getpid(),
+                                         std::random_device()());
     const PartialFolder partial{options.output};
     prepare(options);
+    std::error_code failed;
+    fs::rename(options.output, folder, failed);
     // Another process may have put the same data set there first.
-    std::error_code taken;
-    fs::rename(options.output, folder, taken);
+    if (failed && !fs::exists(folder / kDatasetFile)) {
+      fail(ErrorKind::kIo, "{}: cannot be renamed to {}: {}",
+           options.output.string(), folder.string(), failed.message());
+    }
   }
   return Dataset(folder, verify);
 }

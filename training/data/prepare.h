@@ -43,8 +43,9 @@ PrepareSummary prepare(const PrepareOptions& options);
 /// The data set for `options`, whose output is chosen here: if the only input
 /// is a data set folder, that one (made with the same tokenizer, if one is
 /// given); else <cache>/<hash>, prepared if it is not there yet. Several
-/// processes may do so at once.
-/// Throws: as prepare and Dataset.
+/// processes may do so at once. What killed ones have left of it is removed
+/// once it is a day old.
+/// Throws: as prepare and Dataset; Error(kIo) if it cannot be put in its place.
 [[nodiscard]] Dataset open_or_prepare(PrepareOptions options,
                                       const std::filesystem::path& cache,
                                       Verify verify = Verify::kContent);

@@ -1,5 +1,8 @@
 #include "training/data/dataset.h"
 
+#include <unistd.h>
+
+#include <chrono>
 #include <set>
 
 #include "tests/training/data/dataset_fixture.h"
@@ -9,20 +12,22 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
+
+std::set<std::string> names_in(const fs::path& folder) {
+  std::set<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    names.insert(entry.path().filename().string());
+  }
+  return names;
+}
 
 class PrepareTest : public DatasetFolderTest {
  protected:
   static std::string text_of(const Dataset& dataset, std::int64_t document) {
     return Tokenizer::load(dataset.tokenizer_path())
         .decode(dataset.tokens(document));
-  }
-  static std::set<std::string> names_in(const fs::path& folder) {
-    std::set<std::string> names;
-    for (const auto& entry : fs::directory_iterator(folder)) {
-      names.insert(entry.path().filename().string());
-    }
-    return names;
   }
 };
 
@@ -253,6 +258,56 @@ TEST_F(OpenOrPrepareTest, TellsApartHowTheSameBytesAreRead) {
   const fs::path text = folder_of("rows.txt", 1);
   EXPECT_EQ(folder_of("renamed.ndjson", 2), json);
   EXPECT_EQ(folder_of("renamed.md", 1), text);
+}
+
+TEST_F(OpenOrPrepareTest, TakesWhatAnotherProcessPutThereFirst) {
+  auto made = options(mixed_rows(50));
+  const auto same = made;
+  int documents = 0;
+  made.progress = [&](std::int64_t, std::int64_t) {
+    documents += static_cast<int>(open_or_prepare(same, cache()).documents());
+  };
+  const Dataset dataset = open_or_prepare(made, cache());
+  EXPECT_EQ(documents, 50);
+  EXPECT_EQ(dataset.documents(), 50);
+  EXPECT_THAT(names_in(cache()), ElementsAre(dataset.folder().filename()));
+}
+
+TEST_F(OpenOrPrepareTest, SaysThatItCannotBePutInItsPlace) {
+  const auto made = options(mixed_rows(50));
+  const fs::path place = open_or_prepare(made, cache()).folder();
+  fs::remove(place / kDatasetFile);
+  EXPECT_THAT(
+      error_of([&] { (void)open_or_prepare(made, cache()); }, ErrorKind::kIo),
+      EndsWith(": cannot be renamed to " + place.string() +
+               ": Directory not empty"));
+  EXPECT_THAT(names_in(cache()), ElementsAre(place.filename()));
+}
+
+TEST_F(OpenOrPrepareTest, RemovesOnlyWhatWasAbandonedLongAgo) {
+  const auto made = options(mixed_rows(50));
+  const fs::path place = open_or_prepare(made, cache()).folder();
+  fs::remove_all(place);
+  const std::string key = place.filename().string();
+  const std::string own = fmt::format("{}.partial-{}", key, ::getpid());
+  const auto now = fs::file_time_type::clock::now();
+  const auto leave = [&](const std::string& name, int folder_hours,
+                         int file_hours) {
+    const fs::path file = write("cache/" + name + "/tokens-00000.bin", "old");
+    fs::last_write_time(file, now - std::chrono::hours(file_hours));
+    fs::last_write_time(cache() / name, now - std::chrono::hours(folder_hours));
+  };
+  leave(key + ".partial-1", 25, 25);
+  leave(key + ".partial-2-0badcafe", 25, 25);
+  leave(key + ".partial-3", 25, 23);
+  leave(key + ".partial-4", 23, 25);
+  leave("0123456789abcdef.partial-1", 25, 25);
+  leave(own, 0, 0);
+  EXPECT_EQ(open_or_prepare(made, cache()).folder(), place);
+  EXPECT_EQ(names_in(cache()),
+            (std::set<std::string>{key, key + ".partial-3", key + ".partial-4",
+                                   "0123456789abcdef.partial-1", own}));
+  EXPECT_EQ(catena::read_file(cache() / own / "tokens-00000.bin"), "old");
 }
 
 TEST_F(OpenOrPrepareTest, OpensAPreparedFolder) {
