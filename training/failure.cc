@@ -1,5 +1,6 @@
 #include "training/failure.h"
 
+#include <filesystem>
 #include <new>
 
 #include "launcher/contract.h"
@@ -34,6 +35,16 @@ ExitCode exit_code(ErrorKind kind) {
   return kExitInternal;
 }
 
+/// The codes are those of the Errors that read_file() throws.
+Failed explain_refusal(const std::filesystem::filesystem_error& refused) {
+  const std::string cause = refused.code().message();
+  std::string path = refused.path1().string();
+  if (!refused.path2().empty()) path += ", " + refused.path2().string();
+  const bool missing = refused.code() == std::errc::no_such_file_or_directory;
+  return {missing ? kExitData : kExitStorage,
+          path.empty() ? refused.what() : fmt::format("{}: {}", path, cause)};
+}
+
 }  // namespace
 
 Failed explain(const std::exception_ptr& error) {
@@ -43,6 +54,8 @@ Failed explain(const std::exception_ptr& error) {
     return {kExitNotAssembled, known.what()};
   } catch (const Error& known) {
     return {exit_code(known.kind()), known.what()};
+  } catch (const std::filesystem::filesystem_error& refused) {
+    return explain_refusal(refused);
   } catch (const std::bad_alloc&) {
     return {kExitDoesNotFit,
             "out of memory: lower model.max_positions, "
