@@ -25,11 +25,14 @@ struct RunFolder {
   /// config.run.folder with {name} filled in.
   static std::filesystem::path resolve(const Config& config,
                                        const std::string& name);
-  /// Makes `wanted`; "-2", "-3", ... is added where one exists already.
+  /// Makes `wanted`, or `wanted`-N, N one above the highest there is (that of
+  /// `wanted` is 1). Folders whose config.toml has another run.folder, as
+  /// "coe-64" has beside "coe", do not count. Throws: Error(kIo).
   static RunFolder create(const std::filesystem::path& wanted);
   /// `path`, which is made if it is not there. Throws: Error(kIo).
   static RunFolder at(const std::filesystem::path& path);
-  /// The one that create() made last; nothing if there is none.
+  /// The one with the highest number; nothing if there is none.
+  /// Throws: Error(kIo) if the folder around it cannot be listed.
   static std::optional<RunFolder> latest(const std::filesystem::path& wanted);
   /// Throws: Error(kData) if there is no run at `path`.
   static RunFolder open(const std::filesystem::path& path);

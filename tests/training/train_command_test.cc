@@ -74,6 +74,16 @@ TEST_F(TrainCommandTest, GoingOnWithAnEndedJobTakesItsEndAway) {
   EXPECT_TRUE(fs::exists(job)) << "a launcher's, who started it";
 }
 
+TEST_F(TrainCommandTest, ResumesTheHighestOfRunsWhereOneIsGone) {
+  const std::string short_run = "--set train.steps=1 --set run.prompts= ";
+  for (int i = 0; i < 3; ++i) ASSERT_EQ(run(train(short_run)).code, 0);
+  fs::remove_all(folder_ / "run-2");
+  const Outcome resumed = run(train("--resume --set train.steps=2"));
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_EQ(json_of(read_file(folder_ / "run-3" / "result.json"))["step"], 2);
+  EXPECT_FALSE(fs::exists(folder_ / "run-2"));
+}
+
 TEST_F(TrainCommandTest, BadInputIsOneLineAndACode) {
   const auto expect = [&](const std::string& arguments, int code,
                           const std::string& message) {
