@@ -5,6 +5,7 @@
 
 #include "runtime/base/error.h"
 #include "runtime/base/log.h"
+#include "training/checkpoint/manifest.h"
 #include "training/checkpoint/reader.h"
 #include "training/data/prepare.h"
 
@@ -69,9 +70,21 @@ data::Dataset open_data(const Config& config,
   return dataset;
 }
 
+namespace {
+
+std::filesystem::path run_of(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path / kManifestFile)) return path;
+  const auto checkpoint =
+      std::filesystem::absolute(path / "").lexically_normal().parent_path();
+  return checkpoint.parent_path().parent_path();
+}
+
+}  // namespace
+
 LoadedRun::LoadedRun(const std::filesystem::path& path,
                      const std::vector<std::string>& assignments)
-    : run(RunFolder::open(path)),
+    : source(path),
+      run(RunFolder::open(run_of(path))),
       tokenizer(data::Tokenizer::load(run.tokenizer())) {
   config::Schema schema;
   describe(schema, config);
@@ -82,7 +95,7 @@ LoadedRun::LoadedRun(const std::filesystem::path& path,
 
 Model& LoadedRun::load_model(Precision precision) {
   model = std::make_unique<Model>(*backend, config.model, precision);
-  load_weights(*model, find_weights(run.path));
+  load_weights(*model, find_weights(source));
   return *model;
 }
 

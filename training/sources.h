@@ -32,12 +32,15 @@ namespace catena {
 
 /// A run that was trained: its configuration, tokenizer and weights.
 struct LoadedRun {
-  /// Throws: Error(kData) if there is no run at `path`.
+  /// `path`: a run, or a checkpoint in its folder.
+  /// Throws: Error(kData) if there is none at `path`.
   LoadedRun(const std::filesystem::path& path,
             const std::vector<std::string>& assignments);
-  /// The model with the weights of the newest checkpoint.
+  /// The model with the weights of the checkpoint, or of the run's newest.
+  /// Throws: Error(kData).
   Model& load_model(Precision precision);
 
+  std::filesystem::path source;  ///< the run or the checkpoint
   RunFolder run;
   data::Tokenizer tokenizer;
   Config config;

@@ -8,6 +8,7 @@ namespace catena {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 class CheckpointDamageTest : public CheckpointFixture {
  protected:
@@ -121,6 +122,24 @@ TEST_F(CheckpointDamageTest, OffersTheNewestValidOne) {
     EXPECT_THAT(error.what(), HasSubstr("step-000004/state.json: has 2 bytes"));
     EXPECT_THAT(error.what(),
                 HasSubstr("--resume-from " + step_folder(2).string()));
+  }
+}
+
+TEST_F(CheckpointDamageTest, OffersWeightsToWhoAskedForThem) {
+  write(2);
+  write(3);
+  overwrite(step_folder(3) / kStateFile, "{}");
+  for (const fs::path& given : {folder_, step_folder(3)}) {
+    try {
+      (void)find_weights(given);
+      FAIL() << "no error";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kData);
+      EXPECT_THAT(error.what(),
+                  HasSubstr("newest valid checkpoint is " +
+                            step_folder(2).string() + "; to take its"));
+      EXPECT_THAT(error.what(), Not(HasSubstr("--resume-from")));
+    }
   }
 }
 

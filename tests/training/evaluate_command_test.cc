@@ -77,6 +77,34 @@ TEST_F(EvaluateCommandTest, RefusesRowsWithoutATrainedToken) {
                  65, "data.validation: no token of its 1 rows is trained on");
 }
 
+TEST_F(EvaluateCommandTest, TakesTheCheckpointThatIsGiven) {
+  ASSERT_EQ(run(train("--set run.prompts= --set checkpoint.every=3")).code, 0);
+  const fs::path checkpoints = folder_ / "run" / "checkpoints";
+  const auto loss = [&](const fs::path& given) {
+    const Outcome outcome = run("evaluate '" + given.string() + "' --json");
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome.code == 0 ? json_of(outcome.out)["loss"].get<double>() : 0;
+  };
+  EXPECT_EQ(loss(checkpoints / "step-000006"), loss(folder_ / "run"));
+  EXPECT_GT(loss(checkpoints / "step-000003" / ""), loss(folder_ / "run"));
+  const std::string generate = "' --prompt x --max-tokens 1";
+  const Outcome said =
+      run("generate '" + (checkpoints / "step-000003").string() + generate);
+  EXPECT_EQ(said.code, 0) << said.err;
+  // From inside of it.
+  const Outcome here =
+      run("generate '." + generate,
+          "cd '" + (checkpoints / "step-000003").string() + "';");
+  EXPECT_EQ(here.code, 0) << here.err;
+  EXPECT_EQ(here.out, said.out);
+  // One that is of no run any more.
+  fs::rename(checkpoints / "step-000003", folder_ / "step-000003");
+  const Outcome alone =
+      run("generate '" + (folder_ / "step-000003").string() + generate);
+  EXPECT_EQ(alone.code, 65);
+  EXPECT_THAT(alone.err, HasSubstr("is no run"));
+}
+
 // A model that has learnt to answer nothing but seven.
 TEST_F(EvaluateCommandTest, CountsTheAnswersThatAreRight) {
   std::string rows;

@@ -246,16 +246,26 @@ TEST_P(DamageTest, IsRefusedByNameAndTheNextOneIsOffered) {
   const auto places = list_checkpoints(checkpoints("run"));
   GetParam().inflict(places[0].folder);
   const std::string config = read_file(folder_ / "run" / "config.toml");
-  const std::string generate =
-      fmt::format("generate '{}' --prompt x", (folder_ / "run").string());
-  for (const std::string& command :
-       {small("run", "--resume --set train.steps=60"), generate}) {
+  const std::string folder = (folder_ / "run").string();
+  const std::string offered = places[1].folder.string();
+  const auto refuse = [&](const std::string& command,
+                          const std::string& offer) {
     const Outcome refused = run(command);
     EXPECT_EQ(refused.code, 65) << command;
     EXPECT_THAT(refused.err, HasSubstr(GetParam().message));
     EXPECT_THAT(refused.err,
-                HasSubstr("--resume-from " + places[1].folder.string()));
-  }
+                HasSubstr("checkpoint is " + offered + "; " + offer + "\n"))
+        << command;
+  };
+  refuse(small("run", "--resume --set train.steps=60"),
+         "to go on from it give --resume-from " + offered);
+  const std::string instead = "to take its weights give that folder instead";
+  refuse("generate '" + folder + "' --prompt x", instead);
+  refuse("evaluate '" + folder + "'", instead);
+  refuse(small("other", "--init-from '" + folder + "'"), instead);
+  const Outcome taken =
+      run("generate '" + offered + "' --prompt x --max-tokens 1");
+  EXPECT_EQ(taken.code, 0) << taken.err;
   EXPECT_EQ(read_file(folder_ / "run" / "config.toml"), config);
   EXPECT_EQ(losses("run").size(), 30U);
 }

@@ -57,18 +57,36 @@ bool is_valid(const CheckpointPlace& place) {
   }
 }
 
+/// What a checkpoint was asked for.
+enum class Use { kGoOn, kWeights };
+
 /// Throws `error` with what there is instead of `damaged`.
-[[noreturn]] void offer_another(const Error& error, const fs::path& damaged) {
+[[noreturn]] void offer_another(const Error& error, const fs::path& damaged,
+                                Use use) {
   const fs::path checkpoints = damaged.parent_path();
   for (const CheckpointPlace& place : list_checkpoints(checkpoints)) {
     if (place.folder == damaged || !is_valid(place)) continue;
-    fail(ErrorKind::kData,
-         "{}\nThe newest valid checkpoint is {}; to go on from it add "
-         "--resume-from {}",
-         error.what(), place.folder.string(), place.folder.string());
+    const std::string folder = place.folder.string();
+    const std::string advice =
+        use == Use::kGoOn ? "to go on from it give --resume-from " + folder
+                          : "to take its weights give that folder instead";
+    fail(ErrorKind::kData, "{}\nThe newest valid checkpoint is {}; {}",
+         error.what(), folder, advice);
   }
   fail(ErrorKind::kData, "{}\nThere is no other valid checkpoint in {}",
        error.what(), checkpoints.string());
+}
+
+std::optional<CheckpointPlace> newest_for(Use use,
+                                          const fs::path& checkpoints) {
+  const std::vector<CheckpointPlace> all = list_checkpoints(checkpoints);
+  if (all.empty()) return std::nullopt;
+  try {
+    (void)verify(all[0]);
+    return all[0];
+  } catch (const Error& error) {
+    offer_another(error, all[0].folder, use);
+  }
 }
 
 }  // namespace
@@ -86,14 +104,7 @@ std::vector<CheckpointPlace> list_checkpoints(const fs::path& checkpoints) {
 }
 
 std::optional<CheckpointPlace> newest_checkpoint(const fs::path& checkpoints) {
-  const std::vector<CheckpointPlace> all = list_checkpoints(checkpoints);
-  if (all.empty()) return std::nullopt;
-  try {
-    (void)verify(all[0]);
-    return all[0];
-  } catch (const Error& error) {
-    offer_another(error, all[0].folder);
-  }
+  return newest_for(Use::kGoOn, checkpoints);
 }
 
 std::optional<CheckpointPlace> newest_valid_checkpoint(
@@ -122,7 +133,7 @@ CheckpointPlace open_checkpoint(const fs::path& folder) {
   try {
     (void)verify(place);
   } catch (const Error& error) {
-    offer_another(error, path);
+    offer_another(error, path, Use::kGoOn);
   }
   return place;
 }
@@ -183,11 +194,12 @@ fs::path find_weights(const fs::path& path) {
     try {
       (void)verify_checkpoint(path);
     } catch (const Error& error) {
-      offer_another(error, fs::absolute(path / "").parent_path());
+      offer_another(error, fs::absolute(path / "").parent_path(),
+                    Use::kWeights);
     }
     return weights_in(path);
   }
-  const auto newest = newest_checkpoint(path / "checkpoints");
+  const auto newest = newest_for(Use::kWeights, path / "checkpoints");
   if (!newest.has_value()) {
     fail(ErrorKind::kData,
          "{}: has no checkpoint; give a run that has saved one, a "

@@ -21,7 +21,7 @@ struct CheckpointPlace {
 
 /// The newest checkpoint, verified; nothing if there is none at all.
 /// Throws: Error(kData) if the newest is damaged, naming what is wrong with it
-/// and the newest valid one.
+/// and the newest valid one, to go on from.
 [[nodiscard]] std::optional<CheckpointPlace> newest_checkpoint(
     const std::filesystem::path& checkpoints);
 
@@ -53,7 +53,7 @@ void restore(const std::filesystem::path& folder, Model& model,
 /// The file with the weights that `path` stands for (a safetensors file, a
 /// checkpoint, or a run, whose newest checkpoint it is), or the folder of
 /// several such files; verified.
-/// Throws: Error(kData).
+/// Throws: Error(kData), of a damaged checkpoint naming the newest valid one.
 [[nodiscard]] std::filesystem::path find_weights(
     const std::filesystem::path& path);
 

@@ -112,7 +112,8 @@ void add_evaluate_command(CLI::App& app, Action& action) {
       "evaluate", "Validation loss and answers of a trained model");
   command
       ->add_option("run", options->run,
-                   "Folder of a run; its newest checkpoint is taken")
+                   "Folder of a run, whose newest checkpoint is taken, or of a "
+                   "checkpoint, RUN/checkpoints/step-N")
       ->required();
   command->add_option("--data", options->data,
                       "Text instead of the run's data.validation; repeatable");

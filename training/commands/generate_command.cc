@@ -38,7 +38,8 @@ void add_generate_command(CLI::App& app, Action& action) {
       app.add_subcommand("generate", "Continue a prompt with a trained model");
   command
       ->add_option("run", options->run,
-                   "Folder of a run; its newest checkpoint is taken")
+                   "Folder of a run, whose newest checkpoint is taken, or of a "
+                   "checkpoint, RUN/checkpoints/step-N")
       ->required();
   command->add_option("--prompt,-p", options->prompt, "A question, or text")
       ->required();
