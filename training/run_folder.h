@@ -11,6 +11,7 @@ namespace catena {
 /// The files of one run.
 ///   config.toml        resolved; `catena train config.toml` runs it again
 ///   tokenizer.json     the tokenizer it was trained with
+///   tokenizer_config.json  if the tokenizer came with one
 ///   log.txt            what was said
 ///   metrics.jsonl, routing.jsonl
 ///   checkpoints/       step-000100/, ...

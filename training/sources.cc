@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "runtime/base/error.h"
+#include "runtime/base/files.h"
 #include "runtime/base/log.h"
 #include "training/checkpoint/manifest.h"
 #include "training/checkpoint/reader.h"
@@ -68,6 +69,18 @@ data::Dataset open_data(const Config& config,
   data::Dataset dataset = data::open_or_prepare(options, config.data.cache);
   log::progress("");
   return dataset;
+}
+
+void save_tokenizer(const data::Tokenizer& tokenizer, const Config& config,
+                    const RunFolder& run) {
+  write_file_atomically(run.tokenizer(), tokenizer.json());
+  const std::filesystem::path given = config.data.tokenizer;
+  const std::filesystem::path names =
+      (std::filesystem::is_directory(given) ? given : given.parent_path()) /
+      "tokenizer_config.json";
+  if (std::filesystem::exists(names)) {
+    write_file_atomically(run.path / "tokenizer_config.json", read_file(names));
+  }
 }
 
 namespace {

@@ -30,6 +30,12 @@ namespace catena {
                                       const std::vector<std::string>& inputs,
                                       const char* key);
 
+/// Writes the tokenizer of data.tokenizer to the run, with the
+/// tokenizer_config.json beside it, which may name the end-of-text token.
+/// Throws: Error(kIo).
+void save_tokenizer(const data::Tokenizer& tokenizer, const Config& config,
+                    const RunFolder& run);
+
 /// A run that was trained: its configuration, tokenizer and weights.
 struct LoadedRun {
   /// `path`: a run, or a checkpoint in its folder.

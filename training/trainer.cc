@@ -240,7 +240,7 @@ Trainer::Trainer(const config::Schema& schema, const Config& config,
   }
   // Nothing of the run was touched so far: it might have been refused.
   if (leads()) writer_->check_folder();
-  write_file_atomically(run_.tokenizer(), tokenizer_.json());
+  save_tokenizer(tokenizer_, config, run_);
   std::filesystem::remove(run_.result());  // it has not ended yet
   first_step_ = state_.step;
   keep_metrics_up_to(state_.step, run_.path);

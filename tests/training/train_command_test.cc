@@ -84,6 +84,31 @@ TEST_F(TrainCommandTest, ResumesTheHighestOfRunsWhereOneIsGone) {
   EXPECT_FALSE(fs::exists(folder_ / "run-2"));
 }
 
+// It is named in tokenizer_config.json alone.
+TEST_F(TrainCommandTest, ARunKnowsItsEndOfTextToken) {
+  std::string json =
+      read_file(fs::path(CATENA_SOURCE_DIR) / "data/quickstart/tokenizer.json");
+  const std::string known = "<|endoftext|>";
+  for (std::size_t at; (at = json.find(known)) != std::string::npos;) {
+    json.replace(at, known.size(), "<stop>");
+  }
+  static_cast<void>(write("words/tokenizer.json", json));
+  const std::string names = R"({"eos_token": "<stop>"})";
+  static_cast<void>(write("words/tokenizer_config.json", names));
+  for (const char* given : {"words", "words/tokenizer.json"}) {
+    fs::remove_all(folder_ / "run");
+    const Outcome trained =
+        run(train(fmt::format("--set data.tokenizer='{}/{}' --set "
+                              "train.steps=1 --set run.prompts=",
+                              folder_.string(), given)));
+    ASSERT_EQ(trained.code, 0) << trained.err;
+    EXPECT_EQ(read_file(folder_ / "run" / "tokenizer_config.json"), names);
+  }
+  const Outcome evaluated =
+      run("evaluate '" + (folder_ / "run").string() + "' --rows 1");
+  EXPECT_EQ(evaluated.code, 0) << evaluated.err;
+}
+
 TEST_F(TrainCommandTest, BadInputIsOneLineAndACode) {
   const auto expect = [&](const std::string& arguments, int code,
                           const std::string& message) {
