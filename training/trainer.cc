@@ -342,7 +342,10 @@ void Trainer::write_result(const Result& result, const char* state,
   if (checkpoints_failed_ > 0) json["checkpoint_error"] = checkpoint_error_;
   const bool whole = std::string_view(state) == "succeeded";
   if (whole) json["validation_loss_after"] = result.validation_after;
-  write_file_atomically(run_.result(), json.dump(2) + "\n");
+  write_file_atomically(
+      run_.result(),
+      json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
+          "\n");
   log::info("{} {} steps, {} tokens in {}, {} tok/s, peak memory {}{}",
             whole ? "done:" : "stopped after", result.steps,
             human_number(static_cast<double>(result.tokens)),

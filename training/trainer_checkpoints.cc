@@ -149,8 +149,11 @@ std::string Trainer::say_what_is_saved() {
 void Trainer::note_failure(const CheckpointWriter::Outcome& outcome) {
   ++checkpoints_failed_;
   checkpoint_error_ = outcome.error;
-  metrics_->write_event("checkpoint_failed", outcome.step,
-                        nlohmann::json{{"reason", outcome.error}}.dump());
+  // A path need not be UTF-8.
+  metrics_->write_event(
+      "checkpoint_failed", outcome.step,
+      nlohmann::json{{"reason", outcome.error}}.dump(
+          -1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 void Trainer::note(const std::optional<CheckpointWriter::Outcome>& outcome) {

@@ -109,6 +109,20 @@ TEST_F(TrainCommandTest, ARunKnowsItsEndOfTextToken) {
   EXPECT_EQ(evaluated.code, 0) << evaluated.err;
 }
 
+TEST_F(TrainCommandTest, ALauncherIsToldOfNoPathThatIsNotText) {
+  program_ = "catena-train";
+  const fs::path place = folder_ / "w\xFF";
+  fs::create_directory(place);
+  const Outcome begun =
+      run(fmt::format("begin '{}/tiny.toml' --set run.folder=run",
+                      folder_.string()),
+          "cd '" + place.string() + "';");
+  EXPECT_EQ(begun.code, 78) << begun.err;
+  EXPECT_EQ(begun.out, "");
+  EXPECT_THAT(begun.err, HasSubstr("w\xFF/run: is no UTF-8"));
+  EXPECT_FALSE(fs::exists(place / "run"));
+}
+
 TEST_F(TrainCommandTest, BadInputIsOneLineAndACode) {
   const auto expect = [&](const std::string& arguments, int code,
                           const std::string& message) {

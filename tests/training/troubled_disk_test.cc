@@ -20,10 +20,11 @@ constexpr const char* kLong = "--set train.steps=120";
 
 class TroubledDiskTest : public RunFixture {
  protected:
-  [[nodiscard]] pid_t start_troubled(const std::string& arguments) const {
+  [[nodiscard]] pid_t start_troubled(const std::string& arguments,
+                                     const std::string& before = "") const {
     return start(arguments,
-                 fmt::format("export LD_PRELOAD='{}' CATENA_TROUBLE='{}';",
-                             CATENA_TROUBLED_DISK, trouble().string()));
+                 fmt::format("{}export LD_PRELOAD='{}' CATENA_TROUBLE='{}';",
+                             before, CATENA_TROUBLED_DISK, trouble().string()));
   }
   /// From now on, such as "fsync wait".
   void begin_trouble(const std::string& what) const {
@@ -187,6 +188,29 @@ TEST_P(RefusalTest, TrainingGoesOnAndTheLastOneStays) {
             events("run", "checkpoint_failed").size());
   EXPECT_THAT(report["checkpoint_error"], HasSubstr(std::strerror(error)));
   EXPECT_EQ(newest_checkpoint(checkpoints("run"))->step, report["step"]);
+}
+
+// What cannot be written is named by its absolute path.
+TEST_F(TroubledDiskTest, APathThatIsNoUtf8IsTold) {
+  const std::string place = "w\xFF";
+  fs::create_directory(folder_ / place);
+  fs::create_directory_symlink(fs::path(CATENA_SOURCE_DIR) / "data",
+                               folder_ / place / "data");
+  const std::string inside =
+      fmt::format("cd '{}/{}';", folder_.string(), place);
+  const std::string here = "--set run.folder=run ";
+  ASSERT_EQ(run(small("", here), inside).code, 0);
+  begin_trouble(fmt::format("fsync {} *model-00001*", ENOSPC));
+  const Outcome refused =
+      wait(start_troubled(small("", here + "--set train.steps=60 --resume-from "
+                                           "run/checkpoints/step-000030"),
+                          inside));
+  EXPECT_EQ(refused.code, 74) << refused.err;
+  const std::string told = "w\xEF\xBF\xBD/run/checkpoints";
+  const auto report = result(place + "/run");
+  EXPECT_THAT(report["error"], HasSubstr(told));
+  EXPECT_THAT(report["checkpoint_error"], HasSubstr(told));
+  EXPECT_FALSE(events(place + "/run", "checkpoint_failed").empty());
 }
 
 /// Two ranks, each with files of its own in a checkpoint.

@@ -7,6 +7,7 @@
 #include "launcher/contract.h"
 #include "runtime/base/machine.h"
 #include "training/commands/commands.h"
+#include "training/data/utf8.h"
 #include "training/estimate.h"
 #include "training/run_folder.h"
 #include "training/sources.h"
@@ -77,6 +78,20 @@ std::vector<std::string> input_files(const Options& options,
   return files;
 }
 
+/// Launcher and agents tell one another of paths as text: with another
+/// character in it, it would be another folder.
+void check_paths(const Options& options, const Config& config) {
+  std::vector<std::string> paths = input_files(options, config);
+  paths.push_back(std::filesystem::absolute(config.run.folder).string());
+  for (const std::string& path : paths) {
+    if (data::invalid_utf8(path) == std::string::npos) continue;
+    fail(ErrorKind::kConfig,
+         "{}: is no UTF-8, which `catena launch` needs of paths: rename it, or "
+         "choose another",
+         path);
+  }
+}
+
 void add_needs(const Options& options, const Config& config,
                const std::filesystem::path& run, nlohmann::json& json) {
   const Estimate needs = estimate_of(config, options.ranks);
@@ -97,6 +112,7 @@ int begin(const Options& options) {
   const std::string name =
       std::filesystem::path(options.config).stem().string();
   config.run.folder = RunFolder::resolve(config, name).string();
+  check_paths(options, config);
   static_cast<void>(config.placements(config.mesh(options.ranks)));
   if (!options.trace.empty()) {
     static_cast<void>(parse_trace(options.trace, config.train.steps));
