@@ -1,5 +1,6 @@
 #include "training/failure.h"
 
+#include <cerrno>
 #include <filesystem>
 #include <new>
 
@@ -35,13 +36,20 @@ ExitCode exit_code(ErrorKind kind) {
   return kExitInternal;
 }
 
-/// The codes are those of the Errors that read_file() throws.
+/// As read_file() has it; but a device that fails may do so no more next time.
+ExitCode exit_code(const std::error_code& refused) {
+  if (refused == std::errc::no_such_file_or_directory) return kExitData;
+  for (const int failing : {EIO, ESTALE, ETIMEDOUT, ENXIO, ENODEV, ENOTCONN}) {
+    if (refused.value() == failing) return kExitInternal;
+  }
+  return kExitStorage;
+}
+
 Failed explain_refusal(const std::filesystem::filesystem_error& refused) {
   const std::string cause = refused.code().message();
   std::string path = refused.path1().string();
   if (!refused.path2().empty()) path += ", " + refused.path2().string();
-  const bool missing = refused.code() == std::errc::no_such_file_or_directory;
-  return {missing ? kExitData : kExitStorage,
+  return {exit_code(refused.code()),
           path.empty() ? refused.what() : fmt::format("{}: {}", path, cause)};
 }
 

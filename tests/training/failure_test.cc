@@ -45,6 +45,17 @@ TEST(FailureTest, WhatTheSystemRefusesIsNoBug) {
   EXPECT_THAT(pathless.text, HasSubstr("cannot advance"));
 }
 
+// A launcher starts ranks again for it.
+TEST(FailureTest, ADeviceThatFailsIsNoRefusal) {
+  for (const std::errc error :
+       {std::errc::io_error, std::errc::timed_out, std::errc::no_such_device}) {
+    const Failed failed = explained(fs::filesystem_error(
+        "cannot list", "data", std::make_error_code(error)));
+    EXPECT_EQ(failed.code, kExitInternal);
+    EXPECT_THAT(failed.text, testing::StartsWith("data: "));
+  }
+}
+
 // As read_file() tells the two apart.
 TEST(FailureTest, WhatIsNotThereIsMissingInput) {
   try {
